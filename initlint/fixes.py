@@ -1,0 +1,59 @@
+"""Fixes as data: printed as PyTorch code today, tried and applied by whoever holds a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Reinit:
+    """Redraw ``tensor`` (an address) by ``scheme`` times ``gain``."""
+
+    tensor: str
+    scheme: str
+    gain: float = 1.0
+    kind: ClassVar[str] = "reinit"
+
+    @property
+    def code(self) -> str:
+        name = _parameter(self.tensor)
+        calls = {
+            "he_normal": f"nn.init.kaiming_normal_({name}, nonlinearity='relu')",
+            "he_uniform": f"nn.init.kaiming_uniform_({name}, nonlinearity='relu')",
+            "lecun_normal": f"nn.init.kaiming_normal_({name}, nonlinearity='linear')",
+            "xavier_normal": f"nn.init.xavier_normal_({name}, gain={self.gain:g})",
+            "xavier_uniform": f"nn.init.xavier_uniform_({name}, gain={self.gain:g})",
+            "orthogonal": f"nn.init.orthogonal_({name}, gain={self.gain:g})",
+            "normal": f"nn.init.normal_({name}, std={self.gain:g})",
+        }
+        return calls[self.scheme]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Set every value of ``tensor`` to ``value``."""
+
+    tensor: str
+    value: float
+    kind: ClassVar[str] = "fill"
+
+    @property
+    def code(self) -> str:
+        return f"nn.init.constant_({_parameter(self.tensor)}, {self.value:g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Something to do by hand; ``code`` is the recipe."""
+
+    tensor: str
+    code: str
+    kind: ClassVar[str] = "advice"
+
+
+Fix = Reinit | Fill | Advice
+
+
+def _parameter(address: str) -> str:
+    return f'model.get_parameter("{address.split("[")[0]}")'

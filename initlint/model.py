@@ -1,0 +1,256 @@
+"""The framework-neutral model: what a loader promises and all that a rule may know of an architecture.
+
+Every class here is frozen. Shapes are in PyTorch's order whatever the file stored: a linear weight is (out, in), a
+convolution (out, in / groups, *kernel), a transposed convolution (in, out / groups, *kernel), a table (rows, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from math import prod
+
+
+class Kind(StrEnum):
+    """What a weighted operation computes."""
+
+    LINEAR = "linear"
+    CONV = "conv"
+    CONV_TRANSPOSE = "conv-transpose"
+    EMBEDDING = "embedding"
+    LSTM = "lstm"
+    GRU = "gru"
+    RNN = "rnn"
+    BATCH_NORM = "batch-norm"
+    LAYER_NORM = "layer-norm"
+    INSTANCE_NORM = "instance-norm"
+    GROUP_NORM = "group-norm"
+    RMS_NORM = "rms-norm"
+    PRELU = "prelu"
+
+    @property
+    def is_norm(self) -> bool:
+        return self in _NORMS
+
+    @property
+    def is_recurrent(self) -> bool:
+        return self in _RECURRENT
+
+    @property
+    def is_map(self) -> bool:
+        """A linear map with a fan-in: what initialisation schemes are written for."""
+        return self in _MAPS
+
+
+_NORMS = frozenset({Kind.BATCH_NORM, Kind.LAYER_NORM, Kind.INSTANCE_NORM, Kind.GROUP_NORM, Kind.RMS_NORM})
+_RECURRENT = frozenset({Kind.LSTM, Kind.GRU, Kind.RNN})
+_MAPS = frozenset({Kind.LINEAR, Kind.CONV, Kind.CONV_TRANSPOSE})
+
+
+class Role(StrEnum):
+    """What a tensor is to its layer."""
+
+    WEIGHT = "weight"
+    RECURRENT_WEIGHT = "recurrent-weight"
+    BIAS = "bias"
+    RECURRENT_BIAS = "recurrent-bias"
+    TABLE = "table"
+    GAIN = "gain"
+    SHIFT = "shift"
+    RUNNING_MEAN = "running-mean"
+    RUNNING_VARIANCE = "running-variance"
+    SLOPE = "slope"
+    OTHER = "other"
+
+
+class Use(StrEnum):
+    """Where the output of a layer goes, seen through norms, non-linearities, reshapes and constant factors."""
+
+    LAYER = "layer"
+    """Another weighted linear map, table or recurrence reads it."""
+    SUM = "sum"
+    """It joins a live (input-dependent) operand in an addition: a residual branch, a shift, a skip."""
+    PRODUCT = "product"
+    """It multiplies a live operand: a gate, a scale, an attention logit or value."""
+    SOFTMAX = "softmax"
+    """It is normalised by a softmax, also after a product with another live tensor."""
+    COORDINATE = "coordinate"
+    """It is used as a coordinate, offset or index: GridSample, DeformConv, TopK, Gather."""
+    OUTPUT = "output"
+    """It leaves the graph."""
+
+
+class Source(StrEnum):
+    """What fed a layer last: the nearest producer of its input."""
+
+    INPUT = "input"
+    ACTIVATION = "activation"
+    NORM = "norm"
+    LAYER = "layer"
+    SUM = "sum"
+    PRODUCT = "product"
+    MIXED = "mixed"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The canonical view (groups, units, fan_in) of a weight.
+
+    Units of one group read the same input, hence can be symmetric; units of different groups cannot.
+    ``units`` counts per group: a layer has groups * units outputs.
+    """
+
+    groups: int
+    units: int
+    fan_in: int
+
+    @property
+    def size(self) -> int:
+        return self.groups * self.units * self.fan_in
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A stored tensor, or the effective weight that the graph computes from stored ones.
+
+    ``parts`` names the equal blocks along the unit axis of a packed tensor ("i", "f", "g", "o"; "q", "k", "v");
+    each has an address of its own. ``dtype`` is the stored type in numpy's or ml_dtypes' spelling ("float32",
+    "bfloat16", "int8").
+    """
+
+    address: str
+    shape: tuple[int, ...]
+    dtype: str
+    role: Role
+    view: View
+    trainable: bool = True
+    parts: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def part_addresses(self) -> tuple[str, ...]:
+        """Addresses of the packed parts, or the tensor's own where it is not packed."""
+        return tuple(f"{self.address}[{part}]" for part in self.parts) or (self.address,)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One weighted operation, listed once however often it is called.
+
+    ``fan_in`` counts the inputs summed into one output (``None`` for tables, norms and PRelu); a transposed
+    convolution has in / groups * prod(kernel / stride), rounded, at least 1. ``fan_out`` is its mirror image.
+    """
+
+    name: str
+    kind: Kind
+    weight: Tensor
+    bias: Tensor | None = None
+    recurrent: Tensor | None = None
+    recurrent_bias: Tensor | None = None
+    others: tuple[Tensor, ...] = ()
+    """Remaining tensors: running statistics, peepholes."""
+    fan_in: int | None = None
+    fan_out: int | None = None
+    activation: str = "identity"
+    """Name (see ``activations``) of the non-linearity that consumes the output, looked for behind a norm too."""
+    input_activation: str = "identity"
+    """Name of the non-linearity that produced the input."""
+    input_source: Source = Source.MIXED
+    norm_after: Kind | None = None
+    """The normalisation that reads the output before any non-linearity, sum, product or other layer does, and whose
+    reading is the only use of the output: then the weight's scale does not show forwards."""
+    uses: frozenset[Use] = frozenset()
+    producers: tuple[str, ...] = ()
+    """Names of the layers that feed it directly, through anything without weights."""
+    consumers: tuple[str, ...] = ()
+    bypassed: bool = False
+    """True where some path leads from an input to an output around the layer."""
+    shuffles_units: bool = False
+    """True where the output's units become positions (pixel shuffle): equal units are then deliberate (ICNR)."""
+    calls: int = 1
+    segment: str = ""
+    """Names the recurrent direction ("forward", "reverse") or is empty."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        optional = (self.bias, self.recurrent, self.recurrent_bias)
+        return (self.weight, *(tensor for tensor in optional if tensor is not None), *self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class NotChecked:
+    """Something in the target that could not be judged, and why."""
+
+    at: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedNorm:
+    """A batch normalisation that an exporter multiplied into ``layer``."""
+
+    layer: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model: layers in execution order, and every float tensor with its address."""
+
+    format: str
+    """"onnx", "torch" or "weights"."""
+    layers: tuple[Layer, ...]
+    tensors: tuple[Tensor, ...]
+    """All floating-point tensors, those of the layers included, each once."""
+    parameters: int
+    """Number of trainable values."""
+    not_checked: tuple[NotChecked, ...] = ()
+    folded_norms: tuple[FoldedNorm, ...] = ()
+    producer: str = ""
+    """The program that wrote the file, where it says so ("pytorch 2.13.0")."""
+    tied: tuple[tuple[str, str], ...] = field(default=())
+    """Pairs (layer name, address) of layers that share a tensor which another layer also uses."""
+
+    @cached_property
+    def _by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name; raises KeyError where there is none."""
+        return self._by_name[name]
+
+    @cached_property
+    def _owners(self) -> dict[str, Layer]:
+        owners: dict[str, Layer] = {}
+        for layer in self.layers:
+            for tensor in layer.tensors:
+                for address in (tensor.address, *tensor.part_addresses):
+                    owners.setdefault(address, layer)
+        return owners
+
+    def owner(self, address: str) -> Layer | None:
+        """The first layer that uses the tensor (or part) at ``address``; None for a tensor outside every layer."""
+        return self._owners.get(address)
+
+    @cached_property
+    def _upstream(self) -> dict[str, frozenset[str]]:
+        upstream: dict[str, frozenset[str]] = {}
+        for layer in self.layers:  # execution order: producers come first, save in recurrent loops
+            known = [upstream.get(name, frozenset()) | {name} for name in layer.producers]
+            upstream[layer.name] = frozenset().union(*known) if known else frozenset()
+        return upstream
+
+    def is_upstream(self, earlier: str, later: str) -> bool:
+        """Whether data flows from layer ``earlier`` to layer ``later`` (a layer is not upstream of itself)."""
+        return earlier in self._upstream.get(later, frozenset())
+
+    def consumers(self, layer: Layer) -> Iterator[Layer]:
+        return (self._by_name[name] for name in layer.consumers)
+
+    def producers(self, layer: Layer) -> Iterator[Layer]:
+        return (self._by_name[name] for name in layer.producers)

@@ -1,0 +1,204 @@
+"""All that a rule imports.
+
+A rule is a generator of suspicions over a read-only context::
+
+    @rule(category="symmetry", needs=Needs.WEIGHTS, message="{duplicates} of {units} units start identical")
+    def duplicate_units(context: Context, options: Options) -> Iterator[Suspicion]: ...
+
+``rule`` is pure: it returns a frozen ``Rule`` and registers nothing; the catalog finds rules by walking packages that
+packs announce under the entry-point group ``initlint.rules``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Flag, IntEnum, auto
+from typing import Any
+
+from . import activations
+from .fixes import Advice, Fill, Fix, Reinit
+from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
+from .probe.signals import Forward, LayerSignal, NonFiniteOrigin, Signals
+from .stats import WeightStats
+
+__all__ = [
+    "Advice",
+    "Context",
+    "Fill",
+    "Finding",
+    "Fix",
+    "FoldedNorm",
+    "Forward",
+    "Kind",
+    "Layer",
+    "LayerSignal",
+    "Model",
+    "Needs",
+    "NoOptions",
+    "NonFiniteOrigin",
+    "Reinit",
+    "Role",
+    "Rule",
+    "Severity",
+    "Signals",
+    "Source",
+    "Suspicion",
+    "Tensor",
+    "Use",
+    "View",
+    "WeightStats",
+    "activations",
+    "rule",
+]
+
+Value = str | int | float | bool | list[str]
+"""What a finding's data may hold: JSON scalars, or a list of addresses."""
+
+
+class Severity(IntEnum):
+    """Ordered: a severity is at or above another if it compares greater or equal."""
+
+    NOTE = 1
+    WARNING = 2
+    ERROR = 3
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Needs(Flag):
+    """What a rule reads, and so what has to be measured."""
+
+    STRUCTURE = 0
+    WEIGHTS = auto()
+    FORWARD = auto()
+    BACKWARD = auto()
+    LIVENESS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class NoOptions:
+    """A rule without numbers."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What a rule believes it has seen.
+
+    ``at`` is a tensor, a layer, an address (a packed part) or the model; ``message`` picks one of the rule's message
+    templates, filled from ``data``.
+    """
+
+    at: Tensor | Layer | Model | str
+    severity: Severity
+    data: Mapping[str, Value] = field(default_factory=dict)
+    fix: Fix | None = None
+    message: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The finding that another one is a consequence of."""
+
+    rule: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A suspicion that was judged and put into words."""
+
+    rule: str
+    category: str
+    severity: Severity
+    layer: str | None
+    tensor: str | None
+    message: str
+    data: Mapping[str, Value]
+    caused_by: Cause | None = None
+    fix: Fix | None = None
+    verified: bool = False
+    before: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
+    url: str = ""
+
+    @property
+    def address(self) -> str:
+        """The tensor, else the layer, else empty: the whole model."""
+        return self.tensor or self.layer or ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """All a rule may see: structure, statistics of weights, signals. Weights themselves stay in the session."""
+
+    model: Model
+    stats: Mapping[str, WeightStats]
+    """By address, packed parts included; empty unless some selected rule needs or uses WEIGHTS."""
+    signals: Signals
+
+    @property
+    def probed(self) -> bool:
+        return self.signals.forward is Forward.MEASURED
+
+    def signal(self, layer: Layer) -> LayerSignal | None:
+        """What the probe measured at the layer's output; None where it did not get there."""
+        return self.signals.layers.get(layer.name)
+
+
+Generator = Callable[..., Iterator[Suspicion]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One check. ``name`` is its identity; ``doc`` its page."""
+
+    name: str
+    category: str
+    needs: Needs
+    uses: Needs
+    options: type[Any]
+    messages: Mapping[str, str]
+    explains: tuple[str, ...]
+    """Rules whose findings downstream of one of ours are its consequences."""
+    overrides: tuple[str, ...]
+    """Rules that stay silent at an address where this one speaks: one fault, one finding."""
+    generate: Generator
+    doc: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of its page."""
+        return self.doc.partition("\n")[0]
+
+
+def rule(
+    *,
+    category: str,
+    message: str | Mapping[str, str],
+    needs: Needs = Needs.STRUCTURE,
+    uses: Needs = Needs.STRUCTURE,
+    options: type[Any] = NoOptions,
+    explains: tuple[str, ...] = (),
+    overrides: tuple[str, ...] = (),
+) -> Callable[[Generator], Rule]:
+    """Make a rule of a generator function; its name with dashes is the rule's, its module's docstring the rule's page."""
+
+    def make(generate: Generator) -> Rule:
+        module = inspect.getmodule(generate)
+        return Rule(
+            name=generate.__name__.replace("_", "-"),
+            category=category,
+            needs=needs,
+            uses=uses,
+            options=options,
+            messages={"default": message} if isinstance(message, str) else dict(message),
+            explains=explains,
+            overrides=overrides,
+            generate=generate,
+            doc=inspect.cleandoc((module.__doc__ if module else None) or ""),
+        )
+
+    return make

@@ -1,0 +1,1 @@
+"""Pushing a batch through a model and measuring what arrives."""

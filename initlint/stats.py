@@ -1,0 +1,52 @@
+"""Weight statistics: one pass over the bytes of a tensor."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WeightStats:
+    """Statistics of one tensor, or of one packed part of it, in its canonical view (groups, units, fan_in).
+
+    Moments are over the finite values, in float64. ``count`` includes the non-finite ones.
+    """
+
+    count: int
+    nan: int
+    inf: int
+    zeros: int
+    min: float
+    max: float
+    mean: float
+    std: float
+    mean_square: float
+    kurtosis: float
+    """Excess kurtosis: 0 for a normal, -1.2 for a uniform distribution; 0 where the variance is 0."""
+    zero_units: int
+    """Units whose incoming weights are all exactly zero."""
+    duplicate_units: int
+    """Units, zero ones not counted, that equal an earlier unit of their group bit for bit."""
+    chance_duplicates: float
+    """Expected number of such units if all values were drawn independently from the observed value distribution."""
+    unit_spread: float
+    """Variance of the units' mean squares over the variance that independent values of this kurtosis would give
+    (1 for independent draws, 0 for orthogonal rows, far above 1 when units differ in scale)."""
+    scheme: str
+    """The initialisation scheme it looks like ("he_normal(fan_in)"), or "unrecognised"."""
+    scheme_confidence: float
+    """0 to 1."""
+    unit_rms: array[float]
+    """Root mean square per unit, groups * units values; empty for tensors with a fan-in of 1 (see ``values``)."""
+    values: array[float]
+    """The values themselves, for tensors with a fan-in of 1 (biases, gains, shifts); empty for others."""
+
+    @property
+    def constant(self) -> bool:
+        """All values are the same finite number."""
+        return self.nan == 0 and self.inf == 0 and self.min == self.max
+
+    @property
+    def all_zero(self) -> bool:
+        return self.zeros == self.count
