@@ -1,0 +1,232 @@
+"""The dataflow of an ONNX model as one flat list of nodes, subgraphs of If, Loop and Scan included."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+
+LINK = "initlint::Link"
+"""Pseudo operator: hands a value into or out of a subgraph."""
+
+SUBGRAPH_OPS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+
+@dataclass(eq=False)
+class Node:
+    """One operation. ``op`` is the operator's name, with its domain in front where that is not ONNX's own."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    proto: NodeProto | None
+    index: int
+    inner: bool
+    """Inside a subgraph: its values cannot be outputs of a probe graph."""
+    scope: str = ""
+    """Qualified name of the PyTorch module that the exporter says it came from, or empty."""
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        if self.proto is None:
+            return {}
+        return {
+            a.name: helper.get_attribute_value(a) for a in self.proto.attribute if a.type != AttributeProto.UNDEFINED
+        }
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.attributes.get(name, default)
+
+    def text(self, name: str, default: str) -> str:
+        """A string attribute."""
+        value = self.attribute(name, default)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+    def input(self, position: int) -> str:
+        """Name of the input there, empty where it is left out."""
+        return self.inputs[position] if position < len(self.inputs) else ""
+
+
+@dataclass(eq=False)
+class Graph:
+    """Nodes in topological order with the maps that walks need."""
+
+    nodes: list[Node]
+    inputs: tuple[ValueInfoProto, ...]
+    outputs: tuple[str, ...]
+    initializers: dict[str, TensorProto]
+    opset: int
+    domains: Mapping[str, int]
+    producer: dict[str, Node] = field(default_factory=dict)
+    users: dict[str, list[tuple[Node, int]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for node in self.nodes:
+            for value in node.outputs:
+                if value:
+                    self.producer[value] = node
+            for position, value in enumerate(node.inputs):
+                if value:
+                    self.users.setdefault(value, []).append((node, position))
+
+    @cached_property
+    def live(self) -> frozenset[str]:
+        """Values that carry data of the inputs; shapes of inputs and noise do not count."""
+        live = {value.name for value in self.inputs}
+        for node in self.nodes:
+            if node.op in _DATALESS or node.op in _RANDOM:
+                continue
+            if any(value in live for value in node.inputs):
+                live.update(value for value in node.outputs if value)
+        return frozenset(live)
+
+    @cached_property
+    def constants(self) -> frozenset[str]:
+        """Values that depend on no input at all, not even on its shape."""
+        constant = set(self.initializers)
+        for node in self.nodes:
+            if node.op in _RANDOM or node.op in SUBGRAPH_OPS:
+                continue
+            if all(not value or value in constant for value in node.inputs):
+                constant.update(value for value in node.outputs if value)
+        return frozenset(constant)
+
+
+_DATALESS = frozenset({"Shape", "Size"})
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+
+
+def build(proto: ModelProto) -> Graph:
+    """Flatten ``proto`` (its functions inlined)."""
+    domains = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    builder = _Builder()
+    builder.add_graph(proto.graph, "", {})
+    given = {tensor.name for tensor in proto.graph.initializer}
+    given |= {sparse.values.name for sparse in proto.graph.sparse_initializer}
+    return Graph(
+        nodes=builder.nodes,
+        inputs=tuple(value for value in proto.graph.input if value.name not in given),
+        outputs=tuple(value.name for value in proto.graph.output),
+        initializers=builder.initializers,
+        opset=domains.get("ai.onnx", 1),
+        domains=domains,
+    )
+
+
+class _Builder:
+    """Renames values of subgraphs so that one flat name space holds all."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.initializers: dict[str, TensorProto] = {}
+
+    def add_graph(self, graph: GraphProto, prefix: str, outer: Mapping[str, str]) -> dict[str, str]:
+        names = dict(outer)
+
+        def own(name: str) -> str:
+            names[name] = f"{prefix}{name}"
+            return names[name]
+
+        for tensor in graph.initializer:
+            self.initializers[own(tensor.name)] = tensor
+        if prefix:
+            for value in graph.input:
+                own(value.name)
+        for position, node in enumerate(graph.node):
+            inputs = tuple(names.get(value, f"{prefix}{value}") if value else "" for value in node.input)
+            bodies = [(a.name, a.g) for a in node.attribute if a.HasField("g")] if node.op_type in SUBGRAPH_OPS else []
+            outputs = tuple(own(value) if value else "" for value in node.output)
+            if bodies:
+                self._add_bodies(node, position, inputs, outputs, prefix, names, bodies)
+            else:
+                self._append(node, inputs, outputs, bool(prefix))
+        return names
+
+    def _append(self, node: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...], inner: bool) -> None:
+        domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}::"
+        self.nodes.append(
+            Node(
+                f"{domain}{node.op_type}",
+                node.name,
+                inputs,
+                outputs,
+                node,
+                len(self.nodes),
+                inner,
+                module_scope(node),
+            )
+        )
+
+    def _link(self, inputs: tuple[str, ...], output: str, name: str) -> None:
+        self.nodes.append(Node(LINK, name, inputs, (output,), None, len(self.nodes), True))
+
+    def _add_bodies(
+        self,
+        node: NodeProto,
+        position: int,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        prefix: str,
+        names: Mapping[str, str],
+        bodies: list[tuple[str, GraphProto]],
+    ) -> None:
+        results: list[list[str]] = [[] for _ in outputs]
+        for label, body in bodies:
+            inside = f"{prefix}{node.name or node.op_type}_{position}/{label}/"
+            for formal, actual in _handed_in(node.op_type, body, inputs):
+                self._link((actual,), f"{inside}{formal}", node.name)
+            inner_names = self.add_graph(body, inside, names)
+            for slot, value in _handed_out(node.op_type, body, len(outputs)):
+                results[slot].append(inner_names.get(value, f"{inside}{value}"))
+        for output, values in zip(outputs, results, strict=True):
+            if output:
+                self._link(tuple(values), output, node.name)
+
+
+def _handed_in(op: str, body: GraphProto, inputs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(body input, outer value) pairs. Loop hands trip count and condition first; Scan's initial states come first."""
+    if op == "If":
+        return
+    for formal, actual in zip(body.input, inputs, strict=False):
+        if actual:
+            yield formal.name, actual
+
+
+def _handed_out(op: str, body: GraphProto, count: int) -> Iterator[tuple[int, str]]:
+    skip = 1 if op == "Loop" else 0  # the first output of a loop's body is its condition
+    for slot, value in enumerate(body.output[skip:]):
+        if slot < count:
+            yield slot, value.name
+
+
+def module_scope(node: NodeProto) -> str:
+    """The PyTorch module a node came from: the newer exporter's metadata, else the older one's node names."""
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes" and len(entry.value) < 4096:
+            try:
+                scopes = ast.literal_eval(entry.value)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                return ""
+            if isinstance(scopes, list) and len(scopes) >= 2 and isinstance(scopes[-2], str):
+                return scopes[-2]
+    if node.name.startswith("/"):
+        return _join_scopes(node.name.split("/")[1:-1])
+    return ""
+
+
+def _join_scopes(parts: list[str]) -> str:
+    """["layer1", "layer1.0", "conv1"] -> "layer1.0.conv1": a called container repeats its name in its children."""
+    joined: list[str] = []
+    for part in parts:
+        if joined and part.startswith(f"{joined[-1]}."):
+            joined[-1] = part
+        elif part:
+            joined.append(part)
+    return ".".join(joined)
