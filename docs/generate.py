@@ -1,0 +1,194 @@
+"""Write the rule pages, their index and the generated parts of the README from the rules and the examples.
+
+python docs/generate.py            write
+python docs/generate.py --check    say what is out of date and exit with status 1 if anything is
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import sys
+import textwrap
+from contextlib import chdir
+from pathlib import Path
+
+from initlint.catalog import load_rules
+from initlint.plugin import Needs, Rule
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ROOT / "docs" / "rules"
+README = ROOT / "README.md"
+GENERATED = "<!-- written by docs/generate.py from the rule's file: edit that -->"
+COMMAND = ["check", "examples/broken_mlp.onnx"]
+CATEGORIES = {
+    "numerics": "Values that no arithmetic survives.",
+    "symmetry": "Units that start alike, or as nothing.",
+    "scale": "Weights too large or too small for their fan-in and activation.",
+    "bias": "Biases that switch units off.",
+    "norm": "Normalisation layers that start in a state they cannot leave.",
+    "signal": "What the probe batch looks like on its way through.",
+    "gradient": "What comes back, and what never learns.",
+    "provenance": "What the file is, rather than what is wrong with it.",
+}
+READS = {
+    Needs.WEIGHTS: "weight statistics",
+    Needs.FORWARD: "the forward probe",
+    Needs.BACKWARD: "the backward probe",
+    Needs.LIVENESS: "liveness",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option of a rule: its default, and the comment that says where the number comes from."""
+
+    name: str
+    default: str
+    source: str
+
+
+def options(rule: Rule) -> list[Option]:
+    """The options of ``rule``, each with the comment above and beside it, or the string below it."""
+    sources = _comments(rule.options)
+    return [
+        Option(field.name, _shown(field.default), sources.get(field.name, ""))
+        for field in dataclasses.fields(rule.options)
+    ]
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _comments(options_class: type) -> dict[str, str]:
+    """What stands above, beside and (as a string) below each field of a class."""
+    source = textwrap.dedent(inspect.getsource(options_class))
+    lines = source.splitlines()
+    body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
+    comments = {}
+    for node, following in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(node, ast.AnnAssign):
+            continue
+        parts = []
+        for line in reversed(lines[: node.lineno - 1]):
+            if not line.lstrip().startswith("#"):
+                break
+            parts.insert(0, line.lstrip(" #"))
+        parts.append(lines[node.end_lineno - 1][node.end_col_offset :].lstrip(" #"))
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            parts.append(str(following.value.value))
+        comments[node.target.id] = " ".join(" ".join(parts).split())
+    return comments
+
+
+def page(rule: Rule) -> str:
+    """The Markdown page of ``rule``."""
+    summary, _, body = rule.doc.partition("\n")
+    reads = [text for need, text in READS.items() if need in rule.needs]
+    helped = [text for need, text in READS.items() if need in rule.uses and need not in rule.needs]
+    facts = [f"Category: {rule.category}.", f"Reads {_listed(reads) or 'the structure of the model'}."]
+    if helped:
+        facts.append(f"More exact with {_listed(helped)}.")
+    parts = [GENERATED, f"# {rule.name}", summary.strip(), " ".join(facts), body.strip(), _options_section(rule)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _listed(texts: list[str]) -> str:
+    return " and ".join(texts)
+
+
+def _options_section(rule: Rule) -> str:
+    rows = [f"| `{option.name}` | {option.default} | {_cell(option.source)} |" for option in options(rule)]
+    if not rows:
+        return ""
+    first = options(rule)[0]
+    example = f"```toml\n[tool.initlint.rules.{rule.name}]\n{first.name} = {first.default}\n```"
+    table = "\n".join(["| option | default | where the number comes from |", "|---|---|---|", *rows])
+    return f"## Options\n\n{table}\n\n{example}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def table(rules: list[Rule], link: str) -> str:
+    """One row a rule, by category; ``link`` is put before the file name of a rule's page."""
+    order = list(CATEGORIES)
+    rows = [
+        f"| {rule.category} | [{rule.name}]({link}{rule.name}.md) | {_cell(rule.summary)} |"
+        for rule in sorted(rules, key=lambda rule: (order.index(rule.category), rule.name))
+    ]
+    return "\n".join(["| category | rule | what it finds |", "|---|---|---|", *rows])
+
+
+def index(rules: list[Rule]) -> str:
+    """The page that lists all rules."""
+    present = {rule.category for rule in rules}
+    categories = "\n".join(f"- `{name}`: {text}" for name, text in CATEGORIES.items() if name in present)
+    intro = "Select a rule by its name or a whole category: `--select symmetry,dead-relu-bias`."
+    return "\n\n".join([GENERATED, "# Rules", intro, categories, table(rules, "")]) + "\n"
+
+
+def example_output() -> str:
+    """What initlint prints about the broken example."""
+    from click.testing import CliRunner
+
+    from initlint.cli import main
+
+    with chdir(ROOT):
+        result = CliRunner().invoke(main, COMMAND)
+    text = "\n".join(line.rstrip() for line in result.output.splitlines())
+    return f"```console\n$ initlint {' '.join(COMMAND)}\n{text}\n```"
+
+
+def readme(rules: list[Rule]) -> str:
+    """The README with its generated parts, which stand between HTML comments, replaced."""
+    text = README.read_text(encoding="utf-8")
+    for name, content in {"output": example_output(), "rules": table(rules, "docs/rules/")}.items():
+        begin, end = f"<!-- {name}: written by docs/generate.py -->", f"<!-- end of {name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise SystemExit(f"README.md: the marks of the generated part {name!r} are missing")
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def contents() -> dict[Path, str]:
+    """Every generated file with what it ought to hold."""
+    rules = [rule for rule in load_rules() if rule.generate.__module__.startswith("initlint.rules.")]
+    pages = {PAGES / f"{rule.name}.md": page(rule) for rule in rules}
+    return pages | {PAGES / "index.md": index(rules), README: readme(rules)}
+
+
+def out_of_date() -> list[str]:
+    """One line for each file that is missing, stale or nobody's."""
+    wanted = contents()
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    orphans = [path for path in PAGES.glob("*.md") if path not in wanted]
+    return [f"{path.relative_to(ROOT).as_posix()} is out of date" for path in stale] + [
+        f"{path.relative_to(ROOT).as_posix()} belongs to no rule" for path in orphans
+    ]
+
+
+def main() -> int:
+    if "--check" in sys.argv[1:]:
+        complaints = out_of_date()
+        for complaint in complaints:
+            print(complaint)
+        if complaints:
+            print("Run: python docs/generate.py")
+        return bool(complaints)
+    PAGES.mkdir(exist_ok=True)
+    wanted = contents()
+    for path in PAGES.glob("*.md"):
+        if path not in wanted:
+            path.unlink()
+    for path, text in wanted.items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
