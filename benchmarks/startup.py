@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py [--rounds N]
 
-Prints the median of each command over alternating runs and its ratio to ``python -c "import click"``. The exit status is
-1 if a ratio is above its bar.
+Prints the median of each command over alternating runs and its ratio to ``python -c "import click"``. The exit
+status is 1 if a ratio is above its bar.
 """
 
 from __future__ import annotations
