@@ -1,12 +1,16 @@
-"""Frozen settings: what the command line, the configuration file and Python callers can say."""
+"""Frozen settings: what the command line, the configuration file and Python callers can say.
+
+``configuration`` reads and merges them; this module only says what there is, and matches names against patterns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
-from .plugin import Severity
+from .plugin import Finding, Severity
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,20 @@ class ProbeSettings:
     """Limit for one answer of the child process."""
 
 
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """An exception: findings of ``rule`` whose address matches ``at``, in targets that match ``target``, are accepted
+    for ``reason``."""
+
+    rule: str
+    at: str
+    reason: str
+    target: str = "*"
+
+    def covers(self, finding: Finding, target: str) -> bool:
+        return finding.rule == self.rule and matches(finding.address, [self.at]) and matches(target, [self.target])
+
+
 @dataclass(frozen=True)
 class Settings:
     select: tuple[str, ...] = ()
@@ -38,4 +56,19 @@ class Settings:
     fail_on: int = Severity.ERROR
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Rule options by rule name, from ``[tool.initlint.rules.NAME]``."""
+    allow: tuple[Allow, ...] = ()
     probe: ProbeSettings = ProbeSettings()
+
+    def covers(self, *names: str) -> bool:
+        """Whether ``layers`` and ``exclude_layers`` let something pass that goes by ``names`` (a layer's name, its
+        tensors' addresses)."""
+        wanted = not self.layers or any(matches(name, self.layers) for name in names)
+        return wanted and not any(matches(name, self.exclude_layers) for name in names)
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether ``name`` is one of ``patterns`` or matches one as a glob.
+
+    Equality comes first because the address of a packed part, ``lstm.weight_ih_l0[f]``, reads as a character class.
+    """
+    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)

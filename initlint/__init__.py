@@ -1,0 +1,82 @@
+"""initlint tells, before you spend a GPU hour, whether a freshly initialised network will train.
+
+    report = initlint.check("model.onnx")
+    print(report)
+    report.raise_for_findings()
+
+Importing this package is light: what a check needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import FindingsError, InitlintError, TargetError, UsageError
+    from .plugin import Finding, Severity
+    from .report import Report, Run
+
+__all__ = [
+    "Finding",
+    "FindingsError",
+    "InitlintError",
+    "Report",
+    "Run",
+    "Severity",
+    "TargetError",
+    "UsageError",
+    "check",
+]
+
+_HOMES = {
+    "Finding": "plugin",
+    "FindingsError": "errors",
+    "InitlintError": "errors",
+    "Report": "report",
+    "Run": "report",
+    "Severity": "plugin",
+    "TargetError": "errors",
+    "UsageError": "errors",
+}
+
+
+def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) -> Report:
+    """Check one freshly initialised model and return its Report.
+
+    ``target`` is the path of an ONNX file, its bytes, or an ``onnx.ModelProto``. ``inputs`` feeds the probe: an array
+    for a model's only input, a mapping of input names to arrays, or None to infer them. ``settings`` are the keys of
+    ``[tool.initlint]`` with underscores (``select=["symmetry"]``, ``fail_on="warning"``, ``dims={"batch": 8}``,
+    ``rules={"zero-weights": {...}}``); ``config="pyproject.toml"`` reads a file first, otherwise none is read.
+
+    Raises InitlintError where the command line would exit with 2: wrong settings, a missing file. A target that is
+    unreadable or unsupported, crashes or passes a limit gives a Report whose ``status`` is not "ok".
+    """
+    from .checking import check_target, plan
+    from .configuration import from_call
+    from .errors import FailureKind, InitlintError, TargetError
+
+    if loss is not None:
+        raise InitlintError("a loss cannot be given yet, since no gradients are measured; leave out loss=")
+    if hasattr(target, "named_parameters"):
+        raise InitlintError(
+            "PyTorch modules are not supported yet; export the model with torch.onnx.export and check that"
+        )
+    report = check_target(target, plan(from_call(inputs, settings)))
+    if report.failure is not None and report.failure.kind.exit_status == 2:
+        raise TargetError(FailureKind(report.failure.kind), report.failure.message)
+    return report
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562: public names are imported when they are first asked for."""
+    from importlib import import_module, metadata
+
+    if name == "__version__":
+        return metadata.version("initlint")
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

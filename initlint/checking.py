@@ -1,0 +1,199 @@
+"""From a target to its Report: open a session, measure what the chosen rules read, judge, accept what was allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from . import catalog
+from .errors import FailureKind, TargetError
+from .model import Layer, Model
+from .plugin import Context, Finding, Needs, Rule
+from .probe.signals import Forward, Signals
+from .report import Failure, LayerRow, ProbeSummary, Report, SkippedRule, Status, Suppressed
+from .session import Session
+from .settings import Settings
+from .spelling import did_you_mean
+from .stats import WeightStats
+
+Progress = Callable[[str], None]
+"""Told the name of each stage as it begins."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings that were held against the catalog: which rules run, with which options."""
+
+    settings: Settings
+    rules: tuple[Rule, ...]
+    options: Mapping[str, object]
+    """An options instance by rule name."""
+
+    @property
+    def reads(self) -> Needs:
+        """Everything that some rule needs or uses."""
+        reads = Needs.STRUCTURE
+        for rule in self.rules:
+            reads |= rule.needs | rule.uses
+        return reads
+
+
+def plan(settings: Settings) -> Plan:
+    """Hold ``settings`` against the installed rules. Raises UsageError: a fault of the settings stops everything."""
+    rules = catalog.load_rules()
+    options = catalog.options_of(rules, settings)
+    return Plan(settings, catalog.choose(rules, settings), options)
+
+
+def check_target(target: Any, plan: Plan, *, weights: bool = False, progress: Progress = lambda stage: None) -> Report:
+    """The whole way of one target. A fault of the target becomes a Report whose ``failure`` says so.
+
+    ``weights`` asks for weight statistics in the layer table even if no rule reads them.
+    """
+    started = perf_counter()
+    report = Report(_name(target), format="onnx", fail_on=plan.settings.fail_on)
+    try:
+        _refuse_folder(target)
+        progress("reading")
+        with _open(target, plan) as session:
+            report = _examine(session, plan, report, weights, progress)
+    except TargetError as fault:
+        report = _failed(report, fault)
+    return replace(report, seconds=perf_counter() - started)
+
+
+def _examine(session: Session, plan: Plan, report: Report, weights: bool, progress: Progress) -> Report:
+    model = session.model
+    _refuse_empty(model, plan.settings)
+    measured = _measure(session, plan, weights, progress)
+    report = replace(
+        report,
+        format=model.format,
+        parameters=model.parameters,
+        probe=_probe_summary(measured.signals),
+        layers=_rows(model, plan.settings, measured),
+        not_checked=(*model.not_checked, *measured.signals.not_probed),
+    )
+    progress("judging")
+    report = _judge(model, measured, plan, report)
+    return report if measured.fault is None else _failed(report, measured.fault)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What could be measured; ``fault`` is what ended the session before all was, if anything did."""
+
+    stats: Mapping[str, WeightStats]
+    signals: Signals
+    fault: TargetError | None = None
+
+
+def _measure(session: Session, plan: Plan, weights: bool, progress: Progress) -> _Measured:
+    settings = plan.settings.probe
+    stats: Mapping[str, WeightStats] = {}
+    try:
+        if weights or Needs.WEIGHTS in plan.reads:
+            progress("reading the weights")
+            stats = session.stats()
+        if not settings.enabled:
+            return _Measured(stats, Signals(Forward.NONE, reason="the probe is switched off (--no-probe)"))
+        if Needs.FORWARD not in plan.reads:
+            return _Measured(stats, Signals(Forward.NONE, reason="no selected rule reads signals"))
+        progress("probing")
+        return _Measured(stats, session.probe(settings))
+    except TargetError as fault:
+        return _Measured(stats, Signals(Forward.NONE, reason=str(fault)), fault)
+
+
+def _judge(model: Model, measured: _Measured, plan: Plan, report: Report) -> Report:
+    from .engine import judge
+
+    unread = (
+        [rule for rule in plan.rules if Needs.WEIGHTS in rule.needs] if measured.fault and not measured.stats else []
+    )
+    runnable = [rule for rule in plan.rules if rule not in unread]
+    verdict = judge(Context(model, measured.stats, measured.signals), runnable, plan.options)
+    skipped = (*(SkippedRule(rule.name, "the weights could not be read") for rule in unread), *verdict.skipped)
+    if measured.fault is None and len(skipped) == len(plan.rules):
+        raise TargetError(FailureKind.UNSUPPORTED, f"none of the selected rules could run: {skipped[0].reason}")
+    covered = tuple(finding for finding in verdict.findings if _covers(plan.settings, finding))
+    suppressed = _suppressed(covered, plan.settings, report.target)
+    allowed = [entry.finding for entry in suppressed]
+    findings = tuple(finding for finding in covered if finding not in allowed)
+    return replace(report, findings=findings, suppressed=suppressed, skipped_rules=skipped)
+
+
+def _covers(settings: Settings, finding: Finding) -> bool:
+    return settings.covers(*(name for name in (finding.layer, finding.tensor) if name))
+
+
+def _suppressed(findings: Sequence[Finding], settings: Settings, target: str) -> tuple[Suppressed, ...]:
+    """Findings that the settings allow; what follows from one of them goes with it."""
+    reasons: dict[tuple[str, str], str] = {}
+    for finding in findings:
+        allow = next((allow for allow in settings.allow if allow.covers(finding, target)), None)
+        if allow is not None:
+            reasons[finding.rule, finding.address] = allow.reason
+    suppressed = []
+    for finding in findings:
+        cause = finding.caused_by
+        reason = reasons.get((finding.rule, finding.address))
+        if reason is None and cause is not None:
+            reason = reasons.get((cause.rule, cause.address))
+        if reason is not None:
+            suppressed.append(Suppressed(finding, reason))
+    return tuple(suppressed)
+
+
+def _rows(model: Model, settings: Settings, measured: _Measured) -> tuple[LayerRow, ...]:
+    return tuple(
+        LayerRow(layer, measured.stats.get(layer.weight.address), measured.signals.layers.get(layer.name))
+        for layer in model.layers
+        if settings.covers(*_names(layer))
+    )
+
+
+def _names(layer: Layer) -> tuple[str, ...]:
+    return (layer.name, *(tensor.address for tensor in layer.tensors))
+
+
+def _refuse_empty(model: Model, settings: Settings) -> None:
+    if not model.layers and not model.tensors:
+        raise TargetError(FailureKind.UNSUPPORTED, "the model holds no weights, so there is nothing to check")
+    known = [name for layer in model.layers for name in _names(layer)] + [tensor.address for tensor in model.tensors]
+    if not any(settings.covers(name) for name in known):
+        near = did_you_mean(settings.layers[0], known) if settings.layers else ""
+        raise TargetError(FailureKind.USAGE, f"layers and exclude-layers leave no layer to check{near}")
+
+
+def _refuse_folder(target: Any) -> None:
+    if not isinstance(target, (str, Path)) or not Path(target).is_dir():
+        return
+    files = sorted(path.name for path in Path(target).glob("*.onnx"))
+    example = Path(target) / (files[0] if files else "model.onnx")
+    raise TargetError(FailureKind.USAGE, f"{target} is a folder; name the model files in it, as in {example}")
+
+
+def _open(target: Any, plan: Plan) -> Any:
+    from .session import open_session
+
+    return open_session(target, plan.settings.probe)
+
+
+def _failed(report: Report, fault: TargetError) -> Report:
+    unsupported = fault.kind in (FailureKind.UNREADABLE, FailureKind.UNSUPPORTED)
+    status = Status.UNSUPPORTED if unsupported else Status.FAILED
+    return replace(report, status=status, failure=Failure(fault.kind, str(fault)))
+
+
+def _probe_summary(signals: Signals) -> ProbeSummary:
+    return ProbeSummary(forward=signals.forward, batch=signals.batch, seed=signals.seed, reason=signals.reason)
+
+
+def _name(target: Any) -> str:
+    if isinstance(target, (str, Path)):
+        return str(target)
+    return "<bytes>" if isinstance(target, (bytes, bytearray, memoryview)) else f"<{type(target).__name__}>"

@@ -1,0 +1,160 @@
+"""Where settings come from: initlint.toml or ``[tool.initlint]`` in pyproject.toml, the command line, a Python call.
+
+Each origin is a mapping of the keys below. They are checked alike and merged, later over earlier; every fault is a
+``UsageError`` that names the origin and the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import values
+from .errors import UsageError
+from .settings import ProbeSettings, Settings
+from .spelling import did_you_mean
+
+FILE_NAMES = ("initlint.toml", "pyproject.toml")
+"""In the order of precedence within one folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """How the value of one key is read, and where it goes: a field of Settings, or of ProbeSettings."""
+
+    field: str
+    read: values.Reader
+    probe: bool = False
+    adds: bool = False
+    """A later origin adds to what an earlier one said instead of replacing it."""
+
+
+KEYS: Mapping[str, Key] = {
+    "select": Key("select", values.rule_names),
+    "extend-select": Key("extend_select", values.rule_names, adds=True),
+    "ignore": Key("ignore", values.rule_names, adds=True),
+    "layers": Key("layers", values.globs),
+    "exclude-layers": Key("exclude_layers", values.globs, adds=True),
+    "fail-on": Key("fail_on", values.threshold),
+    "no-probe": Key("enabled", values.negated, probe=True),
+    "inputs": Key("inputs", values.inputs, probe=True),
+    "input-shape": Key("shapes", values.shapes, probe=True, adds=True),
+    "dims": Key("dims", values.dims, probe=True, adds=True),
+    "batch": Key("batch", values.positive, probe=True),
+    "seed": Key("seed", values.natural, probe=True),
+    "wall-seconds": Key("wall_seconds", values.seconds, probe=True),
+    "rules": Key("options", values.rule_tables, adds=True),
+    "allow": Key("allow", values.allowances, adds=True),
+}
+
+RESETS: Mapping[str, tuple[str, ...]] = {"select": ("extend-select", "ignore")}
+"""Who selects anew on the command line is not bound by what the file extends or ignores."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What one place says, checked. ``label`` names the place in messages."""
+
+    label: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Effective:
+    """The merged settings, and for every key that was set the labels of its origins."""
+
+    settings: Settings
+    origins: Mapping[str, tuple[str, ...]]
+
+
+def find(start: Path) -> Path | None:
+    """The nearest configuration in ``start`` or above it; a pyproject.toml counts only if it speaks of initlint."""
+    for folder in (start, *start.parents):
+        for name in FILE_NAMES:
+            path = folder / name
+            if path.is_file() and (name != "pyproject.toml" or _table(path) is not None):
+                return path
+    return None
+
+
+def read(path: Path) -> Origin:
+    """The settings of a file. Raises UsageError where it cannot be read or says something unknown."""
+    table = _table(path)
+    if table is None:
+        raise UsageError(f"{path} has no [tool.initlint] table; add one or name another file with --config")
+    return origin(_shown(path), table, folder=path.parent)
+
+
+def origin(label: str, raw: Mapping[str, object], folder: Path = Path()) -> Origin:
+    """Check ``raw`` key by key; relative paths are resolved against ``folder``."""
+    checked: dict[str, Any] = {}
+    for name, value in raw.items():
+        key = KEYS.get(name)
+        if key is None:
+            raise UsageError(f'{label}: unknown key "{name}"{did_you_mean(name, KEYS)}')
+        checked[name] = key.read(value, values.Place(f"{label}: {name}", folder))
+    return Origin(label, checked)
+
+
+def merge(origins: Sequence[Origin]) -> Effective:
+    """Merge origins, the last one being the most specific."""
+    merged: dict[str, Any] = {}
+    labels: dict[str, tuple[str, ...]] = {}
+    for place in origins:
+        for name in (reset for key in place.values for reset in RESETS.get(key, ())):
+            merged.pop(name, None)
+            labels.pop(name, None)
+        for name, value in place.values.items():
+            added = KEYS[name].adds and name in merged
+            merged[name] = values.joined(merged[name], value) if added else value
+            labels[name] = (*labels[name], place.label) if added else (place.label,)
+    of_probe = {KEYS[name].field: value for name, value in merged.items() if KEYS[name].probe}
+    others = {KEYS[name].field: value for name, value in merged.items() if not KEYS[name].probe}
+    return Effective(Settings(**others, probe=ProbeSettings(**of_probe)), labels)
+
+
+def resolve(config: Path | None, isolated: bool, given: Origin, start: Path | None = None) -> Effective:
+    """The effective settings of a command: the file that was named or found (none if ``isolated``), then ``given``."""
+    if config is not None and isolated:
+        raise UsageError("--config and --isolated contradict each other; leave one of them out")
+    if config is not None and not config.is_file():
+        raise UsageError(f"there is no configuration file {config}")
+    path = None if isolated else (config or find((start or Path.cwd()).resolve()))
+    return merge([given] if path is None else [read(path), given])
+
+
+def from_call(inputs: object, keywords: Mapping[str, object]) -> Settings:
+    """Settings of a Python call: keys with underscores, ``inputs`` apart, no file unless ``config`` names one."""
+    raw = {name.replace("_", "-"): value for name, value in keywords.items()}
+    config = raw.pop("config", None)
+    if inputs is not None:
+        raw["inputs"] = inputs
+    path = None if config is None else Path(str(config))
+    return resolve(path, path is None, origin("initlint.check", raw)).settings
+
+
+def _table(path: Path) -> Mapping[str, object] | None:
+    """initlint's part of a TOML file; None for a pyproject.toml without one."""
+    import tomllib
+
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        raise UsageError(f"{_shown(path)} is no readable TOML: {fault}") from fault
+    tool = document.get("tool")
+    inner = tool.get("initlint") if isinstance(tool, dict) else None
+    if inner is None:
+        return None if path.name == "pyproject.toml" else document
+    if not isinstance(inner, dict):
+        raise UsageError(f"{_shown(path)}: tool.initlint has to be a table, as in [tool.initlint]")
+    return inner
+
+
+def _shown(path: Path) -> str:
+    """The path as seen from the current folder where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,52 @@
+"""What was not checked and why: an empty list of findings means little without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..probe.signals import Forward
+from ..report import Report
+from .layout import Detail, Layout
+from .wording import listing, plural, printable
+
+Line = tuple[str, str]
+"""A label and what it labels."""
+
+
+def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
+    """Nothing for a report that covers everything."""
+    everything = layout.detail is Detail.VERBOSE
+    if report.failure is None and report.probe.forward is Forward.NONE and report.probe.reason:
+        yield "not probed", printable(report.probe.reason)
+    yield from _skipped(report)
+    yield from _not_checked(report, everything)
+    if orphans:
+        yield "folded", f"{plural(orphans, 'finding')} that followed from something in a layer left out"
+    if report.suppressed:
+        yield from _allowed(report, everything)
+
+
+def _skipped(report: Report) -> Iterator[Line]:
+    by_reason: dict[str, list[str]] = {}
+    for skipped in report.skipped_rules:
+        by_reason.setdefault(skipped.reason, []).append(skipped.rule)
+    for reason, rules in by_reason.items():
+        told = "see above" if reason == report.probe.reason else printable(reason)
+        yield f"skipped {plural(len(rules), 'rule')}", f"{listing(rules, most=len(rules))} ({told})"
+
+
+def _not_checked(report: Report, everything: bool) -> Iterator[Line]:
+    by_reason: dict[str, list[str]] = {}
+    for entry in report.not_checked:
+        by_reason.setdefault(entry.reason, []).append(entry.at)
+    for reason, places in by_reason.items():
+        yield "not checked", f"{listing(places, most=len(places) if everything else 3)}: {printable(reason)}"
+
+
+def _allowed(report: Report, everything: bool) -> Iterator[Line]:
+    if not everything:
+        yield "allowed", f"{plural(len(report.suppressed), 'finding')} by the configuration (-v lists them)"
+        return
+    for entry in report.suppressed:
+        place = f"{printable(entry.finding.rule)} at {printable(entry.finding.address) or 'the whole model'}"
+        yield "allowed", f"{place}: {printable(entry.reason)}"

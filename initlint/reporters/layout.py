@@ -1,0 +1,37 @@
+"""How a reporter may lay its text out, and with which signs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Detail(IntEnum):
+    QUIET = 0
+    """Findings and the summary."""
+    NORMAL = 1
+    VERBOSE = 2
+    """Also the layer table, every folded finding, every reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """The few signs that not every encoding carries."""
+
+    dot: str
+    times: str
+    ellipsis: str
+    levels: str
+    """From the lowest to the highest level of a sparkline."""
+
+
+UNICODE = Signs(dot="·", times="\N{MULTIPLICATION SIGN}", ellipsis="…", levels="▁▂▃▄▅▆▇█")
+ASCII = Signs(dot="|", times="x", ellipsis="...", levels="_.-:=+*#")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    width: int = 80
+    color: bool = False
+    signs: Signs = UNICODE
+    detail: Detail = Detail.NORMAL

@@ -1,0 +1,52 @@
+"""The closing line of a run, and its counts per rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ..plugin import Severity
+from ..report import Report, Run
+from .wording import duration, plural, quantity
+
+
+def summary(run: Run) -> str:
+    """As in "2 errors, 1 warning in 54 layers, 25.6 M parameters, 1.3 s"."""
+    checked = [report for report in run.reports if report.failure is None or report.layers]
+    unchecked = sum(report.failure is not None for report in run.reports)
+    failures = f"{plural(unchecked, 'target')} could not be checked{' to the end' if checked else ''}"
+    if not checked:
+        return failures
+    counts = [plural(count, str(severity)) for severity in reversed(Severity) if (count := _count(run, severity))]
+    line = f"{_verdict(run, counts)}{_extent(checked)}"
+    return f"{line}; {failures}" if unchecked else line
+
+
+def _verdict(run: Run, counts: list[str]) -> str:
+    if counts:
+        return f"{', '.join(counts)} in "
+    complete = all(_complete(report) for report in run.reports)
+    return "all clean: " if complete else "clean as far as it was checked: "
+
+
+def _complete(report: Report) -> bool:
+    return report.failure is None and not report.skipped_rules and not report.not_checked
+
+
+def _extent(reports: list[Report]) -> str:
+    facts = [plural(len(reports), "target")] if len(reports) > 1 else []
+    facts.append(plural(sum(len(report.layers) for report in reports), "layer"))
+    facts.append(f"{quantity(sum(report.parameters for report in reports))} parameters")
+    facts.append(duration(sum(report.seconds for report in reports)))
+    return ", ".join(facts)
+
+
+def _count(run: Run, severity: Severity) -> int:
+    return sum(report.count(severity) for report in run.reports)
+
+
+def statistics(run: Run) -> Iterator[tuple[int, Severity, str]]:
+    """Count, severity and rule of the headlines, the worst and most frequent first."""
+    counts = Counter((finding.severity, finding.rule) for report in run.reports for finding in report.headlines)
+    for (severity, rule), count in sorted(counts.items(), key=lambda item: (-item[0][0], -item[1], item[0][1])):
+        yield count, severity, rule

@@ -1,0 +1,191 @@
+"""Readers of single settings: from what TOML, the command line or Python gave to what ``settings`` promises.
+
+A reader takes the value and its ``Place`` and raises ``UsageError`` naming that place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+from .plugin import Severity
+from .report import FAIL_NEVER
+from .settings import Allow
+from .spelling import did_you_mean
+
+THRESHOLDS: Mapping[str, int] = {**{str(severity): severity for severity in reversed(Severity)}, "never": FAIL_NEVER}
+
+INPUT_SUFFIXES = (".npz", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value was written."""
+
+    label: str
+    folder: Path
+
+    def fault(self, expected: str, value: object) -> UsageError:
+        return UsageError(f"{self.label} has to be {expected}, not {value!r}")
+
+    def at(self, name: str) -> Place:
+        return Place(f"{self.label}.{name}", self.folder)
+
+
+Reader = Callable[[object, Place], Any]
+
+
+def rule_names(value: object, place: Place) -> tuple[str, ...]:
+    """Names of rules and categories; one string may hold several, separated by commas."""
+    listed = _texts(value, "a list of rule names and categories", place)
+    return tuple(name.strip() for item in listed for name in item.split(",") if name.strip())
+
+
+def globs(value: object, place: Place) -> tuple[str, ...]:
+    """Patterns of layer names and addresses."""
+    return tuple(_texts(value, "a list of patterns such as encoder.*", place))
+
+
+def threshold(value: object, place: Place) -> int:
+    """The name of a severity, or "never"."""
+    name = str(value)
+    if name not in THRESHOLDS:
+        raise place.fault(f"one of {', '.join(THRESHOLDS)}", value)
+    return THRESHOLDS[name]
+
+
+def negated(value: object, place: Place) -> bool:
+    """The opposite of a boolean."""
+    if not isinstance(value, bool):
+        raise place.fault("true or false", value)
+    return not value
+
+
+def natural(value: object, place: Place) -> int:
+    """An integer of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise place.fault("a whole number of at least 0", value)
+    return value
+
+
+def positive(value: object, place: Place) -> int:
+    """An integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise place.fault("a whole number of at least 1", value)
+    return value
+
+
+def seconds(value: object, place: Place) -> float:
+    """A positive number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise place.fault("a positive number of seconds", value)
+    return float(value)
+
+
+def inputs(value: object, place: Place) -> Any:
+    """A path of a file with arrays, made absolute; or arrays by input name, one array alone going by ""."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (list, tuple)):
+        raise UsageError(f"{place.label}: give several inputs by name, as in {{'x': array}}")
+    if not isinstance(value, (str, Path)):
+        return {"": value}
+    path = place.folder / value
+    if path.suffix not in INPUT_SUFFIXES:
+        raise place.fault(f"a file of arrays by input name ({' or '.join(INPUT_SUFFIXES)})", str(value))
+    if not path.is_file():
+        raise UsageError(f"{place.label}: no such file: {value}")
+    return str(path.resolve())
+
+
+def shapes(value: object, place: Place) -> dict[str, tuple[int, ...]]:
+    """{"x": [1, 3, 224, 224]}, or strings such as "x:1x3x224x224"; "" names a model's only input."""
+    if isinstance(value, Mapping):
+        return {str(name): _shape(sizes, place.at(str(name))) for name, sizes in value.items()}
+    found: dict[str, tuple[int, ...]] = {}
+    for text in _texts(value, "a shape such as x:1x3x224x224", place):
+        name, _, sizes = text.rpartition(":")
+        found[name] = _shape(sizes, place)
+    return found
+
+
+def _shape(sizes: object, place: Place) -> tuple[int, ...]:
+    if isinstance(sizes, str):
+        inner = sizes.strip().removeprefix("[").removesuffix("]")
+        parts = [part.strip() for part in inner.replace("x", ",").split(",")] if inner.strip() else []
+        if not all(part.isascii() and part.isdigit() for part in parts):
+            raise place.fault("a shape such as 1x3x224x224 or [1,3,224,224]", sizes)
+        return tuple(int(part) for part in parts)
+    if not isinstance(sizes, (list, tuple)):
+        raise place.fault("a list of sizes such as [1, 3, 224, 224]", sizes)
+    return tuple(natural(size, place) for size in sizes)
+
+
+def dims(value: object, place: Place) -> dict[str, int]:
+    """{"batch": 8}, or strings such as "batch=8"."""
+    if isinstance(value, Mapping):
+        return {str(name): natural(size, place.at(str(name))) for name, size in value.items()}
+    found: dict[str, int] = {}
+    for text in _texts(value, "a dimension and its size, as in batch=8", place):
+        name, _, size = text.rpartition("=")
+        if not name or not (size.isascii() and size.isdigit()):
+            raise place.fault("a dimension and its size, as in batch=8", text)
+        found[name] = int(size)
+    return found
+
+
+def rule_tables(value: object, place: Place) -> dict[str, dict[str, Any]]:
+    """{rule name: {option: value}}; ``catalog.options_of`` checks them against the rules."""
+    if not isinstance(value, Mapping):
+        raise place.fault("tables such as [tool.initlint.rules.zero-weights]", value)
+    found = {}
+    for name, table in value.items():
+        if not isinstance(table, Mapping):
+            raise place.at(str(name)).fault("a table of options", table)
+        found[str(name)] = dict(table)
+    return found
+
+
+def allowances(value: object, place: Place) -> tuple[Allow, ...]:
+    """Tables with rule, at, reason and perhaps target."""
+    if not isinstance(value, (list, tuple)):
+        raise place.fault("an array of tables, as in [[tool.initlint.allow]]", value)
+    return tuple(
+        _allowance(table, Place(f"{place.label}, entry {i}", place.folder)) for i, table in enumerate(value, 1)
+    )
+
+
+def _allowance(table: object, place: Place) -> Allow:
+    if isinstance(table, Allow):
+        return table
+    if not isinstance(table, Mapping):
+        raise place.fault("a table with rule, at and reason", table)
+    known = ("rule", "at", "reason", "target")
+    for name, value in table.items():
+        if name not in known:
+            raise UsageError(f'{place.label}: unknown key "{name}"{did_you_mean(str(name), known)}')
+        if not isinstance(value, str) or not value.strip():
+            raise place.at(str(name)).fault("a string that says something", value)
+    missing = [name for name in known[:3] if name not in table]
+    if missing:
+        raise UsageError(f'{place.label}: "{missing[0]}" is missing; an exception names rule, at and reason')
+    return Allow(**table)
+
+
+def _texts(value: object, expected: str, place: Place) -> list[str]:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(item, str) for item in listed):
+        raise place.fault(expected, value)
+    return list(listed)
+
+
+def joined(earlier: Any, later: Any) -> Any:
+    """What two origins say together: tuples one after the other, mappings key by key with the later one winning."""
+    if isinstance(earlier, Mapping):
+        both = earlier.keys() & later.keys()
+        nested = {key: joined(earlier[key], later[key]) for key in both if isinstance(earlier[key], Mapping)}
+        return {**earlier, **later, **nested}
+    return (*earlier, *(item for item in later if item not in earlier))
