@@ -9,8 +9,8 @@ Nets      plain MLPs 64 -> 64 -> ... -> 10, ``depth`` counting weight layers (he
           equal fans), head 1.
 Faults    ``all``: every layer times g (and ``default``: what torch.nn.Linear draws, biases included); ``one``: the
           middle layer times g; ``head``: the last layer times g.
-Data      scikit-learn digits, each pixel centred, all divided by one standard deviation; 1437 images to train on, 360 to
-          test on.
+Data      scikit-learn digits, each pixel centred, all divided by one standard deviation; 1437 training images, 360 test
+          images.
 Training  cross-entropy, batches of 32, 400 steps, no schedule, no weight decay, no gradient clipping; Adam, and SGD
           with momentum 0.9; two seeds. The learning rate is tuned on the healthy twin alone, on a grid, by its accuracy
           after 200 steps; where the healthy twin reaches 80 % with no rate, that of the next shallower depth is taken.
