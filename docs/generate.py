@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import os
+import subprocess
 import sys
 import textwrap
-from contextlib import chdir
 from pathlib import Path
 
 from initlint.catalog import load_rules
@@ -21,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "rules"
 README = ROOT / "README.md"
 GENERATED = "<!-- written by docs/generate.py from the rule's file: edit that -->"
-COMMAND = ["check", "examples/broken_mlp.onnx"]
+COMMAND = ["examples/broken_mlp.onnx"]
+WIDTH = 100
 CATEGORIES = {
     "numerics": "Values that no arithmetic survives.",
     "symmetry": "Units that start alike, or as nothing.",
@@ -133,13 +135,18 @@ def index(rules: list[Rule]) -> str:
 
 def example_output() -> str:
     """What initlint prints about the broken example."""
-    from click.testing import CliRunner
-
-    from initlint.cli import main
-
-    with chdir(ROOT):
-        result = CliRunner().invoke(main, COMMAND)
-    text = "\n".join(line.rstrip() for line in result.output.splitlines())
+    run = subprocess.run(
+        [sys.executable, "-m", "initlint", *COMMAND, "--color", "never"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": str(WIDTH)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode != 1:
+        raise SystemExit(f"initlint {' '.join(COMMAND)} ended with {run.returncode}, not 1: {run.stderr}")
+    text = "\n".join(line.rstrip() for line in run.stdout.rstrip().splitlines())
     return f"```console\n$ initlint {' '.join(COMMAND)}\n{text}\n```"
 
 
