@@ -74,6 +74,14 @@ class Graph:
                 if value:
                     self.users.setdefault(value, []).append((node, position))
 
+    def readers(self, value: str) -> list[tuple[Node, int]]:
+        """Nodes that read the data of ``value`` (not just its shape or type), with the input's position."""
+        return [
+            (node, slot)
+            for node, slot in self.users.get(value, [])
+            if node.op not in _DATALESS and not (slot > 0 and node.op in RESHAPES)
+        ]
+
     @cached_property
     def live(self) -> frozenset[str]:
         """Values that carry data of the inputs; shapes of inputs and noise do not count."""
@@ -81,21 +89,29 @@ class Graph:
         for node in self.nodes:
             if node.op in _DATALESS or node.op in _RANDOM:
                 continue
-            if any(value in live for value in node.inputs):
+            if any(value in live for value in carried(node)):
                 live.update(value for value in node.outputs if value)
         return frozenset(live)
 
     @cached_property
     def constants(self) -> frozenset[str]:
-        """Values that depend on no input at all, not even on its shape."""
+        """Values that depend on no input, except that a constant's shape may be adapted to that of one."""
         constant = set(self.initializers)
         for node in self.nodes:
             if node.op in _RANDOM or node.op in SUBGRAPH_OPS:
                 continue
-            if all(not value or value in constant for value in node.inputs):
+            if all(not value or value in constant for value in carried(node)):
                 constant.update(value for value in node.outputs if value)
         return frozenset(constant)
 
+
+def carried(node: Node) -> tuple[str, ...]:
+    """The inputs whose data reach the output; the rest give a shape or a type."""
+    return node.inputs[:1] if node.op in RESHAPES else node.inputs
+
+
+RESHAPES = frozenset({"Reshape", "Unsqueeze", "Squeeze", "CastLike"})
+"""Operators that keep all values of their first input, whatever the second one says."""
 
 _DATALESS = frozenset({"Shape", "Size"})
 _RANDOM = frozenset(

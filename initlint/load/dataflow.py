@@ -1,0 +1,351 @@
+"""Walks over the graph: which layer feeds which, through what, and where an output ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ..model import Kind, Source, Use
+from .constants import Constants
+from .elementwise import Regions
+from .graph import LINK, Graph, Node
+from .norms import NormSite
+from .weighted import Operation
+
+_FIRST_INPUT = frozenset(
+    {
+        "Identity", "Cast", "CastLike", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "Slice",
+        "Split", "Pad", "Expand", "Tile", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool",
+        "GlobalLpPool", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "Resize", "Upsample", "DepthToSpace",
+        "SpaceToDepth", "LRN", "Trilu", "Neg", "MaxRoiPool", "QuantizeLinear", "DequantizeLinear", "Gather",
+        "GatherElements", "GatherND", "CumSum", "Compress", "ReverseSequence", "Clip", "SplitToSequence", "SequenceAt",
+        "AffineGrid", "Col2Im",
+    }
+)  # fmt: skip
+"""Operators that hand their first input on: moved, pooled, rescaled, but not combined with other data."""
+
+_MERGES = frozenset({"Concat", "SequenceConstruct", "SequenceInsert", "ConcatFromSequence", LINK, "Where", "ScatterND",
+                     "ScatterElements", "Max", "Min"})  # fmt: skip
+"""Operators that put several values side by side."""
+
+_SUMS = frozenset({"Add", "Sub", "Sum", "Mean", "com.microsoft::SkipLayerNormalization",
+                   "com.microsoft::SkipSimplifiedLayerNormalization"})  # fmt: skip
+_PRODUCTS = frozenset({"Mul", "Div", "MatMul", "Einsum", "Gemm", "Pow", "com.microsoft::FusedMatMul"})
+_ATTENTIONS = frozenset({"Attention", "com.microsoft::MultiHeadAttention", "com.microsoft::GroupQueryAttention"})
+_SOFTMAXES = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Hardmax": "softmax"}
+
+_COORDINATES = {
+    "GridSample": (1,), "DeformConv": (2, 3), "com.microsoft::DeformConv": (2, 3), "RoiAlign": (1, 2), "TopK": (0, 1),
+    "ArgMax": (0,), "ArgMin": (0,), "NonMaxSuppression": (0, 1), "Gather": (1,), "GatherElements": (1,),
+    "GatherND": (1,), "ScatterND": (1,), "ScatterElements": (1,), "OneHot": (0,), "Where": (0,), "AffineGrid": (0,),
+    "CumSum": (1,), "Round": (0,), "Floor": (0,), "Ceil": (0,),
+}  # fmt: skip
+"""Inputs that place or choose data instead of carrying it."""
+
+_MAX_WALK = 4000
+"""Values that one walk visits; a walk ends at the next layer, so real ones stay below a hundred."""
+
+
+@dataclass
+class Flow:
+    """What walks found for one operation."""
+
+    activation: str = "identity"
+    input_activation: str = "identity"
+    input_source: Source = Source.MIXED
+    norm_after: Kind | None = None
+    uses: set[Use] = field(default_factory=set)
+    producers: list[int] = field(default_factory=list)
+    bypassed: bool = False
+    shuffles_units: bool = False
+
+
+class Dataflow:
+    """Answers for one graph; operations are known by their position in ``operations``."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        constants: Constants,
+        norms: list[NormSite],
+        regions: Regions,
+        operations: list[Operation],
+    ) -> None:
+        self._graph = graph
+        self._constants = constants
+        self._regions = regions
+        self._operations = operations
+        self._norm_of_source: dict[str, list[NormSite]] = {}
+        for site in norms:
+            self._norm_of_source.setdefault(site.source, []).append(site)
+        self._norm_of_value = {site.value: site for site in norms}
+        self._norm_nodes = {index for site in norms for index in site.absorbed}
+        self._op_of_value = {value: i for i, op in enumerate(operations) for value in op.outputs}
+        self._op_nodes = {index: i for i, op in enumerate(operations) for index in (op.node.index, *op.absorbed)}
+        self._dominators = _Dominators(graph, self._main_inputs())
+
+    def flow(self, position: int) -> Flow:
+        op = self._operations[position]
+        flow = Flow()
+        self._forwards(op, flow)
+        if op.fused:
+            flow.activation = op.fused
+        self._backwards(op, flow)
+        flow.producers = sorted(self._feeding(op))
+        flow.bypassed = not self._dominators.dominates_output(op.node)
+        return flow
+
+    # -- forwards ------------------------------------------------------------------------------------------------
+
+    def _forwards(self, op: Operation, flow: Flow) -> None:
+        if op.is_attention:
+            flow.uses |= {Use.PRODUCT, Use.SOFTMAX}
+            return
+        flow.norm_after = self._norm_reading(op.output)
+        flow.shuffles_units = self._shuffles(op.output)
+        pending = [(value, False) for value in op.outputs]
+        seen: set[tuple[str, bool]] = set(pending)
+        named = False
+        while pending and len(seen) < _MAX_WALK:
+            value, behind_product = pending.pop(0)
+            if value in self._graph.outputs and not behind_product:
+                flow.uses.add(Use.OUTPUT)
+            region = self._regions.starting.get(value)
+            if region is not None and not named and not behind_product:
+                flow.activation, named = region.name, True
+            for step in self._steps(value, flow, behind_product):
+                if step not in seen:
+                    seen.add(step)
+                    pending.append(step)
+
+    def _steps(self, value: str, flow: Flow, behind_product: bool) -> Iterator[tuple[str, bool]]:
+        region = self._regions.starting.get(value)
+        if region is not None:
+            yield region.end, behind_product
+        for site in self._norm_of_source.get(value, []):
+            if behind_product:
+                continue
+            if site.is_sum:
+                flow.uses.add(Use.SUM)
+            else:
+                yield site.value, behind_product
+        for user, slot in self._graph.readers(value):
+            if (region is not None and user.index in region.nodes) or user.index in self._norm_nodes:
+                continue
+            yield from self._step(user, slot, flow, behind_product)
+
+    def _step(self, user: Node, slot: int, flow: Flow, behind_product: bool) -> Iterator[tuple[str, bool]]:
+        out = [(value, behind_product) for value in user.outputs if value]
+        if user.op in _SOFTMAXES:
+            flow.uses.add(Use.SOFTMAX)
+            if flow.activation == "identity" and not behind_product:
+                flow.activation = _SOFTMAXES[user.op]
+            if not behind_product:
+                yield from out
+        elif behind_product and (user.index in self._op_nodes or user.op in _ATTENTIONS or user.op == "MatMul"):
+            return  # looking for a softmax only
+        elif user.index in self._op_nodes:
+            self._meet_operation(user, slot, flow)
+            if self._operations[self._op_nodes[user.index]].kind is Kind.PRELU:
+                flow.activation = "prelu" if flow.activation == "identity" else flow.activation
+        elif slot in _COORDINATES.get(user.op, ()):
+            flow.uses.add(Use.COORDINATE)
+        elif user.op in _ATTENTIONS:
+            flow.uses |= {Use.PRODUCT, Use.SOFTMAX} if slot < 2 else {Use.PRODUCT}
+        elif user.op in _SUMS or user.op in _PRODUCTS:
+            if self._is_combined(user):
+                if behind_product:
+                    yield from out if user.op in _SUMS else []
+                    return
+                flow.uses.add(Use.SUM if user.op in _SUMS else Use.PRODUCT)
+                if user.op not in _SUMS:
+                    yield from ((value, True) for value, _ in out)
+            else:
+                yield from out
+        elif (user.op in _FIRST_INPUT and slot == 0) or user.op in _MERGES or user.op in _ELEMENTWISE:
+            yield from out
+
+    @staticmethod
+    def _meet_operation(user: Node, slot: int, flow: Flow) -> None:
+        if user.op in ("LSTM", "GRU", "RNN") and slot > 4:
+            flow.uses.add(Use.SUM)  # an initial state
+        else:
+            flow.uses.add(Use.LAYER)
+
+    def _is_combined(self, node: Node) -> bool:
+        """Two or more operands carry data; x * x counts as one."""
+        return len({value for value in node.inputs if value in self._graph.live}) > 1
+
+    def _norm_reading(self, value: str) -> Kind | None:
+        """The norm that is the only reader of ``value``, through moves and constant factors."""
+        for _ in range(32):
+            sites = self._norm_of_source.get(value, [])
+            users = {u.index: u for u, _ in self._graph.readers(value)}
+            if sites:
+                others = [u for u in users.values() if not any(u.index in site.absorbed for site in sites)]
+                return None if others or value in self._graph.outputs or sites[0].is_sum else sites[0].kind
+            if len(users) != 1 or value in self._graph.outputs or value in self._regions.starting:
+                return None
+            user = next(iter(users.values()))
+            if user.index in self._op_nodes or user.index in self._norm_nodes or self._is_combined(user):
+                return None
+            if user.op not in _SUMS | _PRODUCTS | _FIRST_INPUT:
+                return None
+            value = user.outputs[0]
+        return None
+
+    def _shuffles(self, value: str) -> bool:
+        """Units become positions: DepthToSpace, or Reshape to more axes, Transpose, Reshape back."""
+        trail: list[str] = []
+        for _ in range(8):
+            users = [u for u, _ in self._graph.readers(value)]
+            if len(users) != 1:
+                return False
+            trail.append(users[0].op)
+            if trail[-1] == "DepthToSpace" or trail[-3:] == ["Reshape", "Transpose", "Reshape"]:
+                return True
+            if trail[-1] not in ("Reshape", "Transpose", "Identity", "Cast", *_SUMS, *_PRODUCTS, "Relu", "LeakyRelu"):
+                return False
+            value = users[0].outputs[0]
+        return False
+
+    # -- backwards -----------------------------------------------------------------------------------------------
+
+    def _backwards(self, op: Operation, flow: Flow) -> None:
+        sources = {self._source(value) for value in op.inputs if value}
+        if len(sources) == 1:
+            flow.input_source, flow.input_activation = sources.pop()
+
+    def _source(self, value: str) -> tuple[Source, str]:
+        for _ in range(64):
+            if value in self._regions.ending:
+                return Source.ACTIVATION, self._regions.ending[value].name
+            if value in self._norm_of_value:
+                return Source.NORM, "identity"
+            if value in self._op_of_value:
+                prelu = self._operations[self._op_of_value[value]].kind is Kind.PRELU
+                return (Source.ACTIVATION, "prelu") if prelu else (Source.LAYER, "identity")
+            node = self._graph.producer.get(value)
+            if node is None:
+                return Source.INPUT, "identity"
+            if node.op in _SOFTMAXES:
+                return Source.ACTIVATION, _SOFTMAXES[node.op]
+            carried = [v for v in dict.fromkeys(node.inputs) if v in self._graph.live]
+            if len(carried) == 1 and (node.op in _FIRST_INPUT | _MERGES | _SUMS | _PRODUCTS):
+                value = carried[0]
+            elif node.op in _SUMS:
+                return Source.SUM, "identity"
+            elif node.op in _PRODUCTS or node.op in _ATTENTIONS:
+                return Source.PRODUCT, "identity"
+            elif node.op in ("Concat", LINK) and carried:
+                found = {self._source(v) for v in carried[:16]}
+                return found.pop() if len(found) == 1 else (Source.MIXED, "identity")
+            elif node.op in _FIRST_INPUT and carried:
+                value = carried[0]
+            else:
+                return Source.MIXED, "identity"
+        return Source.MIXED, "identity"
+
+    def _feeding(self, op: Operation) -> set[int]:
+        """Positions of the operations that reach ``op`` without passing another one."""
+        masks = self._feeds
+        mask = 0
+        for value in op.inputs:
+            mask |= masks.get(value, 0)
+        return {i for i in _bits(mask) if i < len(self._operations) and self._operations[i] is not op}
+
+    @property
+    def _feeds(self) -> dict[str, int]:
+        """For every value the operations that feed it directly, as a bit mask."""
+        if not hasattr(self, "_feeds_memo"):
+            masks: dict[str, int] = {}
+            for node in self._graph.nodes:
+                own = {v: self._op_of_value[v] for v in node.outputs if v in self._op_of_value}
+                mask = 0
+                for value in node.inputs:
+                    mask |= masks.get(value, 0)
+                for value in node.outputs:
+                    if value in own:
+                        masks[value] = self._bits_of(value)
+                    elif value and value in self._graph.live | self._op_of_value.keys():
+                        masks[value] = mask
+            self._feeds_memo = masks
+        return self._feeds_memo
+
+    def _bits_of(self, value: str) -> int:
+        mask = 0
+        for i, op in enumerate(self._operations):
+            if value in op.outputs:
+                mask |= 1 << i
+        return mask
+
+    # -- the whole graph -----------------------------------------------------------------------------------------
+
+    def _main_inputs(self) -> list[str]:
+        """Inputs that a layer reads as data; masks and positions that only join sums and products are not."""
+        return [value.name for value in self._graph.inputs if self._reaches_layer(value.name)]
+
+    def _reaches_layer(self, start: str) -> bool:
+        pending, seen = [start], {start}
+        while pending and len(seen) < _MAX_WALK:
+            value = pending.pop()
+            for user, slot in self._graph.readers(value):
+                if user.index in self._op_nodes:
+                    return True
+                if user.op in _SUMS | _PRODUCTS and self._is_combined(user):
+                    continue
+                if user.op == "Where" and slot == 0:
+                    continue
+                for out in user.outputs:
+                    if out and out not in seen and out in self._graph.live:
+                        seen.add(out)
+                        pending.append(out)
+        return False
+
+
+_ELEMENTWISE = frozenset({"Relu", "Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Erf", "Abs", "Softplus", "Reciprocal"})
+"""Non-linearities left over by ``Regions`` (in front of a fork): looked through."""
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+class _Dominators:
+    """Which nodes every path from the main inputs to an output passes (Cooper, Harvey & Kennedy 2001, on a DAG)."""
+
+    def __init__(self, graph: Graph, inputs: Iterable[str]) -> None:
+        self._parent: dict[int, int] = {-1: -1}
+        self._depth: dict[int, int] = {-1: 0}
+        reached = dict.fromkeys(inputs, -1)
+        for node in graph.nodes:
+            if node.op in ("Shape", "Size"):
+                continue
+            above = {reached[value] for value in node.inputs if value in reached}
+            if not above:
+                continue
+            meet = above.pop()
+            for other in above:
+                meet = self._meet(meet, other)
+            self._parent[node.index], self._depth[node.index] = meet, self._depth[meet] + 1
+            reached.update((value, node.index) for value in node.outputs if value)
+        self._on_path: set[int] = set()
+        for value in graph.outputs:
+            current = reached.get(value, -1)
+            while current != -1 and current not in self._on_path:
+                self._on_path.add(current)
+                current = self._parent[current]
+
+    def _meet(self, a: int, b: int) -> int:
+        while a != b:
+            if self._depth[a] >= self._depth[b]:
+                a = self._parent[a]
+            else:
+                b = self._parent[b]
+        return a
+
+    def dominates_output(self, node: Node) -> bool:
+        return node.index in self._on_path

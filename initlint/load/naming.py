@@ -1,0 +1,72 @@
+"""Addresses: what a PyTorch user would call a tensor of an ONNX file.
+
+The name of the initializer, where it was kept; else the module that the node came from plus the tensor's role.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..model import Role
+
+_GENERATED = re.compile(
+    r"""^(?:
+        onnx::.*            # older PyTorch exporter: folded or transposed
+        |_?val_\d+.*        # newer PyTorch exporter
+        |_?v?\d+            # plain numbers
+        |t_\d+|_tensor_constant\d*|_to_copy\w*|transpose\w*_\d+
+        |(?:.*/)?[A-Za-z]*Constant(?:OfShape)?(?:_\d+)?(?:_output_\d+)?
+        |/.*_output_\d+     # result of a node of the older exporter
+        |const(?:ant)?_?\d*|initializer_?\d*
+        |.*_(?:quantized|scale|zero_point)
+    )$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+_PARAMETER_NAMES = re.compile(
+    r"^(?:weight(?:_v|_g|_orig|_hh_l\d+.*|_ih_l\d+.*)?|bias(?:_.*)?|kernel|gamma|beta|gain|scale|shift|table|"
+    r"in_proj_(?:weight|bias)|running_(?:mean|var)|embeddings?|original\d*|[wWbBrR])$"
+)
+
+_ROLE_NAMES = {
+    Role.WEIGHT: "weight",
+    Role.BIAS: "bias",
+    Role.TABLE: "weight",
+    Role.GAIN: "weight",
+    Role.SHIFT: "bias",
+    Role.RUNNING_MEAN: "running_mean",
+    Role.RUNNING_VARIANCE: "running_var",
+    Role.SLOPE: "weight",
+    Role.RECURRENT_WEIGHT: "weight_hh",
+    Role.RECURRENT_BIAS: "bias_hh",
+    Role.OTHER: "value",
+}
+
+
+def is_generated(name: str) -> bool:
+    """Whether an exporter made the name up; subgraph prefixes do not count."""
+    return bool(_GENERATED.match(name)) or bool(_GENERATED.match(name.rsplit("/", 1)[-1]))
+
+
+def role_name(role: Role) -> str:
+    return _ROLE_NAMES[role]
+
+
+def layer_of(address: str) -> str:
+    """"encoder.0.fc1.weight" -> "encoder.0.fc1"; empty where the name does not look like module plus parameter."""
+    head, dot, tail = address.rpartition(".")
+    if dot and head and (_PARAMETER_NAMES.match(tail) or "." in head):
+        return head.removesuffix(".parametrizations.weight")
+    return ""
+
+
+class Addresses:
+    """Hands out unique names."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, int] = {}
+
+    def unique(self, wanted: str) -> str:
+        count = self._taken.get(wanted, 0)
+        self._taken[wanted] = count + 1
+        return wanted if count == 0 else self.unique(f"{wanted}#{count + 1}")
