@@ -6,17 +6,14 @@ python docs/generate.py --check    say what is out of date and exit with status 
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
+from initlint import listings
 from initlint.catalog import load_rules
-from initlint.plugin import Needs, Rule
+from initlint.plugin import Rule
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "rules"
@@ -34,81 +31,6 @@ CATEGORIES = {
     "gradient": "What comes back, and what never learns.",
     "provenance": "What the file is, rather than what is wrong with it.",
 }
-READS = {
-    Needs.WEIGHTS: "weight statistics",
-    Needs.FORWARD: "the forward probe",
-    Needs.BACKWARD: "the backward probe",
-    Needs.LIVENESS: "liveness",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """One option of a rule: its default, and the comment that says where the number comes from."""
-
-    name: str
-    default: str
-    source: str
-
-
-def options(rule: Rule) -> list[Option]:
-    """The options of ``rule``, each with the comment above and beside it, or the string below it."""
-    sources = _comments(rule.options)
-    return [
-        Option(field.name, _shown(field.default), sources.get(field.name, ""))
-        for field in dataclasses.fields(rule.options)
-    ]
-
-
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _comments(options_class: type) -> dict[str, str]:
-    """What stands above, beside and (as a string) below each field of a class."""
-    source = textwrap.dedent(inspect.getsource(options_class))
-    lines = source.splitlines()
-    body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
-    comments = {}
-    for node, following in zip(body, [*body[1:], None], strict=True):
-        if not isinstance(node, ast.AnnAssign):
-            continue
-        parts = []
-        for line in reversed(lines[: node.lineno - 1]):
-            if not line.lstrip().startswith("#"):
-                break
-            parts.insert(0, line.lstrip(" #"))
-        parts.append(lines[node.end_lineno - 1][node.end_col_offset :].lstrip(" #"))
-        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-            parts.append(str(following.value.value))
-        comments[node.target.id] = " ".join(" ".join(parts).split())
-    return comments
-
-
-def page(rule: Rule) -> str:
-    """The Markdown page of ``rule``."""
-    summary, _, body = rule.doc.partition("\n")
-    reads = [text for need, text in READS.items() if need in rule.needs]
-    helped = [text for need, text in READS.items() if need in rule.uses and need not in rule.needs]
-    facts = [f"Category: {rule.category}.", f"Reads {_listed(reads) or 'the structure of the model'}."]
-    if helped:
-        facts.append(f"More exact with {_listed(helped)}.")
-    parts = [GENERATED, f"# {rule.name}", summary.strip(), " ".join(facts), body.strip(), _options_section(rule)]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _listed(texts: list[str]) -> str:
-    return " and ".join(texts)
-
-
-def _options_section(rule: Rule) -> str:
-    rows = [f"| `{option.name}` | {option.default} | {_cell(option.source)} |" for option in options(rule)]
-    if not rows:
-        return ""
-    first = options(rule)[0]
-    example = f"```toml\n[tool.initlint.rules.{rule.name}]\n{first.name} = {first.default}\n```"
-    table = "\n".join(["| option | default | where the number comes from |", "|---|---|---|", *rows])
-    return f"## Options\n\n{table}\n\n{example}"
 
 
 def _cell(text: str) -> str:
@@ -165,7 +87,7 @@ def readme(rules: list[Rule]) -> str:
 def contents() -> dict[Path, str]:
     """Every generated file with what it ought to hold."""
     rules = [rule for rule in load_rules() if rule.generate.__module__.startswith("initlint.rules.")]
-    pages = {PAGES / f"{rule.name}.md": page(rule) for rule in rules}
+    pages = {PAGES / f"{rule.name}.md": f"{GENERATED}\n\n{listings.page(rule)}" for rule in rules}
     return pages | {PAGES / "index.md": index(rules), README: readme(rules)}
 
 

@@ -9,9 +9,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import generate
 import pytest
 
+from initlint import listings
 from initlint.catalog import load_rules
 from initlint.plugin import Rule
 
@@ -67,7 +67,7 @@ def test_rule_has_a_page_and_a_row_in_the_readme(rule: Rule) -> None:
 
 @each_rule
 def test_every_option_says_where_its_number_comes_from(rule: Rule) -> None:
-    assert [option.name for option in generate.options(rule) if len(option.source.split()) < 3] == []
+    assert [option.name for option in listings.options(rule) if len(option.source.split()) < 3] == []
 
 
 @each_rule
