@@ -85,16 +85,29 @@ FAULTS = (
 
 
 @dataclass(frozen=True)
-class Outcome:
-    activation: str
-    depth: int
-    fault: Fault
+class Start:
+    """What is measured before training; the module's docstring defines it."""
+
     ratio: float
     peak: float
     logits: float
     saturated: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    activation: str
+    depth: int
+    fault: Fault
+    start: Start
     verdicts: dict[str, str]
-    accuracies: dict[str, float]
+    healthy: float
+    """Accuracy of the healthy twin by its better optimiser, after EARLY steps."""
+
+    @property
+    def blamable(self) -> bool:
+        """Whether the healthy twin trains, so that a failure is the fault's."""
+        return self.healthy >= GOOD_ENOUGH
 
     @property
     def better(self) -> str:
@@ -210,14 +223,6 @@ def spread(values: Tensor) -> Tensor:
     return values.double().var(-2).mean(-1).sqrt()
 
 
-@dataclass(frozen=True)
-class Start:
-    ratio: float
-    peak: float
-    logits: float
-    saturated: float
-
-
 def at_start(activation: str, parameters: list[Tensor], data: Digits) -> list[Start]:
     """The signal of each fault at initialisation, seeds averaged geometrically."""
     with torch.no_grad():
@@ -252,7 +257,7 @@ def study(activation: str, depths: Iterable[int], data: Digits) -> Iterator[Outc
         nets = [draw(activation, depth, fault, seed) for fault in FAULTS for seed in range(SEEDS)]
         starts = at_start(activation, stack(nets), data)
         verdicts: list[dict[str, str]] = [{} for _ in FAULTS]
-        accuracies: list[dict[str, float]] = [{} for _ in FAULTS]
+        healthy = 0.0
         for optimiser in RATES:
             rate, reached = best_rate(activation, depth, optimiser, data)
             if reached < GOOD_ENOUGH:
@@ -263,12 +268,10 @@ def study(activation: str, depths: Iterable[int], data: Digits) -> Iterator[Outc
             target = float(early[0]) - MARGIN if float(early[0]) >= GOOD_ENOUGH else FALLBACK_TARGET
             for i in range(len(FAULTS)):
                 verdicts[i][optimiser] = judge(float(early[i]), float(late[i]), target)
-                accuracies[i][optimiser] = float(early[i])
+            healthy = max(healthy, float(early[0]))
             print(f"# {activation} depth {depth} {optimiser}: rate {rate:g}, healthy {float(early[0]):.3f}", flush=True)
-        for fault, start, verdict, reached_by in zip(FAULTS, starts, verdicts, accuracies, strict=True):
-            yield Outcome(
-                activation, depth, fault, start.ratio, start.peak, start.logits, start.saturated, verdict, reached_by
-            )
+        for fault, start, verdict in zip(FAULTS, starts, verdicts, strict=True):
+            yield Outcome(activation, depth, fault, start, verdict, healthy)
 
 
 MARK = {"trains": "+", "slow": "~", "fails": "-"}
@@ -295,8 +298,8 @@ def matrices(outcomes: list[Outcome]) -> Iterator[str]:
 
 def _cell(outcome: Outcome) -> str:
     marks = "".join(MARK[outcome.verdicts[optimiser]] for optimiser in RATES)
-    value = outcome.logits if outcome.fault.family == "head" else outcome.ratio
-    return f"`{marks}` {value:.0e}"
+    value = outcome.start.logits if outcome.fault.family == "head" else outcome.start.ratio
+    return f"`{marks}` {0 if value < 1e-100 else value:.0e}"
 
 
 def bands(
@@ -319,30 +322,38 @@ def decades(low: int, high: int) -> tuple[float, ...]:
     return (0.0, *(10.0**k for k in range(low, high + 1)), math.inf)
 
 
+UNBOUNDED = ("relu", "gelu")
+LOGIT_EDGES = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1e3, 1e4, 1e5, math.inf)
+SHARE_EDGES = (0.0, 1e-9, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.01)
+
+
 def summary(outcomes: list[Outcome]) -> Iterator[str]:
-    unsaturated = [o for o in outcomes if o.activation in ("relu", "gelu")]
-    bounded = [o for o in outcomes if o.activation in SATURATED_BEYOND]
-    everything = ("healthy", "default", "all")
+    """Verdicts by band of each measured value. Single faults count only where the healthy twin trains."""
+    scaled = [o for o in outcomes if o.fault.family in ("healthy", "default", "all")]
+    single = [o for o in outcomes if o.fault.family == "one" and o.blamable]
+    for names in (UNBOUNDED, ("tanh",), ("sigmoid",)):
+        title = ", ".join(names)
+        yield f"\n## Ratio (signal at the last hidden layer over input), all layers scaled: {title}\n"
+        yield from bands([o for o in scaled if o.activation in names], lambda o: o.start.ratio, decades(-9, 6), "ratio")
+        yield f"## Ratio, one middle layer scaled: {title}\n"
+        yield from bands([o for o in single if o.activation in names], lambda o: o.start.ratio, decades(-5, 4), "ratio")
+        yield f"## Factor of the one middle layer: {title}\n"
+        yield from bands([o for o in single if o.activation in names], lambda o: o.fault.factor, factors(), "factor")
+        if names != UNBOUNDED:
+            loud = [o for o in (*scaled, *single) if o.activation in names and o.fault.factor >= 1 and o.blamable]
+            yield f"## Saturated share of the worst layer, layers scaled up: {title}\n"
+            yield from bands(loud, lambda o: o.start.saturated, SHARE_EDGES, "share")
+    yield "## rms of the logits: relu, gelu, layers scaled up\n"
+    unbounded = [o for o in outcomes if o.activation in UNBOUNDED and o.blamable and o.fault.factor >= 1]
+    yield from bands(unbounded, lambda o: o.start.logits, LOGIT_EDGES, "rms")
+    yield "## rms of the logits: only the head scaled, all four\n"
+    heads = [o for o in outcomes if o.fault.family in ("head", "healthy") and o.blamable]
+    yield from bands(heads, lambda o: o.start.logits, LOGIT_EDGES, "rms")
 
-    def of(family: Iterable[str], among: list[Outcome]) -> list[Outcome]:
-        return [o for o in among if o.fault.family in family]
 
-    yield "\n## Signal at the last hidden layer over input, all layers scaled (relu, gelu)\n"
-    yield from bands(of(everything, unsaturated), lambda o: o.ratio, decades(-9, 6), "ratio")
-    yield "## The same, all layers scaled (tanh, sigmoid)\n"
-    yield from bands(of(everything, bounded), lambda o: o.ratio, decades(-9, 3), "ratio")
-    yield "## The same, one layer scaled (relu, gelu)\n"
-    yield from bands(of(("one",), unsaturated), lambda o: o.ratio, decades(-4, 3), "ratio")
-    yield "## The same, one layer scaled (tanh, sigmoid)\n"
-    yield from bands(of(("one",), bounded), lambda o: o.ratio, decades(-4, 3), "ratio")
-    yield "## rms of the logits, all nets above 0.1\n"
-    heights = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1e3, 1e4, 1e5, math.inf)
-    yield from bands(outcomes, lambda o: o.logits, heights, "logits")
-    shares = (0.0, 1e-9, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.01)
-    for activation in SATURATED_BEYOND:
-        nets = [o for o in outcomes if o.activation == activation and o.fault.family != "head" and o.fault.factor >= 1]
-        yield f"## Saturated share of the worst layer, {activation}, layers scaled up\n"
-        yield from bands(nets, lambda o: o.saturated, shares, "share")
+def factors() -> tuple[float, ...]:
+    """Bands that hold one factor of ONE each."""
+    return (*(0.9 * factor for factor in ONE), math.inf)
 
 
 def report(outcomes: list[Outcome], seconds: float) -> str:
