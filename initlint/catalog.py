@@ -65,13 +65,21 @@ def choose(rules: Sequence[Rule], settings: Settings) -> tuple[Rule, ...]:
     """
     chosen = {rule.name for rule in rules} if not settings.select else set()
     selected = (*settings.select, *settings.extend_select)
-    _check_names(rules, {"select": settings.select, "extend-select": settings.extend_select, "ignore": settings.ignore})
+    for key, names in (
+        ("select", settings.select),
+        ("extend-select", settings.extend_select),
+        ("ignore", settings.ignore),
+    ):
+        _check_names(rules, names, settings.place(key))
     chosen |= {rule.name for rule in rules if rule.category in selected}
     chosen -= {rule.name for rule in rules if rule.category in settings.ignore}
     chosen |= {rule.name for rule in rules if rule.name in selected}
     chosen -= set(settings.ignore)
     if not chosen:
-        raise UsageError("select and ignore leave no rule to run; `initlint rules` lists what there is")
+        raise UsageError(
+            f"{settings.place('select')} and {settings.place('ignore')} leave no rule to run; "
+            "`initlint rules` lists what there is"
+        )
     return tuple(rule for rule in rules if rule.name in chosen)
 
 
@@ -83,11 +91,14 @@ def options_of(rules: Sequence[Rule], settings: Settings) -> dict[str, object]:
     names = {rule.name for rule in rules}
     for name in settings.options:
         if name not in names:
-            raise UsageError(f'rules.{name}: there is no rule "{name}"{did_you_mean(name, names)}')
+            raise UsageError(f'{settings.place("rules")}: there is no rule "{name}"{did_you_mean(name, names)}')
     for allow in settings.allow:
         if allow.rule not in names:
-            raise UsageError(f'allow: there is no rule "{allow.rule}"{did_you_mean(allow.rule, names)}')
-    return {rule.name: _options(rule, settings.options.get(rule.name, {})) for rule in rules}
+            raise UsageError(
+                f'{settings.place("allow")}: there is no rule "{allow.rule}"{did_you_mean(allow.rule, names)}'
+            )
+    place = settings.place("rules")
+    return {rule.name: _options(rule, settings.options.get(rule.name, {}), f"{place}.{rule.name}") for rule in rules}
 
 
 def find_rule(rules: Sequence[Rule], name: str) -> Rule:
@@ -147,16 +158,15 @@ def _check_categories(rules: Mapping[str, Rule]) -> None:
             )
 
 
-def _check_names(rules: Sequence[Rule], given: Mapping[str, Iterable[str]]) -> None:
+def _check_names(rules: Sequence[Rule], names: Iterable[str], place: str) -> None:
     known = {rule.name for rule in rules} | {rule.category for rule in rules}
-    for key, names in given.items():
-        for name in names:
-            if name not in known:
-                nearest = did_you_mean(name, known) or "; `initlint rules` lists them"
-                raise UsageError(f'{key}: there is no rule or category "{name}"{nearest}')
+    for name in names:
+        if name not in known:
+            nearest = did_you_mean(name, known) or "; `initlint rules` lists them"
+            raise UsageError(f'{place}: there is no rule or category "{name}"{nearest}')
 
 
-def _options(rule: Rule, given: Mapping[str, Any]) -> object:
+def _options(rule: Rule, given: Mapping[str, Any], place: str) -> object:
     if not is_dataclass(rule.options):
         raise UsageError(f'the options of rule "{rule.name}" are no dataclass; repair {rule.generate.__module__}')
     types = typing.get_type_hints(rule.options)
@@ -165,12 +175,12 @@ def _options(rule: Rule, given: Mapping[str, Any]) -> object:
     for spelt, value in given.items():
         name = spelt.replace("-", "_")
         if name not in names:
-            raise UsageError(f'rules.{rule.name}: unknown option "{spelt}"{did_you_mean(name, names)}')
-        checked[name] = _typed(value, types[name], f"rules.{rule.name}.{spelt}")
+            raise UsageError(f'{place}: unknown option "{spelt}"{did_you_mean(name, names)}')
+        checked[name] = _typed(value, types[name], f"{place}.{spelt}")
     try:
         return rule.options(**checked)
     except (TypeError, ValueError) as fault:
-        raise UsageError(f"rules.{rule.name}: {fault}") from fault
+        raise UsageError(f"{place}: {fault}") from fault
 
 
 def _typed(value: Any, wanted: Any, where: str) -> Any:

@@ -61,14 +61,6 @@ class Origin:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Effective:
-    """The merged settings, and for every key that was set the labels of its origins."""
-
-    settings: Settings
-    origins: Mapping[str, tuple[str, ...]]
-
-
 def find(start: Path) -> Path | None:
     """The nearest configuration in ``start`` or above it; a pyproject.toml counts only if it speaks of initlint."""
     for folder in (start, *start.parents):
@@ -98,7 +90,7 @@ def origin(label: str, raw: Mapping[str, object], folder: Path = Path()) -> Orig
     return Origin(label, checked)
 
 
-def merge(origins: Sequence[Origin]) -> Effective:
+def merge(origins: Sequence[Origin]) -> Settings:
     """Merge origins, the last one being the most specific."""
     merged: dict[str, Any] = {}
     labels: dict[str, tuple[str, ...]] = {}
@@ -112,10 +104,10 @@ def merge(origins: Sequence[Origin]) -> Effective:
             labels[name] = (*labels[name], place.label) if added else (place.label,)
     of_probe = {KEYS[name].field: value for name, value in merged.items() if KEYS[name].probe}
     others = {KEYS[name].field: value for name, value in merged.items() if not KEYS[name].probe}
-    return Effective(Settings(**others, probe=ProbeSettings(**of_probe)), labels)
+    return Settings(**others, probe=ProbeSettings(**of_probe), origins=labels)
 
 
-def resolve(config: Path | None, isolated: bool, given: Origin, start: Path | None = None) -> Effective:
+def resolve(config: Path | None, isolated: bool, given: Origin, start: Path | None = None) -> Settings:
     """The effective settings of a command: the file that was named or found (none if ``isolated``), then ``given``."""
     if config is not None and isolated:
         raise UsageError("--config and --isolated contradict each other; leave one of them out")
@@ -132,7 +124,7 @@ def from_call(inputs: object, keywords: Mapping[str, object]) -> Settings:
     if inputs is not None:
         raw["inputs"] = inputs
     path = None if config is None else Path(str(config))
-    return resolve(path, path is None, origin("initlint.check", raw)).settings
+    return resolve(path, path is None, origin("initlint.check", raw))
 
 
 def _table(path: Path) -> Mapping[str, object] | None:

@@ -58,6 +58,12 @@ class Settings:
     """Rule options by rule name, from ``[tool.initlint.rules.NAME]``."""
     allow: tuple[Allow, ...] = ()
     probe: ProbeSettings = ProbeSettings()
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    """By configuration key ("fail-on"): the places that set it, for messages and `initlint config`."""
+
+    def place(self, key: str) -> str:
+        """Where ``key`` was set and what it is called, as messages name it: "pyproject.toml: ignore"."""
+        return ": ".join(filter(None, (" and ".join(self.origins.get(key, ())), key)))
 
     def covers(self, *names: str) -> bool:
         """Whether ``layers`` and ``exclude_layers`` let something pass that goes by ``names`` (a layer's name, its

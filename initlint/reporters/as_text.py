@@ -58,6 +58,15 @@ def render_statistics(run: Run, layout: Layout) -> str:
     return _text(console)
 
 
+def render_markdown(page: str, layout: Layout) -> str:
+    """A rule's page for a terminal."""
+    from rich.markdown import Markdown
+
+    console = _console(layout)
+    console.print(Markdown(page, hyperlinks=False))
+    return _text(console)
+
+
 def render_plain(report: Report) -> str:
     """A report without colour, as ``print(report)`` shows it."""
     return render(Run((report,)), Layout(width=PLAIN_WIDTH)).rstrip("\n")
@@ -168,7 +177,7 @@ def _evidence(finding: Finding, layout: Layout) -> str:
     for name, value in finding.data.items():
         shown = evidence(value)
         if layout.detail is Detail.VERBOSE or not {shown.replace(",", ""), str(value)} & said:
-            facts.append(f"{printable(name.replace('_', ' '))} {shown}")
+            facts.append(f"{printable(name)} {shown}")
     return f" {layout.signs.dot} ".join(facts)
 
 
@@ -176,14 +185,14 @@ def _fix(finding: Finding) -> Iterator[Part]:
     """The code on unbroken lines, so that it survives being copied."""
     if finding.fix is None:
         return
-    first, *rest = finding.fix.code.splitlines() or [""]
+    lines = finding.fix.code.splitlines()
     tried = _improvement(finding) if finding.verified else "suggested, not tried"
     margin = " " * 2 * _INDENT
-    if not rest:
-        yield _unbroken(Text.assemble(margin, ("fix: ", "green"), printable(first), (f"  # {tried}", "dim")))
+    if len(lines) == 1:
+        yield _unbroken(Text.assemble(margin, ("fix: ", "green"), printable(lines[0]), (f"  # {tried}", "dim")))
         return
-    yield _unbroken(Text.assemble(margin, ("fix: ", "green"), (f"# {tried}", "dim")))
-    yield from (_unbroken(Text(f"{margin}  {printable(line)}")) for line in (first, *rest))
+    yield _unbroken(Text.assemble(margin, (f"fix ({tried}):", "green")))
+    yield from (_unbroken(Text(f"{margin}{' ' * _INDENT}{printable(line)}")) for line in lines)
 
 
 def _improvement(finding: Finding) -> str:

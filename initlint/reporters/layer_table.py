@@ -12,15 +12,18 @@ Cells = dict[str, str]
 
 _GAP = 2
 _LEAST_NAME = 16
-_EXPENDABLE = ("kind", "fan_in", "activation", "std")
+_EXPENDABLE = ("kind", "fan_in", "then", "std")
 """Columns that go, in this order, where the names would get fewer than _LEAST_NAME columns."""
 
-_RIGHT = frozenset({"fan_in", "std", "signal rms"})
+_RIGHT = frozenset({"fan_in", "std", "signal"})
 _NONE = "-"
 
 
 def layer_table(rows: Sequence[LayerRow], layout: Layout) -> list[str]:
-    """A heading and one line per layer, none wider than the layout. What was not measured is a dash."""
+    """A heading and one line per layer, none wider than the layout. What was not measured is a dash.
+
+    ``then`` is the non-linearity that consumes the output, ``std`` the weight's, ``signal`` the output's rms before it.
+    """
     table = [{name: cell(row, layout.signs) for name, cell in _COLUMNS.items()} for row in rows]
     widths = {name: max(len(name), *(len(cells[name]) for cells in table)) for name in _COLUMNS}
     _fit(widths, layout.width)
@@ -67,8 +70,8 @@ _COLUMNS: Mapping[str, Callable[[LayerRow, Signs], str]] = {
     "kind": lambda row, signs: str(row.layer.kind),
     "shape": shape,
     "fan_in": lambda row, signs: _NONE if row.layer.fan_in is None else str(row.layer.fan_in),
-    "activation": lambda row, signs: printable(row.layer.activation),
+    "then": lambda row, signs: printable(row.layer.activation),
     "scheme": lambda row, signs: _scheme(row),
     "std": lambda row, signs: _NONE if row.stats is None else number(row.stats.std),
-    "signal rms": lambda row, signs: _NONE if row.signal is None else number(row.signal.rms),
+    "signal": lambda row, signs: _NONE if row.signal is None else number(row.signal.rms),
 }

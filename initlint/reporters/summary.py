@@ -13,13 +13,15 @@ from .wording import duration, plural, quantity
 def summary(run: Run) -> str:
     """As in "2 errors, 1 warning in 54 layers, 25.6 M parameters, 1.3 s"."""
     checked = [report for report in run.reports if report.failure is None or report.layers]
-    unchecked = sum(report.failure is not None for report in run.reports)
-    failures = f"{plural(unchecked, 'target')} could not be checked{' to the end' if checked else ''}"
-    if not checked:
-        return failures
-    counts = [plural(count, str(severity)) for severity in reversed(Severity) if (count := _count(run, severity))]
-    line = f"{_verdict(run, counts)}{_extent(checked)}"
-    return f"{line}; {failures}" if unchecked else line
+    parts = []
+    if checked:
+        counts = [plural(count, str(severity)) for severity in reversed(Severity) if (count := _count(run, severity))]
+        parts.append(f"{_verdict(run, counts)}{_extent(checked)}")
+    if len(checked) < len(run.reports):
+        parts.append(f"{plural(len(run.reports) - len(checked), 'target')} could not be checked")
+    if cut_short := sum(report.failure is not None for report in checked):
+        parts.append(f"{plural(cut_short, 'target')} could not be checked to the end")
+    return "; ".join(parts)
 
 
 def _verdict(run: Run, counts: list[str]) -> str:
