@@ -6,7 +6,7 @@ convolution (out, in / groups, *kernel), a transposed convolution (in, out / gro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -248,6 +248,28 @@ class Model:
     def is_upstream(self, earlier: str, later: str) -> bool:
         """Whether data flows from layer ``earlier`` to layer ``later`` (a layer is not upstream of itself)."""
         return earlier in self._upstream.get(later, frozenset())
+
+    def maps_after(self, layer: Layer) -> tuple[Layer, ...]:
+        """The next linear maps or recurrences that its output reaches, looked for behind norms and PRelus."""
+        return self._maps(layer, lambda each: each.consumers)
+
+    def maps_before(self, layer: Layer) -> tuple[Layer, ...]:
+        """The last linear maps or recurrences before it, looked for behind norms and PRelus."""
+        return self._maps(layer, lambda each: each.producers)
+
+    def _maps(self, start: Layer, follow: Callable[[Layer], tuple[str, ...]]) -> tuple[Layer, ...]:
+        found: dict[str, Layer] = {}
+        pending, seen = list(follow(start)), {start.name}
+        while pending:
+            layer = self._by_name[pending.pop()]
+            if layer.name in seen:
+                continue
+            seen.add(layer.name)
+            if layer.kind.is_norm or layer.kind is Kind.PRELU:
+                pending.extend(follow(layer))
+            else:
+                found[layer.name] = layer
+        return tuple(found.values())
 
     def consumers(self, layer: Layer) -> Iterator[Layer]:
         return (self._by_name[name] for name in layer.consumers)

@@ -165,6 +165,8 @@ class Rule:
     """Rules whose findings downstream of one of ours are its consequences."""
     overrides: tuple[str, ...]
     """Rules that stay silent at an address where this one speaks: one fault, one finding."""
+    mutes: tuple[str, ...]
+    """Categories that mean nothing for a model in which this rule speaks."""
     generate: Generator
     doc: str
 
@@ -183,6 +185,7 @@ def rule(
     options: type[Any] = NoOptions,
     explains: tuple[str, ...] = (),
     overrides: tuple[str, ...] = (),
+    mutes: tuple[str, ...] = (),
 ) -> Callable[[Generator], Rule]:
     """Make a rule of a generator function; its name with dashes is the rule's, its module's docstring the rule's page."""
 
@@ -197,6 +200,7 @@ def rule(
             messages={"default": message} if isinstance(message, str) else dict(message),
             explains=explains,
             overrides=overrides,
+            mutes=mutes,
             generate=generate,
             doc=inspect.cleandoc((module.__doc__ if module else None) or ""),
         )

@@ -1,0 +1,159 @@
+"""From suspicions to findings: which rules can run, one finding per fault, consequences folded under their cause."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .model import Layer, Model, Tensor
+from .plugin import Cause, Context, Finding, Needs, Rule, Severity, Suspicion
+from .report import SkippedRule
+
+
+@dataclass(frozen=True)
+class Verdict:
+    findings: tuple[Finding, ...]
+    skipped: tuple[SkippedRule, ...]
+
+
+def judge(context: Context, rules: Sequence[Rule], options: Mapping[str, object]) -> Verdict:
+    """Run ``rules`` over ``context``; ``options`` holds a rule's options by its name, where they differ from the default."""
+    by_name = {rule.name: rule for rule in rules}
+    findings: list[Finding] = []
+    skipped: list[SkippedRule] = []
+    for rule in rules:
+        reason = _missing(context, rule.needs)
+        if not reason:
+            reason = _run(context, rule, options.get(rule.name), findings)
+        if reason:
+            skipped.append(SkippedRule(rule.name, reason))
+    findings = list(_without_overridden(context.model, findings, by_name))
+    muted, silenced = _mute(findings, by_name)
+    findings = _fold(context.model, muted, by_name)
+    return Verdict(tuple(_in_reading_order(context.model, findings)), (*skipped, *silenced))
+
+
+def _missing(context: Context, needs: Needs) -> str:
+    if Needs.WEIGHTS in needs and not context.stats:
+        return "no weights were read"
+    if Needs.FORWARD in needs and not context.probed:
+        return context.signals.reason or "the model was not probed"
+    if Needs.BACKWARD in needs or Needs.LIVENESS in needs:
+        return "needs gradients, which this version does not measure"
+    return ""
+
+
+def _run(context: Context, rule: Rule, options: object | None, findings: list[Finding]) -> str:
+    """Append the rule's findings; a rule that raises is skipped with the reason, the others still speak."""
+    try:
+        for suspicion in rule.generate(context, options if options is not None else rule.options()):
+            findings.append(_finding(context.model, rule, suspicion))
+    except Exception as error:
+        if os.environ.get("INITLINT_DEBUG"):
+            raise
+        return f"the rule itself failed ({type(error).__name__}: {error}); please report this to its author"
+    return ""
+
+
+def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
+    layer, tensor = _place(model, suspicion.at)
+    return Finding(
+        rule=rule.name,
+        category=rule.category,
+        severity=suspicion.severity,
+        layer=layer,
+        tensor=tensor,
+        message=rule.messages[suspicion.message].format_map(_Readable(suspicion.data)),
+        data=dict(suspicion.data),
+        fix=suspicion.fix,
+        url=f"docs/rules/{rule.name}.md",
+    )
+
+
+def _place(model: Model, at: Tensor | Layer | Model | str) -> tuple[str | None, str | None]:
+    """(layer name, tensor address); either may be None."""
+    if isinstance(at, Layer):
+        return at.name, None
+    if isinstance(at, Model):
+        return None, None
+    address = at.address if isinstance(at, Tensor) else at
+    owner = model.owner(address)
+    return (owner.name if owner else None), address
+
+
+class _Readable(dict[str, object]):
+    """Numbers in messages have three significant digits; a missing placeholder is a fault of the rule."""
+
+    def __init__(self, data: Mapping[str, object]) -> None:
+        super().__init__((key, _readable(value)) for key, value in data.items())
+
+
+def _readable(value: object) -> object:
+    return f"{value:.3g}" if isinstance(value, float) else value
+
+
+def _base(address: str) -> str:
+    """The tensor of a packed part's address."""
+    return address.partition("[")[0]
+
+
+def _without_overridden(
+    model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]
+) -> Iterator[Finding]:
+    """Drop what a stronger rule says at the same tensor: one fault is one finding."""
+    silenced = {
+        (victim, _base(finding.address)) for finding in findings for victim in rules[finding.rule].overrides
+    }
+    for finding in findings:
+        if (finding.rule, _base(finding.address)) not in silenced:
+            yield finding
+
+
+def _mute(findings: Sequence[Finding], rules: Mapping[str, Rule]) -> tuple[list[Finding], list[SkippedRule]]:
+    """Some findings make whole categories meaningless for the model; say so once instead of reporting them."""
+    muted = {category: f.rule for f in findings for category in rules[f.rule].mutes}
+    kept = [finding for finding in findings if finding.category not in muted]
+    silenced = [
+        SkippedRule(rule.name, f"gives way to {muted[rule.category]}") for rule in rules.values() if rule.category in muted
+    ]
+    return kept, silenced
+
+
+def _fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -> list[Finding]:
+    """Put consequences under their cause, which takes over the severity that the consequences prove."""
+    order = {layer.name: position for position, layer in enumerate(model.layers)}
+    cause_of: dict[int, int] = {}
+    for i, symptom in enumerate(findings):
+        causes = [
+            j
+            for j, cause in enumerate(findings)
+            if j != i and symptom.rule in rules[cause.rule].explains and _reaches(model, cause, symptom)
+        ]
+        if causes:
+            cause_of[i] = min(causes, key=lambda j: (-findings[j].severity, order.get(findings[j].layer or "", -1)))
+    folded = list(findings)
+    for i in cause_of:
+        root, trail = i, {i}
+        while root in cause_of and cause_of[root] not in trail:
+            root = cause_of[root]
+            trail.add(root)
+        if root == i:
+            continue
+        cause = folded[root]
+        folded[i] = replace(folded[i], caused_by=Cause(cause.rule, cause.address))
+        if folded[i].severity > cause.severity > Severity.NOTE:
+            folded[root] = replace(cause, severity=folded[i].severity)
+    return folded
+
+
+def _reaches(model: Model, cause: Finding, symptom: Finding) -> bool:
+    if symptom.layer is None or cause.layer is None:
+        return True  # a symptom of the whole model
+    return cause.layer == symptom.layer or model.is_upstream(cause.layer, symptom.layer)
+
+
+def _in_reading_order(model: Model, findings: Iterable[Finding]) -> list[Finding]:
+    """By layer in execution order, the gravest first within one; findings about the whole model lead."""
+    order = {layer.name: position for position, layer in enumerate(model.layers)}
+    return sorted(findings, key=lambda f: (order.get(f.layer or "", -1), -f.severity, f.rule, f.address))
