@@ -1,0 +1,337 @@
+"""The forward probe of ONNX graphs, on onnxruntime. It runs inside the child process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, prod
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from onnx import ModelProto
+
+from ..model import Model, NotChecked
+from ..settings import ProbeSettings
+from . import batch_norm, input_use, moments, payload, plan, shapes
+from .dataflow import Dataflow
+from .graph_rewrite import ProbeGraph, replace_values, rewrite
+from .inputs import Attempt, Feeder
+from .moments import Moments
+from .payload import Array
+from .plan import Plan, Point
+from .reductions import Place
+from .runtime import RuntimeFailure, Session
+from .shapes import Known
+from .signals import Forward, LayerSignal, Signals
+from .signature import Unfeedable, listing, slot
+from .taps import Tap
+
+NORM_SAMPLES = 16
+"""Values per channel that a batch norm needs for its statistics to be those of training, within a fifth or so."""
+
+MAX_BATCH = 64
+"""A batch is not raised beyond this for the sake of a norm."""
+
+
+class Opened(Protocol):
+    """What the loader hands over."""
+
+    @property
+    def proto(self) -> ModelProto: ...
+    @property
+    def base_dir(self) -> Path | None: ...
+    @property
+    def taps(self) -> tuple[Tap, ...]: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def roots(self) -> Mapping[str, tuple[str, ...]]: ...
+
+
+@dataclass
+class Measured:
+    """What the runs of one attempt returned."""
+
+    moments: dict[Point, Moments]
+    samples: dict[batch_norm.Norm, int]
+    input_rms: float
+
+
+@dataclass
+class Setup:
+    """One graph with its overrides applied, and what is known of its values for one attempt."""
+
+    graph: ProbeGraph
+    feeder: Feeder
+    attempt: Attempt
+    overrides: Mapping[str, Array]
+    known: dict[str, Known] = field(default_factory=dict)
+
+    @property
+    def replaced(self) -> dict[str, tuple[int, ...]]:
+        return {name: array.shape for name, array in self.overrides.items()}
+
+    @property
+    def floats(self) -> frozenset[str]:
+        return frozenset(name for name, known in self.known.items() if known.elem_type in payload.FLOATS)
+
+
+class OnnxProbe:
+    """Answers probes of one opened graph; keeps the session of the last one."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._graph: ProbeGraph | None = None
+        self._kept: tuple[object, Plan, Session] | None = None
+
+    def run(self, settings: ProbeSettings, overrides: Mapping[str, Array]) -> Signals:
+        """Push a batch through the graph, ``overrides`` standing in for the values of these names.
+
+        Raises TargetError(USAGE) for inputs, shapes or dimensions that do not fit the model.
+        """
+        if not settings.enabled:
+            return Signals(Forward.NONE, "the probe is switched off", seed=settings.seed)
+        try:
+            graph = self._rewritten()
+            feeder = _feeder(graph, settings)
+        except (Unfeedable, ValueError, OSError) as error:
+            return Signals(Forward.NONE, f"The forward probe did not run: {error}.", seed=settings.seed)
+        overrides = {name: payload.to_float32(np.asarray(array)) for name, array in overrides.items()}
+        unknown = sorted(set(overrides) - graph.known)
+        if unknown:
+            raise ValueError(f"the graph has no value named {unknown[0]!r}")
+        if not {name for name in overrides if name not in graph.fed} == set():
+            graph = replace_values(graph, overrides)
+        return self._first_that_runs(graph, feeder, overrides)
+
+    def _rewritten(self) -> ProbeGraph:
+        if self._graph is None:
+            self._graph = rewrite(self._opened.proto, self._opened.base_dir)
+        return self._graph
+
+    def _first_that_runs(self, graph: ProbeGraph, feeder: Feeder, overrides: Mapping[str, Array]) -> Signals:
+        failures = []
+        for attempt in feeder.attempts():
+            try:
+                return self._probe(Setup(graph, feeder, attempt, overrides))
+            except RuntimeFailure as failure:
+                failures.append((attempt, str(failure)))
+        return Signals(Forward.NONE, _refusal(feeder, *failures[0]), seed=feeder.settings.seed)
+
+    def _probe(self, setup: Setup) -> Signals:
+        _settle_batch(setup)
+        weights = self._weights(setup)
+        points, skipped = self._points(setup, weights)
+        measured = self._measure(setup, weights, points)
+        needed = _batch_for(measured.samples.values(), setup)
+        if needed > setup.attempt.batch:
+            setup.attempt = setup.feeder.larger(setup.attempt, needed)
+            setup.known = shapes.infer(setup.graph, setup.attempt.shapes, setup.replaced)
+            measured = self._measure(setup, weights, points)
+        return self._signals(setup, weights, measured, skipped)
+
+    def _weights(self, setup: Setup) -> dict[str, Array]:
+        stored = {name: tensor for name, tensor in setup.graph.fed.items() if name not in setup.overrides}
+        try:
+            arrays = {name: payload.read(tensor, self._opened.base_dir) for name, tensor in stored.items()}
+        except (ValueError, OSError) as error:
+            raise RuntimeFailure(f"a weight cannot be read ({error})") from None
+        return arrays | dict(setup.overrides)
+
+    def _points(self, setup: Setup, weights: Mapping[str, Array]) -> tuple[list[Point], list[NotChecked]]:
+        """The points to measure: taps and outputs; and the taps that cannot be measured."""
+        skipped = []
+        wanted: list[tuple[str, int, tuple[float, float] | None]] = []
+        for tap in self._opened.taps:
+            if tap.value in setup.graph.known:
+                wanted.append((tap.value, tap.unit_axis, tap.flat))
+            else:
+                reason = "its output lies inside an If, Loop or Scan, where nothing can be measured"
+                skipped.append(NotChecked(tap.layer, reason))
+        tapped = {value: axis for value, axis, _ in wanted}
+        for name in _measurable_outputs(setup.graph):
+            wanted.append((name, tapped.get(name, 1), None))
+        ranks = _ranks(setup, weights, {value for value, _, _ in wanted})
+        points = [(Place.of(value, axis, ranks[value]), flat) for value, axis, flat in wanted]
+        return list(dict.fromkeys(points)), skipped
+
+    def _measure(self, setup: Setup, weights: Mapping[str, Array], points: Sequence[Point]) -> Measured:
+        found, session = self._session(setup, points)
+        runs: list[dict[Point, Moments]] = []
+        samples: dict[batch_norm.Norm, int] = {}
+        squares, count = 0.0, 0
+        for run in range(setup.attempt.runs):
+            arrays = setup.feeder.arrays(setup.attempt, run)
+            more, values = setup.feeder.input_rms(arrays)
+            squares, count = squares + more, count + values
+            results = session.run({**weights, **arrays})
+            runs.append(found.read(results))
+            samples = found.norm_samples(results)
+        self._look_closer(setup, weights, runs)
+        merged = runs[0]
+        for other in runs[1:]:
+            merged = {point: moments.merge(merged[point], other[point]) for point in merged}
+        return Measured(merged, samples, (squares / count) ** 0.5 if count else 0.0)
+
+    def _session(self, setup: Setup, points: Sequence[Point]) -> tuple[Plan, Session]:
+        key = (tuple(points), tuple(sorted(setup.replaced.items())), tuple(sorted(setup.attempt.shapes.items())))
+        if self._kept is None or self._kept[0] != key or setup.graph.random:
+            self._kept = None
+            measuring = plan.measuring(setup.graph, points, setup.floats)
+            self._kept = (key, measuring, _load(measuring, setup))
+        return self._kept[1], self._kept[2]
+
+    def _look_closer(self, setup: Setup, weights: Mapping[str, Array], runs: list[dict[Point, Moments]]) -> None:
+        """Measure again, scaled to order 1, what came out non-finite or near the ends of float32."""
+        suspects = [point for point in runs[0] if any(moments.needs_closer_look(run[point]) for run in runs)]
+        if not suspects:
+            return
+        closer = plan.closer_look(setup.graph, suspects, setup.floats)
+        session = _load(closer, setup)
+        for run, first in enumerate(runs):
+            scales = {place: moments.scale_for(first[place, flat]) for place, flat in suspects}
+            feeds = {name: scales[place].reshape(place.factor_shape) for place, name in closer.scales.items()}
+            results = session.run({**weights, **setup.feeder.arrays(setup.attempt, run), **feeds})
+            first.update(closer.read(results, scales))
+
+    def _signals(
+        self, setup: Setup, weights: Mapping[str, Array], measured: Measured, skipped: list[NotChecked]
+    ) -> Signals:
+        by_value: dict[tuple[str, tuple[float, float] | None], Moments] = {}
+        for (place, flat), found in measured.moments.items():
+            by_value.setdefault((place.value, flat), found)
+        blind, poor = _short_of_samples(setup.graph, measured.samples)
+        layers: dict[str, Moments] = {}
+        for tap in self._opened.taps:
+            found_here = by_value.get((tap.value, tap.flat))
+            if found_here is None:
+                continue
+            reason = blind.get(tap.value) or poor.get(tap.value)
+            if reason:
+                skipped.append(NotChecked(tap.layer, reason))
+                continue
+            before = layers.get(tap.layer)
+            same = before is not None and before.mean.shape == found_here.mean.shape
+            layers[tap.layer] = moments.merge(before, found_here) if before is not None and same else found_here
+        signals = {name: moments.signal(found) for name, found in layers.items()}
+        outputs = {
+            name: moments.signal(by_value[name, None])
+            for name in setup.graph.outputs
+            if (name, None) in by_value and name not in blind
+        }
+        return Signals(
+            forward=Forward.MEASURED,
+            batch=setup.attempt.batch,
+            runs=setup.attempt.runs,
+            seed=setup.feeder.settings.seed,
+            layers=signals,
+            outputs=outputs,
+            input_rms=measured.input_rms,
+            origin=self._origin(setup, weights, signals, outputs),
+            not_probed=tuple(dict.fromkeys(skipped)),
+        )
+
+    def _origin(
+        self,
+        setup: Setup,
+        weights: Mapping[str, Array],
+        layers: Mapping[str, LayerSignal],
+        outputs: Mapping[str, LayerSignal],
+    ) -> object:
+        return None
+
+
+def _feeder(graph: ProbeGraph, settings: ProbeSettings) -> Feeder:
+    read = set(Dataflow(graph.nodes).consumers) | {
+        name for reads in Dataflow(graph.nodes).reads for name in reads
+    }
+    slots = {name: slot(value) for name, value in graph.inputs.items() if name in read or name in graph.outputs}
+    known = shapes.infer(graph, {}, {})
+    ranks = {name: None if each.dims is None else len(each.dims) for name, each in slots.items()}
+    return Feeder(slots, input_use.uses(graph, shapes.constants(graph, known), ranks), settings)
+
+
+def _settle_batch(setup: Setup) -> None:
+    """Infer shapes, and raise the batch where a norm would have too few values."""
+    setup.known = shapes.infer(setup.graph, setup.attempt.shapes, setup.replaced)
+    counts = []
+    for node in setup.graph.nodes:
+        shape = setup.known[node.input[0]].static if batch_norm.is_batch_norm(node) and node.input[0] in setup.known else None
+        if shape is not None and len(shape) > 1:
+            counts.append(prod(shape) // max(shape[1], 1))
+    needed = _batch_for(counts, setup)
+    if needed > setup.attempt.batch:
+        setup.attempt = setup.feeder.larger(setup.attempt, needed)
+        setup.known = shapes.infer(setup.graph, setup.attempt.shapes, setup.replaced)
+
+
+def _batch_for(samples: object, setup: Setup) -> int:
+    """The batch at which every norm has its samples, if it may be chosen."""
+    counts = [count for count in samples if count > 0]  # type: ignore[attr-defined]
+    batch = setup.attempt.batch
+    if not setup.attempt.free_batch or setup.feeder.settings.batch or not counts:
+        return batch
+    return min(max(batch, ceil(NORM_SAMPLES * batch / min(counts))), MAX_BATCH)
+
+
+def _ranks(setup: Setup, weights: Mapping[str, Array], values: set[str]) -> dict[str, int]:
+    """Ranks of ``values``; where inference does not know them, the graph is run and asked."""
+    ranks = {}
+    for value in sorted(values):
+        known = setup.known.get(value)
+        if known is not None and known.shape is not None:
+            ranks[value] = len(known.shape)
+    missing = sorted(values - set(ranks))
+    if missing:
+        scout, named = plan.scouting(setup.graph, missing)
+        results = _load(scout, setup).run({**weights, **setup.feeder.arrays(setup.attempt, 0)})
+        ranks |= {value: len(results[name]) for value, name in named.items()}
+    return ranks
+
+
+def _load(which: Plan, setup: Setup) -> Session:
+    inputs = [*shapes.graph_inputs(setup.graph, {}), *shapes.fed_inputs(setup.graph, setup.replaced)]
+    return Session(which.model(inputs), which.outputs)
+
+
+def _measurable_outputs(graph: ProbeGraph) -> list[str]:
+    """Outputs that hold floats, running statistics of batch norms left out."""
+    running = {output for node in graph.nodes if batch_norm.is_batch_norm(node) for output in node.output[1:]}
+    return [
+        name
+        for name, value in graph.outputs.items()
+        if name in graph.known
+        and name not in running
+        and value.type.WhichOneof("value") in (None, "tensor_type")
+        and value.type.tensor_type.elem_type in payload.FLOATS
+    ]
+
+
+def _short_of_samples(
+    graph: ProbeGraph, samples: Mapping[batch_norm.Norm, int]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Values that mean nothing, being downstream of a norm over one value; and norms that rest on too few."""
+    blind: dict[str, str] = {}
+    poor: dict[str, str] = {}
+    advice = "give a larger batch with --batch or --inputs, or export the model with an open batch dimension"
+    flow = Dataflow(graph.nodes)
+    for norm, count in samples.items():
+        if count <= 1:
+            reason = f"the batch norm {norm.name} saw one value per channel, which it maps to its shift; {advice}"
+            for value in flow.downstream([norm.output]):
+                blind.setdefault(value, reason)
+        elif count < NORM_SAMPLES:
+            poor[norm.output] = f"its batch statistics rest on {count} values per channel; {advice}"
+    return blind, poor
+
+
+def _refusal(feeder: Feeder, attempt: Attempt, failure: str) -> str:
+    """Why no attempt ran, and what to do."""
+    fed = ", ".join(f"{name}:{'x'.join(map(str, shape)) or 'scalar'}" for name, shape in attempt.shapes.items())
+    advice = "give the right inputs with --inputs"
+    if not feeder.settings.inputs:
+        example = next((item for item in fed.split(", ") if item), "x:1x3x224x224")
+        advice = f"if the shapes are wrong, give them with --input-shape (as in --input-shape {example})"
+    where = f" fed {fed}" if fed else ""
+    return f"onnxruntime could not run the graph{where}: {failure}; {advice}. Inputs: {listing(feeder.slots)}."

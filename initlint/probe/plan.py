@@ -1,0 +1,182 @@
+"""A probe graph with its measuring points written in, and how to read what they return."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
+
+from . import batch_norm, moments
+from .dataflow import Dataflow, reads
+from .emit import Emitter
+from .graph_rewrite import ProbeGraph, serialise
+from .moments import Moments
+from .payload import Array
+from .reductions import Place, Reductions, units
+
+Point = tuple[Place, tuple[float, float] | None]
+"""What is measured: a place, and the flat interval of the non-linearity behind it."""
+
+
+@dataclass
+class Readout:
+    """Names of the graph outputs that hold one point's results."""
+
+    raw: str
+    shape: str
+    outside: str = ""
+    factor: str = ""
+    """Where set, ``raw`` is of the input of a batch norm with this factor and shift."""
+    shift: str = ""
+    finite: str = ""
+
+
+@dataclass
+class Plan:
+    """An instrumented graph."""
+
+    graph: ProbeGraph
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: list[TensorProto] = field(default_factory=list)
+    readouts: dict[Point, Readout] = field(default_factory=dict)
+    norms: list[batch_norm.Norm] = field(default_factory=list)
+    norm_shapes: dict[str, str] = field(default_factory=dict)
+    """By the norm's output value: the graph output that holds its input's shape."""
+    scales: dict[Place, str] = field(default_factory=dict)
+    """Inputs that take one factor per unit, in a plan for a closer look."""
+    extra: list[str] = field(default_factory=list)
+
+    @property
+    def outputs(self) -> list[str]:
+        names: dict[str, None] = dict.fromkeys(self.norm_shapes.values())
+        for readout in self.readouts.values():
+            for name in (readout.raw, readout.shape, readout.outside, readout.factor, readout.shift, readout.finite):
+                if name:
+                    names[name] = None
+        return [*names, *self.extra]
+
+    def model(self, feeds: Iterable[ValueInfoProto]) -> bytes:
+        """The serialised model, with only the nodes that its outputs need."""
+        flow = Dataflow(self.nodes)
+        needed = flow.upstream(self.outputs)
+        nodes = [node for index, node in enumerate(self.nodes) if index in needed]
+        read = {name for node in nodes for name in reads(node)} | set(self.outputs)
+        scales = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * len(place.factor_shape))
+            for place, name in self.scales.items()
+        ]
+        inputs = [value for value in (*feeds, *scales) if value.name in read]
+        graph = replace(self.graph, small=self.graph.small | {tensor.name: tensor for tensor in self.constants})
+        return serialise(graph, nodes, inputs, self.outputs)
+
+    def read(self, results: Mapping[str, Any], scales: Mapping[Place, Array] | None = None) -> dict[Point, Moments]:
+        """Statistics of every point from the results of one run."""
+        return {
+            point: self._read(point[0], readout, results, (scales or {}).get(point[0]))
+            for point, readout in self.readouts.items()
+        }
+
+    def _read(self, place: Place, out: Readout, results: Mapping[str, Any], scale: Array | None) -> Moments:
+        shape = results[out.shape]
+        count = int(np.prod(shape)) // max(units(place, shape), 1)
+        if out.factor:
+            found = moments.decode_affine(results[out.raw], count, results[out.factor], results[out.shift])
+        else:
+            found = moments.decode(results[out.raw], count, None if scale is None else scale.astype(np.float64))
+        if out.finite:
+            found = moments.with_finite_share(found, results[out.finite])
+        return replace(found, outside=results[out.outside].reshape(-1).astype(np.float64)) if out.outside else found
+
+    def norm_samples(self, results: Mapping[str, Any]) -> dict[batch_norm.Norm, int]:
+        """Values per channel that every batch norm had."""
+        found = {}
+        for norm in self.norms:
+            shape = results[self.norm_shapes[norm.output]]
+            found[norm] = int(np.prod(shape)) // max(int(shape[1]), 1) if len(shape) > 1 else int(np.prod(shape))
+        return found
+
+
+def measuring(graph: ProbeGraph, points: Iterable[Point], floats: frozenset[str]) -> Plan:
+    """The plan of a first run: every statistic, each right behind the node that writes its value."""
+    plan, writer = _begin(graph, floats)
+    waiting: dict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        waiting[point[0].value].append(point)
+    behind: dict[str, batch_norm.Norm] = {}
+
+    def measure(value: str) -> None:
+        for place, flat in waiting.pop(value, ()):
+            plan.readouts[place, flat] = _readout(writer, place, flat, behind.get(value))
+
+    _write(plan, writer, behind, measure)
+    return plan
+
+
+def closer_look(graph: ProbeGraph, points: Iterable[Point], floats: frozenset[str]) -> Plan:
+    """The plan of a second run: ``points`` scaled to order 1, and their share of finite values."""
+    plan, writer = _begin(graph, floats)
+    waiting: dict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        waiting[point[0].value].append(point)
+        plan.scales.setdefault(point[0], writer.emit.name("scale"))
+
+    def measure(value: str) -> None:
+        for place, flat in waiting.pop(value, ()):
+            readout = Readout(writer.raw(place, plan.scales[place]), writer.shape(value))
+            readout.finite = writer.share_finite(place)
+            if flat is not None:
+                readout.outside = writer.share_outside(place, *flat)
+            plan.readouts[place, flat] = readout
+
+    _write(plan, writer, {}, measure)
+    return plan
+
+
+def scouting(graph: ProbeGraph, values: Iterable[str]) -> tuple[Plan, dict[str, str]]:
+    """The plan of a run that only asks for the shapes of ``values``; and which output answers for which value."""
+    plan, writer = _begin(graph, frozenset())
+    named = {value: writer.shape(value) for value in values}
+    plan.nodes = [*batch_norm.in_inference_mode(graph.nodes), *writer.emit.take()]
+    plan.extra = list(named.values())
+    return plan, named
+
+
+def _begin(graph: ProbeGraph, floats: frozenset[str]) -> tuple[Plan, Reductions]:
+    return Plan(graph), Reductions(Emitter(graph.prefix, graph.opset), floats)
+
+
+def _readout(
+    writer: Reductions, place: Place, flat: tuple[float, float] | None, norm: batch_norm.Norm | None
+) -> Readout:
+    if norm is not None and place.axis == 1:
+        inner = Place(norm.input, 1, place.rank)
+        readout = Readout(writer.raw_once(inner), writer.shape(place.value), "", norm.factor, norm.shift)
+    else:
+        readout = Readout(writer.raw_once(place), writer.shape(place.value))
+    if flat is not None:
+        readout.outside = writer.share_outside(place, *flat)
+    return readout
+
+
+def _write(plan: Plan, writer: Reductions, behind: dict[str, batch_norm.Norm], measure: Any) -> None:
+    emit = writer.emit
+    written = {output for node in plan.graph.nodes for output in node.output}
+    for name in sorted(plan.graph.known - written):
+        measure(name)
+    plan.nodes += emit.take()
+    for node in plan.graph.nodes:
+        if batch_norm.is_batch_norm(node):
+            norm = batch_norm.write(node, writer)
+            behind[norm.output] = norm
+            plan.norms.append(norm)
+            plan.norm_shapes[norm.output] = emit.op("Shape", norm.input)
+        else:
+            emit.nodes.append(node)
+        for output in node.output:
+            measure(output)
+        plan.nodes += emit.take()
+    plan.constants = emit.constants

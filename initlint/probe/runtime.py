@@ -1,0 +1,69 @@
+"""onnxruntime as the probe wants it: silent, unoptimised, in an order that frees memory early."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnxruntime as ort
+
+from .payload import Array
+
+_FATAL = 4
+"""onnxruntime's log severity above which nothing is printed."""
+
+_PREFIX = re.compile(r"^\s*\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_FAILED_NODE = re.compile(
+    r"Non-zero status code returned while running (?P<op>\S+) node\. Name:'(?P<name>[^']*)' Status Message: (?P<why>.*)",
+    re.DOTALL,
+)
+_SOURCE_PLACE = re.compile(r"\S*/onnxruntime\S*:\d+ .*?(?=\b[A-Z][a-z]|$)|\S+\.(?:cc|h):\d+\s?", re.DOTALL)
+_LONGEST_REASON = 240
+"""Characters of a runtime's complaint that still read as part of a sentence."""
+
+
+class RuntimeFailure(Exception):
+    """onnxruntime could not load or run the graph; the message is part of a sentence."""
+
+
+class Session:
+    """One loaded graph."""
+
+    def __init__(self, serialised: bytes, outputs: Sequence[str]) -> None:
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+        options.log_severity_level = _FATAL
+        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        options.inter_op_num_threads = 1
+        options.use_deterministic_compute = True
+        self._outputs = list(outputs)
+        try:
+            self._session = ort.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no base but Exception
+            raise RuntimeFailure(explain(error)) from None
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
+        options = ort.RunOptions()
+        options.log_severity_level = _FATAL
+        wanted = {value.name for value in self._session.get_inputs()}
+        try:
+            results = self._session.run(
+                self._outputs, {name: array for name, array in feeds.items() if name in wanted}, options
+            )
+        except Exception as error:  # as above
+            raise RuntimeFailure(explain(error)) from None
+        return dict(zip(self._outputs, results, strict=True))
+
+
+def explain(error: Exception) -> str:
+    """The runtime's complaint in one line, without its own source files."""
+    text = _PREFIX.sub("", str(error))
+    failed = _FAILED_NODE.search(text)
+    if failed:
+        text = f"{failed['op']} at {failed['name']}: {failed['why']}"
+    text = " ".join(_SOURCE_PLACE.sub("", text).split())
+    return text[:_LONGEST_REASON].rstrip(" .")
