@@ -13,7 +13,7 @@ from .errors import FailureKind, TargetError
 from .model import Layer, Model
 from .plugin import Context, Finding, Needs, Rule
 from .probe.signals import Forward, Signals
-from .report import Failure, LayerRow, ProbeSummary, Report, SkippedRule, Status, Suppressed
+from .report import Failure, LayerRow, ProbeSummary, Report, Status, Suppressed
 from .session import Session
 from .settings import Settings
 from .spelling import did_you_mean
@@ -111,13 +111,10 @@ def _measure(session: Session, plan: Plan, weights: bool, progress: Progress) ->
 def _judge(model: Model, measured: _Measured, plan: Plan, report: Report) -> Report:
     from .engine import judge
 
-    unread = (
-        [rule for rule in plan.rules if Needs.WEIGHTS in rule.needs] if measured.fault and not measured.stats else []
-    )
-    runnable = [rule for rule in plan.rules if rule not in unread]
-    verdict = judge(Context(model, measured.stats, measured.signals), runnable, plan.options)
-    skipped = (*(SkippedRule(rule.name, "the weights could not be read") for rule in unread), *verdict.skipped)
-    if measured.fault is None and len(skipped) == len(plan.rules):
+    verdict = judge(Context(model, measured.stats, measured.signals), plan.rules, plan.options)
+    skipped = verdict.skipped
+    silent = {rule.name for rule in plan.rules} <= {entry.rule for entry in skipped}
+    if silent and not verdict.findings and measured.fault is None:
         raise TargetError(FailureKind.UNSUPPORTED, f"none of the selected rules could run: {skipped[0].reason}")
     covered = tuple(finding for finding in verdict.findings if _covers(plan.settings, finding))
     suppressed = _suppressed(covered, plan.settings, report.target)

@@ -77,10 +77,15 @@ class DefaultToCheck(click.Group):
 def main() -> None:
     """A linter for freshly initialised neural networks: will this model train, and if not, why?
 
-    `initlint model.onnx` is short for `initlint check model.onnx`.
+    `initlint model.onnx` is short for `initlint check model.onnx`; `initlint check --help` lists its options.
 
-    Exit status: 0 nothing found at or above --fail-on, 1 something found, 2 wrong usage, configuration or a missing
-    file, 3 unreadable or unsupported file, 4 a model crashed the runtime or passed a limit.
+    \b
+    Exit status:
+      0  nothing found at or above --fail-on (default: error)
+      1  findings at or above it
+      2  wrong usage, a missing file, a broken configuration or rule pack
+      3  a file that is unreadable or no supported model, or nothing that could be checked
+      4  a model that crashed the runtime or passed a limit
     """
 
 

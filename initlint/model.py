@@ -12,6 +12,8 @@ from enum import StrEnum
 from functools import cached_property
 from math import prod
 
+from . import activations
+
 
 class Kind(StrEnum):
     """What a weighted operation computes."""
@@ -175,6 +177,11 @@ class Layer:
     calls: int = 1
     segment: str = ""
     """Names the recurrent direction ("forward", "reverse") or is empty."""
+
+    @property
+    def activation_bounds_input(self) -> bool:
+        """What feeds it came out of a bounded non-linearity, however loud it went in."""
+        return activations.get(self.input_activation).bounded
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -20,6 +20,7 @@ from typing import Any
 from . import activations
 from .fixes import Advice, Fill, Fix, Reinit
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
+from .paths import PlainPath, expected_gain, measured_gain, peers, plain_paths
 from .probe.signals import Forward, LayerSignal, NonFiniteOrigin, Signals
 from .stats import WeightStats
 
@@ -38,6 +39,7 @@ __all__ = [
     "Needs",
     "NoOptions",
     "NonFiniteOrigin",
+    "PlainPath",
     "Reinit",
     "Role",
     "Rule",
@@ -50,6 +52,10 @@ __all__ = [
     "View",
     "WeightStats",
     "activations",
+    "expected_gain",
+    "measured_gain",
+    "peers",
+    "plain_paths",
     "rule",
 ]
 

@@ -187,7 +187,7 @@ spec.loader.exec_module(module)
 name, _, attribute = entry.partition(":")
 getattr(importlib.import_module(name), attribute)()
 """
-"""Loads this very package from its file, since the folder that holds it may be the current one, which is not searched."""
+"""Loads this very package from its file: the folder that holds it may be the current one, which is not searched."""
 
 _TAIL_LINES = 20
 _LINE_LIMIT = 4096
@@ -197,8 +197,8 @@ _LINE_LIMIT = 4096
 class _Child:
     """A fresh interpreter, its channel, and the tail of what it wrote to stderr.
 
-    Not a fork: the caller may hold threads of torch or OpenMP. ``-I -S`` skips the site folder's start-up files (40 ms of
-    50) and everything that the environment might inject; the module search path is handed over instead.
+    Not a fork: the caller may hold threads of torch or OpenMP. ``-I -S`` skips the site folder's start-up files (40 ms
+    of 50) and everything that the environment might inject; the module search path is handed over instead.
     """
 
     def __init__(self, entry: str) -> None:

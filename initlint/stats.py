@@ -40,13 +40,17 @@ class WeightStats:
     unit_rms: array[float]
     """Root mean square per unit, groups * units values; empty for tensors with a fan-in of 1 (see ``values``)."""
     values: array[float]
-    """The values themselves, for tensors with a fan-in of 1 (biases, gains, shifts); empty for others."""
+    """The values themselves, for tensors with a fan-in of 1 (biases, gains, shifts) and at most 2^20 values; empty for
+    others."""
+    orthogonality: float = 1.0
+    """Root mean square cosine between units (between input columns, if there are more units than inputs) over its
+    expectation for independent draws: 1 for these, 0 for orthogonal matrices; 1 where it cannot be told."""
 
     @property
     def constant(self) -> bool:
         """All values are the same finite number."""
-        return self.nan == 0 and self.inf == 0 and self.min == self.max
+        return self.count > 0 and self.nan == 0 and self.inf == 0 and self.min == self.max
 
     @property
     def all_zero(self) -> bool:
-        return self.zeros == self.count
+        return self.count > 0 and self.zeros == self.count

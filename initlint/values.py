@@ -114,8 +114,8 @@ def shapes(value: object, place: Place) -> dict[str, tuple[int, ...]]:
 
 def _shape(sizes: object, place: Place) -> tuple[int, ...]:
     if isinstance(sizes, str):
-        inner = sizes.strip().removeprefix("[").removesuffix("]")
-        parts = [part.strip() for part in inner.replace("x", ",").split(",")] if inner.strip() else []
+        text = sizes.replace(" ", "")
+        parts = [] if text == "[]" else text.removeprefix("[").removesuffix("]").replace("x", ",").split(",")
         if not all(part.isascii() and part.isdigit() for part in parts):
             raise place.fault("a shape such as 1x3x224x224 or [1,3,224,224]", sizes)
         return tuple(int(part) for part in parts)

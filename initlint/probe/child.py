@@ -113,8 +113,8 @@ def _listen(requests: BinaryIO, pending: queue.SimpleQueue[tuple[Any, ...]]) -> 
             pending.put(wire.receive(requests))
     except wire.ChannelClosed:
         os._exit(0)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 - the main thread waits for messages that will never come
+        traceback.print_exception(error)
         os._exit(1)
 
 

@@ -48,6 +48,7 @@ class Session:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage","cpu:0")
         options.log_severity_level = _FATAL
         wanted = {value.name for value in self._session.get_inputs()}
         try:

@@ -9,6 +9,9 @@ from ..report import Report
 from .layout import Detail, Layout
 from .wording import listing, plural, printable
 
+_RULES, _PLACES = 6, 3
+"""How many skipped rules and unchecked places are named without -v."""
+
 Line = tuple[str, str]
 """A label and what it labels."""
 
@@ -18,7 +21,7 @@ def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
     everything = layout.detail is Detail.VERBOSE
     if report.failure is None and report.probe.forward is Forward.NONE and report.probe.reason:
         yield "not probed", printable(report.probe.reason)
-    yield from _skipped(report)
+    yield from _skipped(report, everything)
     yield from _not_checked(report, everything)
     if orphans:
         yield "folded", f"{plural(orphans, 'finding')} that followed from something in a layer left out"
@@ -26,13 +29,13 @@ def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
         yield from _allowed(report, everything)
 
 
-def _skipped(report: Report) -> Iterator[Line]:
+def _skipped(report: Report, everything: bool) -> Iterator[Line]:
     by_reason: dict[str, list[str]] = {}
     for skipped in report.skipped_rules:
         by_reason.setdefault(skipped.reason, []).append(skipped.rule)
     for reason, rules in by_reason.items():
         told = "see above" if reason == report.probe.reason else printable(reason)
-        yield f"skipped {plural(len(rules), 'rule')}", f"{listing(rules, most=len(rules))} ({told})"
+        yield f"skipped {plural(len(rules), 'rule')}", f"{listing(rules, most=len(rules) if everything else _RULES)} ({told})"
 
 
 def _not_checked(report: Report, everything: bool) -> Iterator[Line]:
@@ -40,7 +43,7 @@ def _not_checked(report: Report, everything: bool) -> Iterator[Line]:
     for entry in report.not_checked:
         by_reason.setdefault(entry.reason, []).append(entry.at)
     for reason, places in by_reason.items():
-        yield "not checked", f"{listing(places, most=len(places) if everything else 3)}: {printable(reason)}"
+        yield "not checked", f"{listing(places, most=len(places) if everything else _PLACES)}: {printable(reason)}"
 
 
 def _allowed(report: Report, everything: bool) -> Iterator[Line]:

@@ -20,12 +20,13 @@ _NONE = "-"
 
 
 def layer_table(rows: Sequence[LayerRow], layout: Layout) -> list[str]:
-    """A heading and one line per layer, none wider than the layout. What was not measured is a dash.
+    """A heading and one line per layer, none wider than the layout. What was not measured is a dash or no column.
 
     ``then`` is the non-linearity that consumes the output, ``std`` the weight's, ``signal`` the output's rms before it.
     """
     table = [{name: cell(row, layout.signs) for name, cell in _COLUMNS.items()} for row in rows]
-    widths = {name: max(len(name), *(len(cells[name]) for cells in table)) for name in _COLUMNS}
+    columns = [name for name in _COLUMNS if any(cells[name] != _NONE for cells in table)]
+    widths = {name: max(len(name), *(len(cells[name]) for cells in table)) for name in columns}
     _fit(widths, layout.width)
     heading = _line({name: name for name in widths}, widths, layout.signs)
     return [heading, *(_line(cells, widths, layout.signs) for cells in table)]
@@ -40,7 +41,7 @@ def _fit(widths: dict[str, int], width: int) -> None:
 
     for name in _EXPENDABLE:
         if room() < min(natural, _LEAST_NAME):
-            del widths[name]
+            widths.pop(name, None)
     widths["layer"] = max(min(natural, room()), 4)
 
 

@@ -27,12 +27,10 @@ def summary(run: Run) -> str:
 def _verdict(run: Run, counts: list[str]) -> str:
     if counts:
         return f"{', '.join(counts)} in "
-    complete = all(_complete(report) for report in run.reports)
+    if any(report.failure is not None for report in run.reports):
+        return "nothing found in "
+    complete = not any(report.skipped_rules or report.not_checked for report in run.reports)
     return "all clean: " if complete else "clean as far as it was checked: "
-
-
-def _complete(report: Report) -> bool:
-    return report.failure is None and not report.skipped_rules and not report.not_checked
 
 
 def _extent(reports: list[Report]) -> str:

@@ -1,0 +1,108 @@
+"""Plain paths: stretches of a network that all of the signal has to pass, with nothing that resets its scale.
+
+Along such a stretch the gains multiply; a skip connection around it or a normalisation in it would end the product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from . import activations
+from .model import Layer, Model, Source, Use
+from .probe.signals import LayerSignal, Signals
+from .stats import WeightStats
+
+
+@dataclass(frozen=True)
+class PlainPath:
+    """Linear maps in a row; ``entry`` is the root mean square of what enters the first one, where it was measured."""
+
+    layers: tuple[Layer, ...]
+    entry: float
+
+    @cached_property
+    def hidden(self) -> tuple[Layer, ...]:
+        """Without a last layer that leaves the graph: its scale is the loss's affair."""
+        return self.layers[:-1] if Use.OUTPUT in self.layers[-1].uses else self.layers
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+
+def plain_paths(model: Model, signals: Signals) -> tuple[PlainPath, ...]:
+    """All maximal plain paths, in execution order."""
+    found: list[PlainPath] = []
+    taken: set[str] = set()
+    for layer in model.layers:
+        if layer.name in taken or not layer.kind.is_map or layer.bypassed:
+            continue
+        chain = [layer]
+        while (after := _next(model, chain[-1])) is not None and after.name not in taken:
+            chain.append(after)
+            taken.add(after.name)
+        taken.add(layer.name)
+        found.append(PlainPath(tuple(chain), entry_rms(model, layer, signals)))
+    return tuple(found)
+
+
+def _next(model: Model, layer: Layer) -> Layer | None:
+    """The map behind ``layer`` that all of the signal passes next, unless a norm stands between."""
+    if layer.norm_after is not None:
+        return None
+    direct = set(layer.consumers) | {
+        name for each in model.consumers(layer) if each.kind == "prelu" for name in each.consumers
+    }
+    for after in model.maps_after(layer):
+        if after.name in direct and after.kind.is_map and not after.bypassed and after.input_source is not Source.NORM:
+            return after
+    return None
+
+
+def entry_rms(model: Model, layer: Layer, signals: Signals) -> float:
+    """Root mean square of what feeds ``layer``: the loudest of its producers, or the model's input; at least 1e-30.
+
+    Behind a non-linearity the producer's pre-activation stands for its output: both are of order one if either is.
+    """
+    measured = [
+        signal.rms
+        for producer in model.producers(layer)
+        if (signal := signals.layers.get(producer.name)) is not None and math.isfinite(signal.rms)
+    ]
+    if layer.activation_bounds_input:
+        return min(1.0, max(measured, default=1.0))
+    if not measured:
+        return signals.input_rms or 1.0
+    return max(*measured, 1e-30)
+
+
+def expected_gain(layer: Layer, stats: WeightStats) -> float:
+    """Predicted rms out over rms in of a linear map: sqrt(fan_in * E[w^2] * E[phi(z)^2]) at z ~ N(0, 1).
+
+    He et al. 2015, equations 6 to 10, with any non-linearity in front instead of ReLU's 1/2. 1 keeps the scale; He
+    initialisation gives 1 behind ReLU, PyTorch's default 0.41.
+    """
+    power = activations.get(layer.input_activation).moments()[1]
+    return math.sqrt((layer.fan_in or 1) * stats.mean_square * power)
+
+
+def measured_gain(model: Model, layer: Layer, signals: Signals) -> float | None:
+    """Measured rms out over rms in; None where the probe did not reach the layer."""
+    signal: LayerSignal | None = signals.layers.get(layer.name)
+    if signal is None or not math.isfinite(signal.rms):
+        return None
+    return signal.rms / entry_rms(model, layer, signals)
+
+
+def peers(model: Model, layer: Layer, stats: Mapping[str, WeightStats]) -> list[float]:
+    """Expected gains of the other layers of the same kind and shape: what this model calls normal."""
+    return sorted(
+        expected_gain(other, stats[other.weight.address])
+        for other in model.layers
+        if other.kind is layer.kind
+        and other.weight.shape == layer.weight.shape
+        and other.weight.address != layer.weight.address
+        and other.weight.address in stats
+    )

@@ -1,0 +1,81 @@
+"""All weights of a layer are one number, so all its units compute the same thing.
+
+## Why it matters
+
+Units that read the same inputs with the same weights give the same outputs. Where the next layer's weights are constant
+as well they also get the same gradient, and stay copies of each other for ever: the layer is as wide as one unit. A
+single constant layer between random ones does train, because the random neighbours tell its units apart; it wastes the
+first steps.
+
+Biases and the gains of norms are constant by design and never reported; nor is a layer with a single unit.
+
+## Example
+
+    for p in model.parameters():
+        nn.init.constant_(p, 0.01)
+
+## Fix
+
+Draw the weights at random: `nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")`.
+
+## References
+
+- Goodfellow, Bengio & Courville 2016, Deep Learning, section 8.4: initial parameters need to break symmetry
+- `benchmarks/first_light.py`: a constant in one layer, planted in every healthy model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity, Suspicion, Tensor, rule
+
+
+@rule(
+    category="symmetry",
+    needs=Needs.WEIGHTS,
+    message={
+        "default": "all {count} weights are {value}, so its {units} units start identical",
+        "neighbour": "all {count} weights are {value}, and so are those of {neighbour}: its {units} units stay identical",
+        "filter": "all {count} weights are {value}; each channel has its own input, as in a box filter",
+    },
+    explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units", "non-finite-activations"),
+    overrides=("duplicate-units", "variance-mismatch", "looks-trained"),
+)
+def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:
+    for layer in context.model.layers:
+        for tensor in layer.tensors:
+            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT) and is_constant(context, tensor):
+                outputs = tensor.view.groups * tensor.view.units
+                if outputs > 1:
+                    yield _judge(context, layer, tensor, outputs)
+
+
+def is_constant(context: Context, tensor: Tensor) -> bool:
+    """One number throughout, in each packed part at least; zeros are another rule's."""
+    stats = [context.stats.get(address) for address in tensor.part_addresses]
+    return all(s is not None and s.count > 1 and s.constant and not s.all_zero for s in stats)
+
+
+def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspicion:
+    stats = context.stats[tensor.part_addresses[0]]
+    data = {"count": tensor.size, "value": stats.mean, "units": units}
+    fix = Reinit(tensor.address, "he_normal")
+    neighbour = _constant_neighbour(context, layer, tensor)
+    if neighbour:
+        return Suspicion(tensor, Severity.ERROR, {**data, "neighbour": neighbour}, fix, "neighbour")
+    if tensor.view.units == 1:
+        return Suspicion(tensor, Severity.NOTE, data, message="filter")
+    return Suspicion(tensor, Severity.WARNING, data, fix)
+
+
+def _constant_neighbour(context: Context, layer: Layer, tensor: Tensor) -> str:
+    """Name of a layer next to it (or of its own other half, in a recurrence) whose weights are constant too."""
+    if layer.recurrent is not None:
+        other = layer.recurrent if tensor is layer.weight else layer.weight
+        if is_constant(context, other):
+            return other.address
+    for each in (*context.model.maps_after(layer), *context.model.maps_before(layer)):
+        if each.kind is not Kind.EMBEDDING and is_constant(context, each.weight):
+            return each.name
+    return ""

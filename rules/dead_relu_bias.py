@@ -1,0 +1,93 @@
+"""Biases are so negative that the ReLUs behind them never fire.
+
+## Why it matters
+
+A ReLU whose input is negative for every sample gives zero and passes no gradient back, so nothing can bring it back to
+life. A bias of -1 in one layer of a shallow net is survivable, in a deep one it is not; a bias of -10 switches a layer
+off.
+
+A unit counts only if it is the bias that does it: its pre-activation stayed below zero over the whole probe batch, would
+have risen above zero without the bias, and the bias is more than two standard deviations of what the weights can
+contribute. Gates, outputs and normalised inputs of other kinds have biases of their own and are not looked at. Behind a
+norm the bias is the norm's shift.
+
+## Example
+
+    nn.init.constant_(self.fc1.bias, -10.0)   # x = torch.relu(self.fc1(x))
+
+## Fix
+
+`nn.init.zeros_(self.fc1.bias)`.
+
+## References
+
+- Lu et al. 2020, Dying ReLU and initialization (arXiv:1903.06733)
+- facebookresearch/dlrm PR #358: a large negative bias killed the ReLUs
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from initlint.plugin import Context, Fill, Layer, LayerSignal, Needs, Severity, Suspicion, Use, WeightStats, activations, rule
+
+
+@dataclass(frozen=True)
+class Options:
+    deviations: float = 2.0  # a unit fires for under 2.3 % of samples (normal tail), for none of most probe batches
+    unprobed_deviations: float = 4.0  # fires for under 0.003 % (normal tail): dead without needing a batch to say so
+    warn_share: float = 0.5  # half of a layer off: Lu et al. 2020, section 4, count a net born dead by whole layers
+    note_share: float = 0.1  # below this pruned or sparse codes look alike
+
+
+@rule(
+    category="bias",
+    needs=Needs.WEIGHTS,
+    uses=Needs.FORWARD,
+    options=Options,
+    message="{dead} of {units} units are off for every input because of their bias (mean {bias})",
+    explains=("dead-units", "vanishing-signal"),
+)
+def dead_relu_bias(context: Context, options: Options) -> Iterator[Suspicion]:
+    for layer in context.model.layers:
+        if layer.bias is None or layer.norm_after is not None or Use.PRODUCT in layer.uses:
+            continue
+        edge = activations.get(layer.activation).dead_below
+        bias, weight = context.stats.get(layer.bias.address), context.stats.get(layer.weight.address)
+        if edge is None or bias is None or weight is None or not bias.values:
+            continue
+        dead = _dead_units(layer, bias, weight, context.signal(layer), edge, options)
+        units = len(bias.values)
+        share = dead / units
+        if share < options.note_share:
+            continue
+        all_off = context.probed and dead == units and not layer.bypassed
+        severity = Severity.ERROR if all_off else Severity.WARNING if share >= options.warn_share else Severity.NOTE
+        data = {"dead": dead, "units": units, "share": share, "bias": bias.mean}
+        yield Suspicion(layer.bias, severity, data, Fill(layer.bias.address, 0.0))
+
+
+def _dead_units(
+    layer: Layer, bias: WeightStats, weight: WeightStats, signal: LayerSignal | None, edge: float, options: Options
+) -> int:
+    spreads = _spreads(layer, weight)
+    if not spreads or len(spreads) != len(bias.values):
+        return 0
+    if signal is None or len(signal.unit_max) != len(bias.values):
+        return sum(b < edge - options.unprobed_deviations * s for b, s in zip(bias.values, spreads, strict=True))
+    return sum(
+        b < edge - options.deviations * s and top <= edge < top - b
+        for b, s, top in zip(bias.values, spreads, signal.unit_max, strict=True)
+    )
+
+
+def _spreads(layer: Layer, weight: WeightStats) -> list[float]:
+    """Standard deviation per unit that the layer gives an input of unit scale: |w_u| sqrt(E[phi^2]), a norm's |gain|."""
+    if layer.kind.is_norm:
+        return [abs(gain) for gain in weight.values]
+    power = activations.get(layer.input_activation).moments()[1]
+    scale = math.sqrt(max(1, layer.fan_in or 1) * power)
+    rms = weight.unit_rms or weight.values
+    return [abs(r) * scale for r in rms]

@@ -1,0 +1,83 @@
+"""Units of a layer that start identical stay identical unless something tells them apart.
+
+## Why it matters
+
+Two units with the same incoming weights compute the same feature. If their outgoing weights differ too little they stay
+copies; at best they need time to separate. Either way the layer starts narrower than it was paid for. Usual causes are a
+tensor that was built by repeating a smaller one, and an initialiser that draws one row and copies it.
+
+Only units that read the same input are compared: filters of different groups and experts of a mixture may be equal.
+Pixel-shuffle convolutions (ICNR) repeat their filters on purpose and are not reported.
+
+## Example
+
+    half = torch.randn(64, 128)
+    layer.weight.data = torch.cat([half, half])   # 128 units, 64 different ones
+
+## Fix
+
+Draw every unit independently: `nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")`.
+
+## References
+
+- Goodfellow, Bengio & Courville 2016, Deep Learning, section 8.4
+- Chen, Goodfellow & Shlens 2016 (Net2Net, arXiv:1511.05641) section 2: copied units need noise to separate
+- Aitken et al. 2017 (ICNR, arXiv:1707.02937)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from initlint.plugin import Context, Needs, Reinit, Role, Severity, Suspicion, Tensor, rule
+
+
+@dataclass(frozen=True)
+class Options:
+    warn_share: float = 0.05  # a twentieth of the units wasted: more than rounding a width to a multiple of 8 costs
+    significance: float = 1e-6  # one false alarm in a million tensors, if all values were drawn independently
+
+
+@rule(
+    category="symmetry",
+    needs=Needs.WEIGHTS,
+    options=Options,
+    message="{duplicates} of {units} units start identical to another one",
+)
+def duplicate_units(context: Context, options: Options) -> Iterator[Suspicion]:
+    for layer in context.model.layers:
+        if layer.shuffles_units:
+            continue
+        for tensor in layer.tensors:
+            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT):
+                yield from _judge(context, tensor, options)
+
+
+def _judge(context: Context, tensor: Tensor, options: Options) -> Iterator[Suspicion]:
+    stats = [context.stats[address] for address in tensor.part_addresses if address in context.stats]
+    if any(s.constant for s in stats):
+        return
+    duplicates = sum(s.duplicate_units for s in stats)
+    chance = sum(s.chance_duplicates for s in stats)
+    units = tensor.view.groups * tensor.view.units
+    if duplicates == 0 or _poisson_tail(duplicates, chance) > options.significance:
+        return
+    share = duplicates / units
+    yield Suspicion(
+        at=tensor,
+        severity=Severity.WARNING if share >= options.warn_share else Severity.NOTE,
+        data={"duplicates": duplicates, "units": units, "share": share, "expected_by_chance": chance},
+        fix=Reinit(tensor.address, "he_normal"),
+    )
+
+
+def _poisson_tail(count: int, mean: float) -> float:
+    """Probability of ``count`` or more coincidences where ``mean`` are expected (rare, nearly independent events)."""
+    if mean <= 0:
+        return 0.0
+    if count <= mean:
+        return 1.0
+    log_term = count * math.log(mean) - mean - math.lgamma(count + 1)  # the tail is at most 1 / (1 - mean / count) of it
+    return math.exp(log_term) / (1 - mean / (count + 1))

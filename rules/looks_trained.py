@@ -1,0 +1,67 @@
+"""A tensor's values look learned, not drawn: rules about scale stay silent there.
+
+## Why it matters
+
+initlint judges initialisation. A pre-trained backbone has variances that no scheme would draw, and that is fine. This
+note says which tensors were taken for trained, so that silence about them is not mistaken for approval. Rules about NaN,
+zero, constant and duplicate weights still speak: a pre-trained backbone with a garbage head is a classic fault.
+
+Independent draws have units of equal scale up to sampling error and tails no heavier than a normal distribution's.
+Training changes both; a tensor is taken for trained if both differ far beyond chance and no scheme is recognised.
+
+## Example
+
+    model = resnet50(weights="DEFAULT")   # backbone trained, head redrawn
+
+## Fix
+
+None needed. If the tensor should be fresh, initialise it.
+
+## References
+
+- Martin & Mahoney 2021 (arXiv:1810.01075): heavy tails of trained weights
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from initlint.plugin import Context, Needs, Role, Severity, Suspicion, WeightStats, rule
+
+
+@dataclass(frozen=True)
+class Options:
+    deviations: float = 8.0  # normal tail 1e-15: never by chance, yet trained layers of 1000 weights pass it many times over
+    spread: float = 2.0  # units' scales vary at least twice as much as independent draws: a packed tensor of 3 scales too
+    smallest: int = 1000  # values; below, trained and drawn cannot be told apart
+    fewest_units: int = 8  # to estimate how much units differ
+
+
+@rule(
+    category="provenance",
+    needs=Needs.WEIGHTS,
+    options=Options,
+    message="values look trained (unit scales vary {spread} times as much as independent draws, excess kurtosis {kurtosis})",
+    overrides=("variance-mismatch",),
+)
+def looks_trained(context: Context, options: Options) -> Iterator[Suspicion]:
+    for layer in context.model.layers:
+        tensor = layer.weight
+        stats = context.stats.get(tensor.address)
+        if stats is None or tensor.role not in (Role.WEIGHT, Role.TABLE) or tensor.parts:
+            continue
+        units = tensor.view.groups * tensor.view.units
+        if stats.count >= options.smallest and units >= options.fewest_units and _learned(stats, units, options):
+            data = {"spread": stats.unit_spread, "kurtosis": stats.kurtosis, "scheme": stats.scheme}
+            yield Suspicion(tensor, Severity.NOTE, data)
+
+
+def _learned(stats: WeightStats, units: int, options: Options) -> bool:
+    if stats.constant or stats.nan or stats.inf or stats.duplicate_units:
+        return False
+    spread_error = math.sqrt(2.0 / units)  # of a sample variance over ``units`` normal values, relative
+    kurtosis_error = math.sqrt(24.0 / stats.count)  # of the excess kurtosis of a normal sample
+    uneven = stats.unit_spread > max(options.spread, 1.0 + options.deviations * spread_error)
+    return uneven and stats.kurtosis > options.deviations * kurtosis_error

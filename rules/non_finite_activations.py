@@ -1,0 +1,51 @@
+"""Finite parameters give NaN or infinity in the very first forward pass.
+
+## Why it matters
+
+The loss is NaN from step one. The layer where NaN shows is rarely the one to blame: a zero vector that is divided by its
+length, weight normalisation of a zero row, a logarithm of zero, or values that outgrew the number format further up. The
+finding names the first operation whose inputs were finite and whose output was not, and the stored tensors that reach it.
+
+## Example
+
+    nn.init.zeros_(layer.weight_v)   # weight_norm divides by |weight_v|
+
+## Fix
+
+Give the named tensor a value for which the operation is defined, or guard the operation with an epsilon.
+
+## References
+
+- pytorch/pytorch#19126, google/flax#1671: zero weights under weight normalisation
+- huggingface/peft#2049: DoRA on zero rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initlint.plugin import Context, Needs, Severity, Suspicion, rule
+
+WORDS = {"nan": "NaN", "inf": "infinity", "overflow": "infinity (values outgrew float32)"}
+
+
+@rule(
+    category="signal",
+    needs=Needs.FORWARD,
+    message={
+        "default": "the first forward pass gives {what} at {operation}",
+        "tensor": "the first forward pass gives {what} at {operation}, which reads {tensors}",
+    },
+    explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units"),
+)
+def non_finite_activations(context: Context, options: object) -> Iterator[Suspicion]:
+    origin = context.signals.origin
+    if origin is None:
+        return
+    data = {"what": WORDS.get(origin.kind, origin.kind), "operation": origin.operation, "kind": origin.kind}
+    if origin.tensors:
+        data["tensors"] = ", ".join(origin.tensors)
+        yield Suspicion(origin.tensors[0], Severity.ERROR, data, message="tensor")
+        return
+    layer = next((each for each in context.model.layers if each.name == origin.layer), None)
+    yield Suspicion(layer or context.model, Severity.ERROR, data)

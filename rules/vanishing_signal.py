@@ -1,0 +1,103 @@
+"""The part of the signal that depends on the input shrinks layer by layer until nothing is left of it.
+
+## Why it matters
+
+Where every layer keeps only a part of the signal, the parts multiply. PyTorch's default initialisation keeps 0.41 per
+ReLU layer: enough for three layers, 1e-3 after eight, 1e-8 after twenty. Then all inputs look the same to the last
+layers, and the first layers get no gradient. Biases hide this: they keep the activations alive while their dependence on
+the input is gone, so the spread over the batch is measured, not the size.
+
+Only stretches that all of the signal must pass are judged; skip connections and normalisations end them. A single layer
+that is far too small is `variance-mismatch`.
+
+## Example
+
+    nn.Sequential(*[nn.Sequential(nn.Linear(256, 256), nn.ReLU()) for _ in range(20)])   # default initialisation
+
+## Fix
+
+`nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")` in every layer, or normalisation, or skip connections.
+
+## References
+
+- Glorot & Bengio 2010; He et al. 2015 (arXiv:1502.01852) section 2.2; Schoenholz et al. 2017 (arXiv:1611.01232)
+- pytorch/pytorch#18182, #15314: the default scheme and its factor
+- `benchmarks/results/calibrate_scale.md`: what trains at which ratio
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from initlint.plugin import (
+    Context,
+    Needs,
+    PlainPath,
+    Reinit,
+    Severity,
+    Suspicion,
+    activations,
+    plain_paths,
+    rule,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    fail: float = 1e-4  # calibrate_scale.md: below, 1 of 31 ReLU and GELU nets trains and 0 of 45 tanh and sigmoid nets
+    warn: float = 5e-3  # calibrate_scale.md: SGD fails for half of the nets between 1e-3 and 1e-2, for none above 1e-2
+    outlier: float = 0.1  # one layer below this share of the others' median gain is the fault of that layer alone
+
+
+@rule(
+    category="signal",
+    needs=Needs.FORWARD,
+    options=Options,
+    message="{ratio} of the signal is left after {depth} layers, about {per_layer} per layer",
+    explains=("dead-units", "vanishing-signal"),
+)
+def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
+    for path in plain_paths(context.model, context.signals):
+        spreads = _spreads(context, path)
+        if len(spreads) < 2 or 0.0 in spreads:
+            continue
+        ratio = _ratio(spreads, path.entry, options)
+        if not ratio < options.warn:
+            continue
+        last = path.hidden[-1]
+        scheme = "xavier_normal" if activations.get(last.activation).bounded else "he_normal"
+        yield Suspicion(
+            at=last,
+            severity=Severity.ERROR if ratio < options.fail else Severity.WARNING,
+            data={
+                "ratio": ratio,
+                "depth": len(spreads),
+                "per_layer": ratio ** (1 / len(spreads)),
+                "first": path.hidden[0].name,
+                "threshold": options.warn,
+            },
+            fix=Reinit(last.weight.address, scheme),
+        )
+
+
+def _spreads(context: Context, path: PlainPath) -> list[float]:
+    """Input-dependent standard deviation at each hidden layer, as far as the probe reached."""
+    spreads = []
+    for layer in path.hidden:
+        signal = context.signal(layer)
+        if signal is None or not math.isfinite(signal.std):
+            break
+        spreads.append(signal.std)
+    return spreads
+
+
+def _ratio(spreads: list[float], entry: float, options: Options) -> float:
+    """What is left at the end; a single layer that stands out is not counted, being reported for itself."""
+    gains = [after / before for before, after in zip([entry, *spreads], spreads, strict=False)]
+    usual = median(gains)
+    outliers = [gain for gain in gains if gain < options.outlier * usual]
+    ratio = spreads[-1] / entry
+    return ratio / outliers[0] if len(outliers) == 1 else ratio
