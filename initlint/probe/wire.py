@@ -141,7 +141,7 @@ class _Encoder:
         matrix = np.ascontiguousarray(value)
         if matrix.dtype.hasobject:
             raise TypeError("an array of Python objects cannot travel to the process that runs the model")
-        block = self._block(memoryview(matrix.reshape(-1).view(np.uint8)))
+        block = self._block(memoryview(matrix.tobytes()))
         return ["ndarray", matrix.dtype.name, list(np.shape(value)), *block]
 
     def _block(self, view: memoryview) -> tuple[int, int]:

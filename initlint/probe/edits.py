@@ -1,0 +1,52 @@
+"""Fixes as changed weights: what a trial puts in place of what the file holds."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import schemes
+from ..fixes import Advice, Fill, Fix, Reinit
+from ..model import Model, Tensor, View
+
+
+def edited(
+    model: Model, chunks: Callable[[str], Iterable[NDArray[Any]]], edits: Sequence[Fix], seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """The canonical values (groups * units, fan_in) of every tensor that ``edits`` change, by its address.
+
+    Advice changes nothing. Draws depend on the seed and on the address alone, not on the other edits. Raises KeyError
+    for an address that is neither a tensor's nor a part's.
+    """
+    places = {address: tensor for tensor in model.tensors for address in (tensor.address, *tensor.part_addresses)}
+    changed: dict[str, NDArray[np.float32]] = {}
+    for edit in edits:
+        if isinstance(edit, Advice):
+            continue
+        tensor = places[edit.tensor]
+        if tensor.address not in changed:
+            pieces = [np.asarray(chunk, np.float32) for chunk in chunks(tensor.address)]
+            changed[tensor.address] = np.concatenate(pieces).copy()
+        _apply(edit, model, tensor, changed[tensor.address], seed)
+    return changed
+
+
+def _apply(edit: Reinit | Fill, model: Model, tensor: Tensor, values: NDArray[np.float32], seed: int) -> None:
+    """Change the rows that the edit names in place; the parts of a packed tensor are drawn one by one."""
+    whole = edit.tensor == tensor.address
+    for index, address in enumerate(tensor.part_addresses):
+        if not whole and address != edit.tensor:
+            continue
+        height = len(values) // len(tensor.part_addresses)
+        rows = values[index * height : (index + 1) * height]
+        if isinstance(edit, Fill):
+            rows[:] = edit.value
+            continue
+        layer = model.owner(tensor.address)
+        rng = np.random.default_rng((seed, zlib.crc32(address.encode())))
+        view = tensor.view if not tensor.parts else View(1, height, tensor.view.fan_in)
+        rows[:] = schemes.draw(edit.scheme, view, schemes.fans(layer, tensor, address), edit.gain, rng)

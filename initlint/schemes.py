@@ -1,0 +1,326 @@
+"""Initialisation schemes: recognise them from weight statistics, and draw from them.
+
+Recognition needs no weights and no numpy. First the family: uniform, truncated normal and normal are told apart by
+their likelihoods, each of which is a function of the count, the mean square and the largest magnitude alone, and kept
+only where the kurtosis fits. Then the scale: each scheme predicts one variance from the fans, and is weighed against
+the others by the sampling error of the variance (of the largest magnitude, for the uniform).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from .model import Layer, Role, Tensor, View
+from .stats import WeightStats
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Fans:
+    """Inputs summed into one output, and outputs that one input feeds; ``alternatives`` are what frameworks count.
+
+    PyTorch ignores groups in the fan-out, swaps the fans of transposed convolutions, and knows nothing of packing.
+    """
+
+    fan_in: int
+    fan_out: int
+    alternatives: tuple[tuple[int, int], ...] = ()
+    matrix: tuple[int, int] = (0, 0)
+    """(rows, columns) of the canonical view, for orthogonal and identity matrices."""
+    hidden: int = 0
+    """Units of a recurrent layer: PyTorch draws all of its tensors from U(+-1/sqrt(hidden)); else 0."""
+
+
+NO_FANS = Fans(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a tensor looks like; where two schemes coincide, both are named: "xavier_normal|lecun_normal"."""
+
+    scheme: str
+    confidence: float
+
+
+UNRECOGNISED = Guess("unrecognised", 0.0)
+
+
+def fans(layer: Layer | None, tensor: Tensor, address: str = "") -> Fans:
+    """Fans of the tensor of ``layer``, or of its packed part at ``address``."""
+    if layer is None:
+        return NO_FANS
+    hidden = layer.recurrent.view.fan_in if layer.recurrent is not None else 0
+    if tensor.role in (Role.BIAS, Role.RECURRENT_BIAS):
+        return Fans(layer.fan_in or 0, 0, hidden=hidden)
+    if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
+        return NO_FANS
+    parts = len(tensor.parts) if tensor.parts and address not in ("", tensor.address) else 1
+    view = tensor.view
+    rows = view.groups * view.units // parts
+    receptive = prod(tensor.shape[2:]) if len(tensor.shape) > 2 else 1
+    own = (view.fan_in, max(1, view.units // parts) * receptive)
+    if tensor == layer.weight and layer.fan_in and layer.fan_out and parts == 1:
+        own = (layer.fan_in, layer.fan_out)
+    others = [(view.fan_in, rows * receptive), (view.fan_in, view.units * receptive)]
+    if len(tensor.shape) > 1:
+        others.append((tensor.shape[1] * receptive, tensor.shape[0] * receptive))
+    if tensor.parts:  # one gate, or one of q, k and v, even where all of them are looked at
+        others.append((view.fan_in, max(1, view.units // len(tensor.parts)) * receptive))
+    alternatives = tuple(pair for pair in dict.fromkeys(others) if pair != own)
+    return Fans(*own, alternatives, (rows, view.fan_in), hidden)
+
+
+def recognise(stats: WeightStats, fans: Fans = NO_FANS) -> Guess:
+    """The scheme that ``stats`` looks like, with a confidence between 0 and 1."""
+    if stats.count == 0 or stats.nan or stats.inf:
+        return UNRECOGNISED
+    if stats.constant:
+        return Guess(_constant(stats.max), 1.0)
+    structured = _identity(stats, fans) or _orthogonal(stats, fans)
+    if structured is not None:
+        return structured
+    if stats.zeros > _SPARSE * stats.count:
+        return _sparse(stats)
+    return _distribution(stats, fans)
+
+
+_SPARSE = 0.05
+"""Share of exact zeros that no continuous distribution explains; int8 quantisation of a normal leaves about 1 %."""
+
+
+def _constant(value: float) -> str:
+    return {0.0: "zeros", 1.0: "ones"}.get(value, f"constant({value:.4g})")
+
+
+def _identity(stats: WeightStats, fans: Fans) -> Guess | None:
+    """The identity, or a Dirac kernel: one equal entry per row or column (Le et al. 2015, IRNN)."""
+    ones = min(fans.matrix)
+    if ones < 2 or stats.min != 0.0 or stats.count - stats.zeros != ones:
+        return None
+    if not math.isclose(stats.mean * stats.count, stats.max * ones, rel_tol=1e-5) or stats.orthogonality > 1e-3:
+        return None
+    return Guess("identity" if math.isclose(stats.max, 1.0) else f"identity(gain={stats.max:.4g})", 0.99)
+
+
+_SQUARE = 0.05
+"""A mean cosine below this share of what noise shows; with 28 pairs noise itself scatters by 0.13 around 1."""
+
+_TELLING = 4
+"""Fewer vectors have too few pairs: that the cosine of 2 is this small has a probability of 4 %."""
+
+
+def _orthogonal(stats: WeightStats, fans: Fans) -> Guess | None:
+    """Semi-orthogonal matrices (Saxe et al. 2014, section 3): the shorter side's vectors are orthonormal."""
+    rows, columns = fans.matrix
+    if min(rows, columns) < _TELLING or stats.orthogonality > _SQUARE:
+        return None
+    gain = math.sqrt(stats.mean_square * max(rows, columns))
+    if rows <= columns and stats.unit_spread > 1e-3:
+        return None
+    return Guess("orthogonal" if math.isclose(gain, 1.0, rel_tol=0.01) else f"orthogonal(gain={gain:.3g})", 0.99)
+
+
+def _sparse(stats: WeightStats) -> Guess:
+    """Normal values among zeros (Martens 2010, section 5)."""
+    dense = 1.0 - stats.zeros / stats.count
+    kurtosis = (stats.kurtosis + 3.0) * dense - 3.0
+    if abs(kurtosis) > _FIT * math.sqrt(24.0 / (stats.count * dense)):
+        return UNRECOGNISED
+    std = math.sqrt(stats.mean_square / dense)
+    return Guess(f"sparse(sparsity={1.0 - dense:.2g}, std={std:.3g})", 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """``loss`` is the negative log-likelihood per value, given mean square 1 and the largest magnitude."""
+
+    suffix: str
+    kurtosis: float
+    kurtosis_spread: float
+    """Standard deviation of the sample kurtosis times sqrt(n)."""
+
+
+# Truncation at 2 sigma, as Keras, JAX and TensorFlow do it: mass 0.9545, standard deviation 0.8796 sigma, excess
+# kurtosis -0.634. Spreads of the sample kurtosis: sqrt(24) for the normal (Fisher 1930), the others by simulation.
+_UNIFORM = _Family("uniform", -1.2, 1.16)
+_TRUNCATED = _Family("truncated_normal", -0.634, 1.95)
+_NORMAL = _Family("normal", 0.0, math.sqrt(24.0))
+_TRUNCATED_MASS = 0.9544997
+
+_FIT = 5.0
+"""Standard errors that a kurtosis or a mean may be off; at 5 one tensor in a million is misjudged."""
+
+_SMALL_SAMPLE = 3.0
+"""Added to the kurtosis' error bar as this over n: the sample kurtosis is biased by about -6/(n+1) for a normal."""
+
+
+def _distribution(stats: WeightStats, fans: Fans) -> Guess:
+    n = stats.count
+    centred = abs(stats.mean) <= _FIT * stats.std / math.sqrt(n)
+    middle = 0.0 if centred else _middle(stats)
+    peak = max(stats.max - middle, middle - stats.min)
+    square = stats.mean_square if centred else stats.std * stats.std
+    if square <= 0.0 or peak <= 0.0 or n < 3:
+        return UNRECOGNISED
+    family, share = _family(n, square, peak, stats)
+    if family is None:
+        return UNRECOGNISED
+    if not centred:
+        return Guess(_shifted(family, stats), share)
+    name, certainty = _scheme(family, n, math.log(square), peak, fans)
+    return Guess(name, share * certainty)
+
+
+def _middle(stats: WeightStats) -> float:
+    """The centre of a shifted distribution: between the ends where it fills its range evenly, else the mean."""
+    flat = stats.kurtosis < (_UNIFORM.kurtosis + _TRUNCATED.kurtosis) / 2.0
+    return (stats.min + stats.max) / 2.0 if flat else stats.mean
+
+
+def _shifted(family: _Family, stats: WeightStats) -> str:
+    if family is _UNIFORM:
+        return f"uniform({stats.min:.2g}, {stats.max:.2g})"
+    return f"{family.suffix}(mean={stats.mean:.3g}, std={stats.std:.3g})"
+
+
+def _family(n: int, square: float, peak: float, stats: WeightStats) -> tuple[_Family | None, float]:
+    """The likeliest family whose kurtosis fits, and its posterior probability under equal priors."""
+    relative = peak * peak / square
+    sigma = peak / 2.0  # the truncated normal's own parameter, before truncation
+    losses = {
+        _UNIFORM: math.log(2.0 * peak),
+        _TRUNCATED: math.log(math.sqrt(2.0 * math.pi) * _TRUNCATED_MASS * sigma) + 2.0 / relative,
+        _NORMAL: 0.5 * math.log(2.0 * math.pi * math.e * square),
+    }
+    least = min(losses.values())
+    weights = {family: math.exp(-min(n * (loss - least), 700.0)) for family, loss in losses.items()}
+    family = max(weights, key=lambda each: weights[each])
+    slack = _FIT * (family.kurtosis_spread / math.sqrt(n)) + 2.0 * _SMALL_SAMPLE / n
+    if abs(stats.kurtosis - family.kurtosis) > slack:
+        return None, 0.0
+    return family, weights[family] / sum(weights.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    name: str
+    variance: float
+    prior: float
+
+
+_FIXED = (0.02, 0.01, 1.0, 0.001, 0.005, 0.05, 0.1, 0.2)
+"""Standard deviations that people write; 0.02 is GPT-2's (Radford et al. 2019) and BERT's."""
+
+_OTHER = 0.05
+"""Weight of "some other scale", per unit of log variance: nobody's scheme, spread over twenty e-foldings."""
+
+_ROUNDING = 1e-3
+"""Relative error of a variance that storing as bfloat16 or quantising to 8 bits may leave."""
+
+_ALIKE = 0.25
+"""Two schemes are both named where one is at least this likely relative to the other."""
+
+
+def _scheme(family: _Family, n: int, log_variance: float, peak: float, fans: Fans) -> tuple[str, float]:
+    error = max(math.sqrt((family.kurtosis + 2.0) / n), _ROUNDING)
+    weights: dict[str, float] = {}
+    for candidate in _candidates(family, fans):
+        if family is _UNIFORM:
+            density = _bound_density(n, peak, math.sqrt(3.0 * candidate.variance))
+        else:
+            z = (log_variance - math.log(candidate.variance)) / error
+            density = math.exp(-0.5 * min(z * z, 1400.0)) / (error * math.sqrt(2.0 * math.pi))
+        weights[candidate.name] = max(weights.get(candidate.name, 0.0), candidate.prior * density)
+    ranked = sorted(weights, key=lambda name: -weights[name])
+    if not ranked or weights[ranked[0]] < _OTHER:
+        return _by_scale(family, log_variance, peak), 1.0
+    names = [name for name in ranked[:2] if weights[name] >= _ALIKE * weights[ranked[0]]]
+    return "|".join(names), sum(weights[name] for name in names) / (sum(weights.values()) + _OTHER)
+
+
+def _bound_density(n: int, peak: float, bound: float) -> float:
+    """Density of the log of the largest of n uniform magnitudes: n (peak / bound)^n, nothing beyond the bound."""
+    effective = min(n, 1.0 / _ROUNDING)
+    short = math.log(bound / peak)
+    return effective * math.exp(-effective * min(short, 0.7)) if short > -_ROUNDING else 0.0
+
+
+def _by_scale(family: _Family, log_variance: float, peak: float) -> str:
+    if family is _UNIFORM:
+        return f"uniform(±{peak:.2g})"
+    return f"{family.suffix}(std={math.exp(0.5 * log_variance):.3g})"
+
+
+def _candidates(family: _Family, fans: Fans) -> Iterator[_Candidate]:
+    """Variances that the schemes predict; priors say how common a scheme is, to a factor of two or so."""
+    pairs = ((fans.fan_in, fans.fan_out), *fans.alternatives)
+    for rank, (fan_in, fan_out) in enumerate(pairs):
+        share = 1.0 if rank == 0 else 0.5
+        if fan_in and fan_out:
+            yield from _fan_schemes(family.suffix, fan_in, fan_out, share)
+        if fan_in and family is _UNIFORM:
+            # kaiming_uniform_(a=sqrt(5)): bound sqrt(6 / (6 fan_in)); torch.nn.Linear.reset_parameters
+            yield _Candidate("pytorch_default", 1.0 / (3.0 * fan_in), share)
+    if family is _UNIFORM:
+        if fans.hidden:  # torch.nn.RNNBase.reset_parameters
+            yield _Candidate("pytorch_default", 1.0 / (3.0 * fans.hidden), 1.0)
+    else:
+        for std in _FIXED:
+            yield _Candidate(f"{family.suffix}(std={std:g})", std * std, 0.3)
+
+
+def _fan_schemes(suffix: str, fan_in: int, fan_out: int, share: float) -> Iterator[_Candidate]:
+    yield _Candidate(f"he_{suffix}(fan_in)", 2.0 / fan_in, share)  # He et al. 2015, equation 10
+    if fan_out != fan_in:
+        yield _Candidate(f"he_{suffix}(fan_out)", 2.0 / fan_out, 0.5 * share)  # equation 14
+    glorot = 2.0 / (fan_in + fan_out)  # Glorot & Bengio 2010, equation 12
+    yield _Candidate(f"xavier_{suffix}", glorot, share)
+    for gain in (5.0 / 3.0, math.sqrt(2.0)):  # torch.nn.init.calculate_gain: tanh, relu
+        yield _Candidate(f"xavier_{suffix}(gain={gain:.3g})", gain * gain * glorot, 0.1 * share)
+    yield _Candidate(f"lecun_{suffix}", 1.0 / fan_in, 0.5 * share)  # LeCun et al. 1998, equation 16
+
+
+def draw(scheme: str, view: View, fans: Fans, gain: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Values of ``scheme`` times ``gain`` in the canonical layout (groups * units, fan_in), as float32.
+
+    Raises KeyError for a scheme that no fix names.
+    """
+    import numpy as np
+
+    shape = (view.groups * view.units, view.fan_in)
+    if scheme == "zeros":
+        return np.zeros(shape, np.float32)
+    if scheme == "orthogonal":
+        return (gain * _draw_orthogonal(view, rng)).astype(np.float32)
+    fan_in, fan_out = max(1, fans.fan_in or view.fan_in), max(1, fans.fan_out or view.units)
+    variance = {
+        "normal": 1.0,
+        "he_normal": 2.0 / fan_in,
+        "he_uniform": 2.0 / fan_in,
+        "lecun_normal": 1.0 / fan_in,
+        "lecun_uniform": 1.0 / fan_in,
+        "xavier_normal": 2.0 / (fan_in + fan_out),
+        "xavier_uniform": 2.0 / (fan_in + fan_out),
+    }[scheme]
+    scale = np.float32(gain * math.sqrt(variance))
+    if scheme.endswith("_uniform"):
+        return (rng.random(shape, np.float32) * 2 - 1) * np.float32(math.sqrt(3.0)) * scale
+    return rng.standard_normal(shape, np.float32) * scale
+
+
+def _draw_orthogonal(view: View, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Uniformly distributed semi-orthogonal matrices, one per group (Mezzadri 2007, section 5)."""
+    import numpy as np
+
+    tall, wide = max(view.units, view.fan_in), min(view.units, view.fan_in)
+    q, r = np.linalg.qr(rng.standard_normal((view.groups, tall, wide)))
+    q *= np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]
+    made: NDArray[np.float64] = q if view.units >= view.fan_in else q.transpose(0, 2, 1)
+    return made.reshape(view.groups * view.units, view.fan_in)
