@@ -74,14 +74,21 @@ def _mel() -> dict[str, Tensor]:
 
 
 class FirstOutput(nn.Module):
-    """A Hugging Face model as exporters want it: one tensor in, one tensor out."""
+    """A Hugging Face model as exporters want it: one tensor in, one tensor out.
 
-    def __init__(self, model: nn.Module, keyword: str) -> None:
+    With ``masked`` a mask of ones is handed over: without one, decoders look for packed sequences, by an operator that
+    the legacy exporter does not know.
+    """
+
+    def __init__(self, model: nn.Module, keyword: str, masked: bool) -> None:
         super().__init__()
-        self.model, self.keyword = model, keyword
+        self.model, self.keyword, self.masked = model, keyword, masked
 
     def forward(self, values: Tensor) -> Tensor:
-        return self.model(**{self.keyword: values})[0]
+        arguments = {self.keyword: values}
+        if self.masked:
+            arguments["attention_mask"] = torch.ones_like(values)
+        return self.model(**arguments)[0]
 
 
 def _transformers(
@@ -96,7 +103,8 @@ def _transformers(
     kind = getattr(transformers, model)
     module = kind.from_config(config) if model.startswith("Auto") else kind(config)
     ((keyword, values),) = inputs().items()
-    return FirstOutput(module.get_submodule(part) if part else module, keyword), (values,)
+    masked = model == "AutoModelForCausalLM"
+    return FirstOutput(module.get_submodule(part) if part else module, keyword, masked), (values,)
 
 
 def _pytorchcv(name: str, side: int = 224, batch: int = 4, **options: Any) -> Built:
@@ -193,7 +201,7 @@ ZOO = (
     _text("qwen2", "AutoModelForCausalLM", **GROUPED),
     _text("gemma", "AutoModelForCausalLM", **GROUPED, head_dim=16),
     _text("phi", "AutoModelForCausalLM"),
-    _text("mixtral", "AutoModelForCausalLM", **GROUPED, num_local_experts=4),
+    _text("mixtral", "AutoModelForCausalLM", **GROUPED, num_local_experts=4, experts_implementation="eager"),
     Architecture("transformers", "t5-encoder", partial(_transformers, "t5", "T5EncoderModel", _tokens, T5)),
     _text("mamba", "AutoModelForCausalLM", state_size=8),
     _vision("vit", **IMAGE),
