@@ -150,9 +150,9 @@ class FileSession:
                 wire.send(child.requests, request)
                 return wire.receive(child.answers)
             except (OSError, wire.ChannelClosed):
-                child.kill()
+                child.end()
             except wire.ChannelCorrupt as error:
-                child.kill()
+                child.end()
                 raise TargetError(FailureKind.CRASHED, f"unreadable answer while {doing}: {error}") from None
         if expired.is_set():
             text = f"no answer within {wall_seconds:g} s while {doing}"

@@ -172,8 +172,8 @@ def test_float32_overflow_and_underflow_do_not_reach_the_moments() -> None:
     values[3] *= np.float32(1e-25)  # its squares underflow in float32
     stats = of(values)["w"]
     assert stats.unit_rms[3] == pytest.approx(float(np.sqrt((values[3].astype(np.float64) ** 2).mean())), rel=1e-5)
-    agree(of((values * np.float32(1e30)))["w"], values * np.float32(1e30), 64)
-    agree(of((values * np.float32(1e-42)))["w"], values * np.float32(1e-42), 64)
+    agree(of(values * np.float32(1e30))["w"], values * np.float32(1e30), 64)
+    agree(of(values * np.float32(1e-42))["w"], values * np.float32(1e-42), 64)
 
 
 class TestDuplicates:
