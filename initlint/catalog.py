@@ -76,7 +76,9 @@ def choose(rules: Sequence[Rule], settings: Settings) -> tuple[Rule, ...]:
     chosen |= {rule.name for rule in rules if rule.name in selected}
     chosen -= set(settings.ignore)
     if not chosen:
-        said = [settings.place(key) for key in ("select", "ignore") if settings.origins.get(key)] or ["select and ignore"]
+        said = [settings.place(key) for key in ("select", "ignore") if settings.origins.get(key)] or [
+            "select and ignore"
+        ]
         raise UsageError(f"{' and '.join(said)}: no rule is left to run; `initlint rules` lists what there is")
     return tuple(rule for rule in rules if rule.name in chosen)
 

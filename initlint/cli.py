@@ -225,8 +225,13 @@ def _settings(given: dict[str, Any]) -> Settings:
     from . import configuration
 
     config, isolated = given.pop("config"), given.pop("isolated")
-    said = {name.replace("_", "-"): value for name, value in given.items() if value not in (None, (), False)}
+    said = {name.replace("_", "-"): value for name, value in given.items() if not _unsaid(value)}
     return configuration.resolve(config, isolated, configuration.origin("command line", said))
+
+
+def _unsaid(value: object) -> bool:
+    """An option that was not given; `--seed 0` was."""
+    return value is None or value is False or value == ()
 
 
 @main.command()

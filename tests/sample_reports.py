@@ -159,7 +159,9 @@ SICK = Report(
     skipped_rules=(SkippedRule("recurrent-radius", "needs liveness, which was not measured"),),
 )
 
-CLEAN = Report("mlp.onnx", "onnx", parameters=12_345, seconds=0.04, probe=ProbeSummary(Forward.MEASURED), layers=ROWS[:2])
+CLEAN = Report(
+    "mlp.onnx", "onnx", parameters=12_345, seconds=0.04, probe=ProbeSummary(Forward.MEASURED), layers=ROWS[:2]
+)
 
 MISSING = Report(
     "missing.onnx",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from io import StringIO
 
@@ -41,7 +42,7 @@ def render_report(report: Report, layout: Layout) -> str:
 
 
 def render_summary(run: Run, layout: Layout) -> str:
-    """The closing line."""
+    """The closing lines."""
     console = _console(layout)
     worst = max((finding.severity for report in run.reports for finding in report.headlines), default=None)
     failed = any(report.failure is not None for report in run.reports)
@@ -123,11 +124,10 @@ def _header(report: Report, layout: Layout) -> Text:
     return header
 
 
-def _failure(report: Report) -> Part:
-    text = Text.assemble(
-        (str(report.status), "bold red"), "  ", printable(report.failure.message if report.failure else "")
-    )
-    return Padding(text, (0, 0, 0, _INDENT))
+def _failure(report: Report) -> Text:
+    """One line however long, so that it can be searched for."""
+    message = printable(report.failure.message if report.failure else "")
+    return _unbroken(Text.assemble(" " * _INDENT, (str(report.status), "bold red"), "  ", message))
 
 
 def _overview(report: Report, layout: Layout) -> Iterator[Part]:
@@ -172,13 +172,18 @@ def _finding(finding: Finding, groups: Grouped, layout: Layout) -> Iterator[Part
 
 def _evidence(finding: Finding, layout: Layout) -> str:
     """The finding's data, as far as the message does not say it already."""
-    said = set(finding.message.replace(",", "").split())
+    message = finding.message.replace(",", "")
     facts = []
     for name, value in finding.data.items():
         shown = evidence(value)
-        if layout.detail is Detail.VERBOSE or not {shown.replace(",", ""), str(value)} & said:
+        if layout.detail is Detail.VERBOSE or not any(_says(message, text) for text in (shown, str(value))):
             facts.append(f"{printable(name)} {shown}")
     return f" {layout.signs.dot} ".join(facts)
+
+
+def _says(message: str, text: str) -> bool:
+    """Whether ``message`` holds ``text`` as words or a number of its own."""
+    return re.search(rf"(?<![\w.-]){re.escape(text.replace(',', ''))}(?!\w|\.\d)", message) is not None
 
 
 def _fix(finding: Finding) -> Iterator[Part]:

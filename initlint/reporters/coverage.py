@@ -35,7 +35,10 @@ def _skipped(report: Report, everything: bool) -> Iterator[Line]:
         by_reason.setdefault(skipped.reason, []).append(skipped.rule)
     for reason, rules in by_reason.items():
         told = "see above" if reason == report.probe.reason else printable(reason)
-        yield f"skipped {plural(len(rules), 'rule')}", f"{listing(rules, most=len(rules) if everything else _RULES)} ({told})"
+        yield (
+            f"skipped {plural(len(rules), 'rule')}",
+            f"{listing(rules, most=len(rules) if everything else _RULES)} ({told})",
+        )
 
 
 def _not_checked(report: Report, everything: bool) -> Iterator[Line]:

@@ -24,9 +24,15 @@ def profile(rows: Sequence[LayerRow], width: int, signs: Signs) -> str | None:
     stds = [row.signal.std for row in rows if row.signal is not None]
     if len(stds) < 2:
         return None
-    finite = [std for std in stds if math.isfinite(std) and std > 0]
-    span = f"std {number(min(finite))} to {number(max(finite))} (log scale)" if finite else "no finite, varying signal"
+    span = _span([std for std in stds if math.isfinite(std) and std > 0])
     return f"{sparkline(stds, max(width - len(span) - 2, 8), signs.levels)}  {span}"
+
+
+def _span(stds: Sequence[float]) -> str:
+    if not stds:
+        return "no finite, varying signal"
+    low, high = number(min(stds)), number(max(stds))
+    return f"std {low} to {high} (log scale)" if low != high else f"std {low} throughout"
 
 
 def sparkline(values: Sequence[float], width: int, levels: str) -> str:

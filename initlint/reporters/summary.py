@@ -1,4 +1,4 @@
-"""The closing line of a run, and its counts per rule."""
+"""The closing lines of a run, and its counts per rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .wording import duration, plural, quantity
 
 
 def summary(run: Run) -> str:
-    """As in "2 errors, 1 warning in 54 layers, 25.6 M parameters, 1.3 s"."""
+    """As in "2 errors, 1 warning in 54 layers, 25.6 M parameters, 1.3 s"; failures have lines of their own."""
     checked = [report for report in run.reports if report.failure is None or report.layers]
     parts = []
     if checked:
@@ -21,7 +21,7 @@ def summary(run: Run) -> str:
         parts.append(f"{plural(len(run.reports) - len(checked), 'target')} could not be checked")
     if cut_short := sum(report.failure is not None for report in checked):
         parts.append(f"{plural(cut_short, 'target')} could not be checked to the end")
-    return "; ".join(parts)
+    return "\n".join(parts)
 
 
 def _verdict(run: Run, counts: list[str]) -> str:

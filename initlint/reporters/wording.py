@@ -53,7 +53,7 @@ def plural(count: int, noun: str) -> str:
 
 def duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 0.1 else f"{seconds:.1f} s"
+        return f"{seconds:.1g} s" if seconds < 0.1 else f"{seconds:.1f} s"
     return f"{int(seconds) // 60} min {int(seconds) % 60} s"
 
 

@@ -1,0 +1,277 @@
+"""Settings: where they are found, what they may say, and who wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from initlint import configuration
+from initlint.configuration import find, from_call, merge, origin, read, resolve
+from initlint.errors import UsageError
+from initlint.plugin import Finding, Severity
+from initlint.report import FAIL_NEVER
+from initlint.settings import Allow, Settings
+
+
+def settings(**said: object) -> Settings:
+    """Settings from configuration keys written with underscores."""
+    return merge([origin("here", {name.replace("_", "-"): value for name, value in said.items()})])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A nested current folder, so that "upwards" means something."""
+    nested = tmp_path / "project" / "models"
+    nested.mkdir(parents=True)
+    monkeypatch.chdir(nested)
+    return nested
+
+
+def test_nothing_said_means_the_defaults() -> None:
+    assert merge([]) == Settings()
+
+
+def test_the_nearest_file_upwards_is_found(folder: Path) -> None:
+    (folder.parent / "pyproject.toml").write_text("[tool.initlint]\nseed = 1\n")
+    assert find(folder) == folder.parent / "pyproject.toml"
+    (folder / "initlint.toml").write_text("seed = 2\n")
+    assert find(folder) == folder / "initlint.toml"
+
+
+def test_a_pyproject_that_does_not_speak_of_initlint_is_passed_over(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("[tool.other]\n")
+    (folder.parent / "initlint.toml").write_text("seed = 2\n")
+    assert find(folder) == folder.parent / "initlint.toml"
+
+
+def test_initlint_toml_goes_before_pyproject_in_the_same_folder(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("[tool.initlint]\nseed = 1\n")
+    (folder / "initlint.toml").write_text("seed = 2\n")
+    assert resolve(None, False, origin("command line", {})).probe.seed == 2
+
+
+def test_isolated_reads_no_file(folder: Path) -> None:
+    (folder / "initlint.toml").write_text("seed = 2\n")
+    assert resolve(None, True, origin("command line", {})).probe.seed == 0
+
+
+def test_a_named_file_is_read_instead_of_the_found_one(folder: Path) -> None:
+    (folder / "initlint.toml").write_text("seed = 2\n")
+    (folder / "other.toml").write_text("[tool.initlint]\nseed = 3\n")
+    assert resolve(Path("other.toml"), False, origin("command line", {})).probe.seed == 3
+
+
+def test_every_key_is_read(folder: Path) -> None:
+    (folder / "batch.npz").touch()
+    (folder / "initlint.toml").write_text(
+        """
+        select = ["symmetry"]
+        extend-select = ["zero-weights"]
+        ignore = ["dead-units"]
+        layers = ["encoder.*"]
+        exclude-layers = ["encoder.0"]
+        fail-on = "warning"
+        no-probe = true
+        inputs = "batch.npz"
+        input-shape = { x = [1, 3, 8, 8], "y:z" = "1x2" }
+        dims = { batch = 8 }
+        batch = 4
+        seed = 7
+        wall-seconds = 30
+        [rules.zero-weights]
+        share = 0.5
+        [[allow]]
+        rule = "zero-weights"
+        at = "head.*"
+        reason = "zero head"
+        """
+    )
+    found = read(folder / "initlint.toml").values
+    assert found.keys() == configuration.KEYS.keys()
+    merged = merge([read(folder / "initlint.toml")])
+    assert (merged.select, merged.extend_select, merged.ignore) == (("symmetry",), ("zero-weights",), ("dead-units",))
+    assert (merged.layers, merged.exclude_layers, merged.fail_on) == (("encoder.*",), ("encoder.0",), Severity.WARNING)
+    assert merged.options == {"zero-weights": {"share": 0.5}}
+    assert merged.allow == (Allow("zero-weights", "head.*", "zero head"),)
+    probe = merged.probe
+    assert (probe.enabled, probe.inputs) == (False, str(folder / "batch.npz"))
+    assert (probe.shapes, probe.dims) == ({"x": (1, 3, 8, 8), "y:z": (1, 2)}, {"batch": 8})
+    assert (probe.batch, probe.seed, probe.wall_seconds) == (4, 7, 30.0)
+
+
+def test_relative_paths_are_relative_to_the_file_that_says_them(folder: Path) -> None:
+    (folder.parent / "batch.npz").touch()
+    (folder.parent / "initlint.toml").write_text('inputs = "batch.npz"\n')
+    assert resolve(None, False, origin("command line", {})).probe.inputs == str(folder.parent / "batch.npz")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "shape"),
+    [
+        ("x:1x3x224x224", "x", (1, 3, 224, 224)),
+        ("x:[1,3,224,224]", "x", (1, 3, 224, 224)),
+        ("x:[1, 3]", "x", (1, 3)),
+        ("scope/x:0:1x3", "scope/x:0", (1, 3)),
+        ("1x3x224x224", "", (1, 3, 224, 224)),
+        ("[8]", "", (8,)),
+        ("8", "", (8,)),
+        ("scalar:[]", "scalar", ()),
+        ("empty:1x0x4", "empty", (1, 0, 4)),
+    ],
+)
+def test_shapes_are_written_with_x_or_brackets_with_or_without_a_name(
+    text: str, name: str, shape: tuple[int, ...]
+) -> None:
+    assert settings(input_shape=[text]).probe.shapes == {name: shape}
+
+
+@pytest.mark.parametrize(("text", "name", "size"), [("batch=8", "batch", 8), ("a=b=3", "a=b", 3)])
+def test_dims_are_written_with_an_equals_sign(text: str, name: str, size: int) -> None:
+    assert settings(dims=[text]).probe.dims == {name: size}
+
+
+def test_names_of_rules_may_be_separated_by_commas_and_patterns_of_layers_may_contain_them() -> None:
+    found = settings(select=["symmetry, scale", "zero-weights"], layers=["a,b"])
+    assert (found.select, found.layers) == (("symmetry", "scale", "zero-weights"), ("a,b",))
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [("error", Severity.ERROR), ("warning", Severity.WARNING), ("note", Severity.NOTE), ("never", FAIL_NEVER)],
+)
+def test_fail_on_names_a_severity_or_never(name: str, severity: int) -> None:
+    assert settings(fail_on=name).fail_on == severity
+
+
+def test_the_command_line_wins_over_the_file() -> None:
+    merged = merge([origin("file", {"seed": 1, "layers": ["a"]}), origin("command line", {"seed": 2, "layers": ["b"]})])
+    assert (merged.probe.seed, merged.layers) == (2, ("b",))
+    assert merged.origins == {"seed": ("command line",), "layers": ("command line",)}
+
+
+def test_what_extends_and_ignores_is_added_up() -> None:
+    merged = merge(
+        [
+            origin("file", {"ignore": ["a"], "dims": {"n": 1, "m": 2}, "rules": {"r": {"x": 1}}}),
+            origin("command line", {"ignore": ["b"], "dims": {"n": 3}, "rules": {"r": {"y": 2}}}),
+        ]
+    )
+    assert merged.ignore == ("a", "b")
+    assert merged.probe.dims == {"n": 3, "m": 2}
+    assert merged.options == {"r": {"x": 1, "y": 2}}
+    assert merged.origins["ignore"] == ("file", "command line")
+
+
+def test_who_selects_on_the_command_line_is_not_bound_by_what_the_file_ignores() -> None:
+    merged = merge(
+        [origin("file", {"ignore": ["a"], "extend-select": ["b"]}), origin("command line", {"select": ["a"]})]
+    )
+    assert (merged.select, merged.extend_select, merged.ignore) == (("a",), (), ())
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"sed": 1}, r'here: unknown key "sed"; did you mean "seed"\?'),
+        ({"ignores": []}, r'unknown key "ignores"; did you mean "ignore"\?'),
+        ({"seed": "1"}, r"here: seed has to be a whole number of at least 0, not '1'"),
+        ({"seed": True}, r"seed has to be"),
+        ({"seed": -1}, r"seed has to be"),
+        ({"batch": 0}, r"batch has to be a whole number of at least 1, not 0"),
+        ({"wall_seconds": 0}, r"wall-seconds has to be a positive number of seconds"),
+        ({"select": 3}, r"select has to be a list"),
+        ({"select": [3]}, r"select has to be a list"),
+        ({"fail_on": "fatal"}, r"fail-on has to be one of error, warning, note, never, not 'fatal'"),
+        ({"no_probe": "yes"}, r"no-probe has to be true or false, not 'yes'"),
+        ({"input_shape": ["x:1x-3"]}, r"input-shape has to be a shape such as .*, not '1x-3'"),
+        ({"input_shape": ["x:"]}, r"input-shape has to be a shape"),
+        ({"input_shape": {"x": [1, "a"]}}, r"input-shape.x has to be"),
+        ({"dims": ["batch"]}, r"dims has to be a dimension and its size, as in batch=8, not 'batch'"),
+        ({"dims": ["=8"]}, r"dims has to be"),
+        ({"dims": {"batch": "many"}}, r"dims.batch has to be"),
+        ({"inputs": "missing.npz"}, r"inputs: no such file: missing.npz"),
+        ({"inputs": "batch.pkl"}, r"inputs has to be a file of arrays .*npz or .safetensors"),
+        ({"rules": {"zero-weights": 3}}, r"rules.zero-weights has to be a table of options"),
+        ({"allow": [{"rule": "a", "at": "b"}]}, r'allow, entry 1: "reason" is missing'),
+        (
+            {"allow": [{"rule": "a", "at": "b", "reason": " "}]},
+            r"entry 1.reason has to be a string that says something",
+        ),
+        ({"allow": [{"rule": "a", "at": "b", "reason": "c", "were": "d"}]}, r'unknown key "were"'),
+        ({"allow": {"rule": "a"}}, r"allow has to be an array of tables"),
+    ],
+)
+def test_a_fault_says_where_what_and_what_is_expected(said: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        settings(**said)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("initlint.toml", "seed = \n", r"initlint.toml is no readable TOML: .*line 1"),
+        ("initlint.toml", "sede = 1", r'initlint.toml: unknown key "sede"'),
+        ("pyproject.toml", "[tool]\ninitlint = 3", r"tool.initlint has to be a table"),
+        ("pyproject.toml", "[tool.other]", r"has no \[tool.initlint\] table"),
+    ],
+)
+def test_a_broken_file_is_an_error_that_names_it(folder: Path, name: str, text: str, message: str) -> None:
+    (folder / name).write_text(text)
+    with pytest.raises(UsageError, match=message):
+        resolve(Path(name), False, origin("command line", {}))
+
+
+def test_a_named_file_has_to_exist(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"no configuration file gone.toml"):
+        resolve(Path("gone.toml"), False, origin("command line", {}))
+
+
+def test_naming_a_file_and_reading_none_contradict_each_other(folder: Path) -> None:
+    with pytest.raises(UsageError, match="contradict"):
+        resolve(Path("a.toml"), True, origin("command line", {}))
+
+
+def test_a_python_call_says_the_same_with_underscores_and_reads_no_file_unasked(folder: Path) -> None:
+    (folder / "initlint.toml").write_text("seed = 2\nbatch = 3\n")
+    assert from_call(None, {"fail_on": "note", "dims": {"n": 4}}) == settings(fail_on="note", dims={"n": 4})
+    asked = from_call(None, {"config": "initlint.toml", "seed": 5})
+    assert (asked.probe.seed, asked.probe.batch) == (5, 3)
+
+
+def test_python_inputs_are_one_array_or_arrays_by_name() -> None:
+    array = object()
+    assert from_call(array, {}).probe.inputs == {"": array}
+    assert from_call({"x": array}, {}).probe.inputs == {"x": array}
+    with pytest.raises(UsageError, match="by name"):
+        from_call((array, array), {})
+
+
+@pytest.mark.parametrize(
+    ("at", "address", "covered"),
+    [
+        ("head.*", "head.weight", True),
+        ("head.*", "neck.weight", False),
+        ("lstm.weight_ih_l0[f]", "lstm.weight_ih_l0[f]", True),
+        ("lstm.*", "lstm.weight_ih_l0[f]", True),
+        ("*", "", True),
+    ],
+)
+def test_an_allowance_matches_addresses_exactly_or_as_a_glob(at: str, address: str, covered: bool) -> None:
+    finding = Finding("zero-weights", "symmetry", Severity.ERROR, None, address or None, "", {})
+    assert Allow("zero-weights", at, "because").covers(finding, "model.onnx") is covered
+    assert not Allow("other-rule", at, "because").covers(finding, "model.onnx")
+
+
+def test_an_allowance_may_be_for_some_targets_only() -> None:
+    finding = Finding("zero-weights", "symmetry", Severity.ERROR, None, "a", "", {})
+    allow = Allow("zero-weights", "*", "because", target="models/*.onnx")
+    assert allow.covers(finding, "models/a.onnx")
+    assert not allow.covers(finding, "other/a.onnx")
+
+
+def test_layers_are_chosen_by_any_of_their_names() -> None:
+    chosen = Settings(layers=("encoder.*",), exclude_layers=("encoder.1", "*.bias"))
+    assert chosen.covers("encoder.0", "encoder.0.weight")
+    assert not chosen.covers("encoder.1", "encoder.1.weight")
+    assert not chosen.covers("decoder.0")
