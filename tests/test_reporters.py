@@ -248,11 +248,6 @@ def test_a_wide_layer_table_has_every_column() -> None:
     heading, first, *_ = layer_table(ROWS, Layout(width=120))
     assert heading.split() == ["layer", "kind", "shape", "fan_in", "then", "scheme", "std", "signal"]
     assert first.split()[:4] == ["stem.conv", "conv", "64\u00d73\u00d77\u00d77", "147"]
-        "stem.conv",
-        "conv",
-        "64\N{MULTIPLICATION SIGN}3\N{MULTIPLICATION SIGN}7\N{MULTIPLICATION SIGN}7",
-        "147",
-    ]
 
 
 def test_what_was_not_measured_is_a_dash_and_a_column_of_dashes_is_left_out() -> None:
