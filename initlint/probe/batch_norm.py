@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
-from .dataflow import captured, subgraphs
 from .emit import Emitter
 from .reductions import Reductions
 
@@ -77,7 +76,5 @@ def without_batch_norm(nodes: list[NodeProto], prefix: str, opset: int) -> list[
             body += emit.take()
         else:
             body.append(node)
-    constants = [
-        NodeProto(op_type="Constant", output=[tensor.name], attribute=[_value_of(tensor)]) for tensor in emit.constants
-    ]
+    constants = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in emit.constants]
     return constants + body

@@ -47,15 +47,23 @@ class InputUse:
     rank: int | None = None
 
 
-def uses(graph: ProbeGraph, shapes: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int | None]) -> dict[str, InputUse]:
-    """The use of every input; ``shapes`` are the known shapes of constants."""
+Shapes = Mapping[str, tuple[int, ...]]
+"""Known shapes of constants."""
+
+
+def uses(graph: ProbeGraph, shapes: Shapes, ranks: Mapping[str, int | None]) -> dict[str, InputUse]:
+    """The use of every input."""
     flow = Dataflow(graph.nodes)
-    return {name: _follow(name, ranks.get(name), flow, shapes) for name in graph.inputs}
+    found = {}
+    for name in graph.inputs:
+        use = _follow(name, ranks.get(name), flow, shapes)
+        if ranks.get(name) is None and use.rank is not None:
+            use = _follow(name, use.rank, flow, shapes)  # now axes can be told apart
+        found[name] = use
+    return found
 
 
-def _follow(
-    name: str, rank: int | None, flow: Dataflow, shapes: Mapping[str, tuple[int, ...]]
-) -> InputUse:
+def _follow(name: str, rank: int | None, flow: Dataflow, shapes: Shapes) -> InputUse:
     use = InputUse()
     axes: Axes = None if rank is None else tuple(range(rank))
     waiting: list[tuple[str, Axes]] = [(name, axes)]
@@ -77,7 +85,7 @@ def _follow(
     return use
 
 
-def _passes(node: NodeProto, position: int, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+def _passes(node: NodeProto, position: int, shapes: Shapes) -> bool:
     if node.op_type in _SAME_AXES or node.op_type in ("Transpose", "Unsqueeze", "Squeeze"):
         return position == 0
     if node.op_type in _WITH_CONSTANT:
@@ -89,7 +97,7 @@ def _passes(node: NodeProto, position: int, shapes: Mapping[str, tuple[int, ...]
     return node.op_type in _RESHAPING and (position == 0 or node.op_type == "Concat")
 
 
-def _axes_after(node: NodeProto, axes: Axes, shapes: Mapping[str, tuple[int, ...]]) -> Axes:
+def _axes_after(node: NodeProto, axes: Axes, shapes: Shapes) -> Axes:
     if axes is None:
         return None
     if node.op_type in _SAME_AXES:
@@ -103,9 +111,7 @@ def _axes_after(node: NodeProto, axes: Axes, shapes: Mapping[str, tuple[int, ...
     return None
 
 
-def _learn(
-    use: InputUse, node: NodeProto, position: int, axes: Axes, shapes: Mapping[str, tuple[int, ...]]
-) -> None:
+def _learn(use: InputUse, node: NodeProto, position: int, axes: Axes, shapes: Shapes) -> None:
     op = node.op_type
     if op in ("Gather", "GatherElements", "GatherND") and position == 1:
         _learn_table(use, node, shapes)
@@ -129,7 +135,7 @@ def _learn(
             _demand(use, axes, -1, weight[0])
 
 
-def _learn_table(use: InputUse, node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _learn_table(use: InputUse, node: NodeProto, shapes: Shapes) -> None:
     table = shapes.get(node.input[0])
     axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
     if table and -len(table) <= axis < len(table):
@@ -143,9 +149,7 @@ def _learn_rows(use: InputUse, table: tuple[int, ...] | None) -> None:
         use.rows = table[0] if use.rows is None else min(use.rows, table[0])
 
 
-def _learn_recurrent(
-    use: InputUse, node: NodeProto, position: int, axes: Axes, shapes: Mapping[str, tuple[int, ...]]
-) -> None:
+def _learn_recurrent(use: InputUse, node: NodeProto, position: int, axes: Axes, shapes: Shapes) -> None:
     batch_first = any(a.name == "layout" and a.i == 1 for a in node.attribute)
     if position == 0:
         use.rank = use.rank or 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -174,9 +174,7 @@ class Feeder:
             for axis, dim in enumerate(dims)
         )
 
-    def _size(
-        self, slot: Slot, use: InputUse, dims: tuple[int | str, ...], axis: int, dim: str, sizes: Sizes
-    ) -> int:
+    def _size(self, slot: Slot, use: InputUse, dims: tuple[int | str, ...], axis: int, dim: str, sizes: Sizes) -> int:
         if dim in self._bound:
             return self._bound[dim]
         if axis in use.sizes:
@@ -199,7 +197,9 @@ class Feeder:
     def _size_by_name(self, dim: str, sizes: Sizes) -> int | None:
         """The size of a named dimension, also of a sum of names as exporters write it; None where the name is mute."""
         if not dim.isidentifier():
-            evaluated = _evaluate(dim, lambda name: self._bound.get(name) or self._size_by_name(name, sizes))
+            evaluated = _evaluate(
+                dim, lambda name: self._bound[name] if name in self._bound else self._size_by_name(name, sizes)
+            )
             if evaluated is not None:
                 return evaluated
         if _BATCH_NAME.match(dim):
@@ -276,15 +276,14 @@ _OPERATORS = {
 }
 
 
-def _evaluate(expression: str, lookup: object) -> int | None:
+def _evaluate(expression: str, lookup: Callable[[str], int | None]) -> int | None:
     """The value of a sum or product of names ("past_sequence + sequence"); None where a name is unknown."""
 
     def value(node: ast.expr) -> int | None:
         if isinstance(node, ast.Constant) and isinstance(node.value, int):
             return node.value
         if isinstance(node, ast.Name):
-            found = lookup(node.id)  # type: ignore[operator]
-            return found if isinstance(found, int) else None
+            return lookup(node.id)
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             left, right = value(node.left), value(node.right)
             if left is None or right is None or (right == 0 and isinstance(node.op, ast.Div | ast.FloorDiv)):

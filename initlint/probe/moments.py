@@ -52,7 +52,7 @@ def decode(raw: Array, count: int, scale: Doubles | None = None) -> Moments:
 
 
 def decode_affine(raw: Array, count: int, factor: Array, shift: Array) -> Moments:
-    """Statistics of (x - mean x) * factor + shift from the raw reductions of x: what a batch norm makes of its input."""
+    """Statistics of what a batch norm makes of x, (x - mean x) * factor + shift, from the raw reductions of x."""
     mean, rest, _, top, bottom = raw.reshape(ROWS, -1).astype(np.float64)
     slope, offset = factor.reshape(-1).astype(np.float64), shift.reshape(-1).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -74,11 +74,14 @@ def scale_for(moments: Moments) -> npt.NDArray[np.float32]:
     absmax = moments.absmax
     usable = np.isfinite(absmax) & (absmax > 0)
     exponent = np.frexp(np.where(usable, absmax, 1.0))[1]
-    return np.ldexp(1.0, np.clip(-exponent, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)).astype(np.float32)
+    scale: npt.NDArray[np.float32] = np.ldexp(
+        np.float32(1.0), np.clip(-exponent, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+    ).astype(np.float32)
+    return scale
 
 
 def with_finite_share(moments: Moments, share: Array) -> Moments:
-    """``moments`` with units that are not finite throughout marked as NaN, or infinite where that is what they reach."""
+    """``moments`` with units that are not finite throughout marked: infinite where they reach that, else NaN."""
     finite = share.reshape(-1).astype(np.float64)
     tainted = finite < 1.0
 
@@ -108,9 +111,7 @@ def merge(first: Moments, second: Moments) -> Moments:
             np.maximum(first.top, second.top),
             np.minimum(first.bottom, second.bottom),
             first.finite * ours + second.finite * theirs,
-            None
-            if first.outside is None or second.outside is None
-            else first.outside * ours + second.outside * theirs,
+            None if first.outside is None or second.outside is None else first.outside * ours + second.outside * theirs,
         )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import ceil, prod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +12,7 @@ from onnx import ModelProto
 
 from ..model import Model, NotChecked
 from ..settings import ProbeSettings
-from . import batch_norm, input_use, moments, payload, plan, shapes
+from . import batch_norm, input_use, moments, origin, payload, plan, shapes
 from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph, replace_values, rewrite
 from .inputs import Attempt, Feeder
@@ -22,16 +21,10 @@ from .payload import Array
 from .plan import Plan, Point
 from .reductions import Place
 from .runtime import RuntimeFailure, Session
-from .shapes import Known
-from .signals import Forward, LayerSignal, Signals
+from .setup import NORM_SAMPLES, Setup
+from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals
 from .signature import Unfeedable, listing, slot
 from .taps import Tap
-
-NORM_SAMPLES = 16
-"""Values per channel that a batch norm needs for its statistics to be those of training, within a fifth or so."""
-
-MAX_BATCH = 64
-"""A batch is not raised beyond this for the sake of a norm."""
 
 
 class Opened(Protocol):
@@ -58,25 +51,6 @@ class Measured:
     input_rms: float
 
 
-@dataclass
-class Setup:
-    """One graph with its overrides applied, and what is known of its values for one attempt."""
-
-    graph: ProbeGraph
-    feeder: Feeder
-    attempt: Attempt
-    overrides: Mapping[str, Array]
-    known: dict[str, Known] = field(default_factory=dict)
-
-    @property
-    def replaced(self) -> dict[str, tuple[int, ...]]:
-        return {name: array.shape for name, array in self.overrides.items()}
-
-    @property
-    def floats(self) -> frozenset[str]:
-        return frozenset(name for name, known in self.known.items() if known.elem_type in payload.FLOATS)
-
-
 class OnnxProbe:
     """Answers probes of one opened graph; keeps the session of the last one."""
 
@@ -101,7 +75,7 @@ class OnnxProbe:
         unknown = sorted(set(overrides) - graph.known)
         if unknown:
             raise ValueError(f"the graph has no value named {unknown[0]!r}")
-        if not {name for name in overrides if name not in graph.fed} == set():
+        if not set(overrides) <= set(graph.fed):
             graph = replace_values(graph, overrides)
         return self._first_that_runs(graph, feeder, overrides)
 
@@ -114,32 +88,20 @@ class OnnxProbe:
         failures = []
         for attempt in feeder.attempts():
             try:
-                return self._probe(Setup(graph, feeder, attempt, overrides))
+                return self._probe(Setup(graph, feeder, attempt, overrides, self._opened.base_dir))
             except RuntimeFailure as failure:
                 failures.append((attempt, str(failure)))
         return Signals(Forward.NONE, _refusal(feeder, *failures[0]), seed=feeder.settings.seed)
 
     def _probe(self, setup: Setup) -> Signals:
-        _settle_batch(setup)
-        weights = self._weights(setup)
-        points, skipped = self._points(setup, weights)
-        measured = self._measure(setup, weights, points)
-        needed = _batch_for(measured.samples.values(), setup)
-        if needed > setup.attempt.batch:
-            setup.attempt = setup.feeder.larger(setup.attempt, needed)
-            setup.known = shapes.infer(setup.graph, setup.attempt.shapes, setup.replaced)
-            measured = self._measure(setup, weights, points)
-        return self._signals(setup, weights, measured, skipped)
+        setup.prepare()
+        points, skipped = self._points(setup)
+        measured = self._measure(setup, points)
+        if setup.give_samples(list(measured.samples.values())):
+            measured = self._measure(setup, points)
+        return self._signals(setup, measured, skipped)
 
-    def _weights(self, setup: Setup) -> dict[str, Array]:
-        stored = {name: tensor for name, tensor in setup.graph.fed.items() if name not in setup.overrides}
-        try:
-            arrays = {name: payload.read(tensor, self._opened.base_dir) for name, tensor in stored.items()}
-        except (ValueError, OSError) as error:
-            raise RuntimeFailure(f"a weight cannot be read ({error})") from None
-        return arrays | dict(setup.overrides)
-
-    def _points(self, setup: Setup, weights: Mapping[str, Array]) -> tuple[list[Point], list[NotChecked]]:
+    def _points(self, setup: Setup) -> tuple[list[Point], list[NotChecked]]:
         """The points to measure: taps and outputs; and the taps that cannot be measured."""
         skipped = []
         wanted: list[tuple[str, int, tuple[float, float] | None]] = []
@@ -152,11 +114,11 @@ class OnnxProbe:
         tapped = {value: axis for value, axis, _ in wanted}
         for name in _measurable_outputs(setup.graph):
             wanted.append((name, tapped.get(name, 1), None))
-        ranks = _ranks(setup, weights, {value for value, _, _ in wanted})
+        ranks = setup.ranks({value for value, _, _ in wanted})
         points = [(Place.of(value, axis, ranks[value]), flat) for value, axis, flat in wanted]
         return list(dict.fromkeys(points)), skipped
 
-    def _measure(self, setup: Setup, weights: Mapping[str, Array], points: Sequence[Point]) -> Measured:
+    def _measure(self, setup: Setup, points: Sequence[Point]) -> Measured:
         found, session = self._session(setup, points)
         runs: list[dict[Point, Moments]] = []
         samples: dict[batch_norm.Norm, int] = {}
@@ -165,10 +127,10 @@ class OnnxProbe:
             arrays = setup.feeder.arrays(setup.attempt, run)
             more, values = setup.feeder.input_rms(arrays)
             squares, count = squares + more, count + values
-            results = session.run({**weights, **arrays})
+            results = session.run({**setup.weights, **arrays})
             runs.append(found.read(results))
             samples = found.norm_samples(results)
-        self._look_closer(setup, weights, runs)
+        self._look_closer(setup, runs)
         merged = runs[0]
         for other in runs[1:]:
             merged = {point: moments.merge(merged[point], other[point]) for point in merged}
@@ -179,25 +141,23 @@ class OnnxProbe:
         if self._kept is None or self._kept[0] != key or setup.graph.random:
             self._kept = None
             measuring = plan.measuring(setup.graph, points, setup.floats)
-            self._kept = (key, measuring, _load(measuring, setup))
+            self._kept = (key, measuring, setup.load(measuring))
         return self._kept[1], self._kept[2]
 
-    def _look_closer(self, setup: Setup, weights: Mapping[str, Array], runs: list[dict[Point, Moments]]) -> None:
+    def _look_closer(self, setup: Setup, runs: list[dict[Point, Moments]]) -> None:
         """Measure again, scaled to order 1, what came out non-finite or near the ends of float32."""
         suspects = [point for point in runs[0] if any(moments.needs_closer_look(run[point]) for run in runs)]
         if not suspects:
             return
         closer = plan.closer_look(setup.graph, suspects, setup.floats)
-        session = _load(closer, setup)
+        session = setup.load(closer)
         for run, first in enumerate(runs):
             scales = {place: moments.scale_for(first[place, flat]) for place, flat in suspects}
             feeds = {name: scales[place].reshape(place.factor_shape) for place, name in closer.scales.items()}
-            results = session.run({**weights, **setup.feeder.arrays(setup.attempt, run), **feeds})
+            results = session.run({**setup.feeds(run), **feeds})
             first.update(closer.read(results, scales))
 
-    def _signals(
-        self, setup: Setup, weights: Mapping[str, Array], measured: Measured, skipped: list[NotChecked]
-    ) -> Signals:
+    def _signals(self, setup: Setup, measured: Measured, skipped: list[NotChecked]) -> Signals:
         by_value: dict[tuple[str, tuple[float, float] | None], Moments] = {}
         for (place, flat), found in measured.moments.items():
             by_value.setdefault((place.value, flat), found)
@@ -228,71 +188,34 @@ class OnnxProbe:
             layers=signals,
             outputs=outputs,
             input_rms=measured.input_rms,
-            origin=self._origin(setup, weights, signals, outputs),
+            origin=self._origin(setup, signals, outputs),
             not_probed=tuple(dict.fromkeys(skipped)),
         )
 
     def _origin(
-        self,
-        setup: Setup,
-        weights: Mapping[str, Array],
-        layers: Mapping[str, LayerSignal],
-        outputs: Mapping[str, LayerSignal],
-    ) -> object:
-        return None
+        self, setup: Setup, layers: Mapping[str, LayerSignal], outputs: Mapping[str, LayerSignal]
+    ) -> NonFiniteOrigin | None:
+        shown = [(tap.value, tap.layer) for tap in self._opened.taps if _tainted(layers.get(tap.layer))]
+        shown += [(name, "") for name, signal in outputs.items() if _tainted(signal)]
+        if not shown:
+            return None
+        trainable = frozenset(tensor.address for tensor in self._opened.model.tensors if tensor.trainable)
+        try:
+            return origin.find(setup, shown, self._opened.roots, trainable)
+        except RuntimeFailure:  # the watched graph needs more memory than the probe's: the finding stands without it
+            return None
 
 
 def _feeder(graph: ProbeGraph, settings: ProbeSettings) -> Feeder:
-    read = set(Dataflow(graph.nodes).consumers) | {
-        name for reads in Dataflow(graph.nodes).reads for name in reads
-    }
+    read = set(Dataflow(graph.nodes).consumers) | {name for reads in Dataflow(graph.nodes).reads for name in reads}
     slots = {name: slot(value) for name, value in graph.inputs.items() if name in read or name in graph.outputs}
     known = shapes.infer(graph, {}, {})
     ranks = {name: None if each.dims is None else len(each.dims) for name, each in slots.items()}
     return Feeder(slots, input_use.uses(graph, shapes.constants(graph, known), ranks), settings)
 
 
-def _settle_batch(setup: Setup) -> None:
-    """Infer shapes, and raise the batch where a norm would have too few values."""
-    setup.known = shapes.infer(setup.graph, setup.attempt.shapes, setup.replaced)
-    counts = []
-    for node in setup.graph.nodes:
-        shape = setup.known[node.input[0]].static if batch_norm.is_batch_norm(node) and node.input[0] in setup.known else None
-        if shape is not None and len(shape) > 1:
-            counts.append(prod(shape) // max(shape[1], 1))
-    needed = _batch_for(counts, setup)
-    if needed > setup.attempt.batch:
-        setup.attempt = setup.feeder.larger(setup.attempt, needed)
-        setup.known = shapes.infer(setup.graph, setup.attempt.shapes, setup.replaced)
-
-
-def _batch_for(samples: object, setup: Setup) -> int:
-    """The batch at which every norm has its samples, if it may be chosen."""
-    counts = [count for count in samples if count > 0]  # type: ignore[attr-defined]
-    batch = setup.attempt.batch
-    if not setup.attempt.free_batch or setup.feeder.settings.batch or not counts:
-        return batch
-    return min(max(batch, ceil(NORM_SAMPLES * batch / min(counts))), MAX_BATCH)
-
-
-def _ranks(setup: Setup, weights: Mapping[str, Array], values: set[str]) -> dict[str, int]:
-    """Ranks of ``values``; where inference does not know them, the graph is run and asked."""
-    ranks = {}
-    for value in sorted(values):
-        known = setup.known.get(value)
-        if known is not None and known.shape is not None:
-            ranks[value] = len(known.shape)
-    missing = sorted(values - set(ranks))
-    if missing:
-        scout, named = plan.scouting(setup.graph, missing)
-        results = _load(scout, setup).run({**weights, **setup.feeder.arrays(setup.attempt, 0)})
-        ranks |= {value: len(results[name]) for value, name in named.items()}
-    return ranks
-
-
-def _load(which: Plan, setup: Setup) -> Session:
-    inputs = [*shapes.graph_inputs(setup.graph, {}), *shapes.fed_inputs(setup.graph, setup.replaced)]
-    return Session(which.model(inputs), which.outputs)
+def _tainted(signal: LayerSignal | None) -> bool:
+    return signal is not None and signal.nonfinite > 0
 
 
 def _measurable_outputs(graph: ProbeGraph) -> list[str]:

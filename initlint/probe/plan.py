@@ -145,6 +145,24 @@ def scouting(graph: ProbeGraph, values: Iterable[str]) -> tuple[Plan, dict[str, 
     return plan, named
 
 
+def watching(graph: ProbeGraph, values: Iterable[str]) -> tuple[Plan, dict[str, tuple[str, str]]]:
+    """The plan of a run that asks whether ``values`` are finite, and whether they are numbers (infinity included).
+
+    Returns the two outputs per value; each is 1 where the answer is yes for all elements, else 0.
+    """
+    plan, writer = _begin(graph, frozenset())
+    named: dict[str, tuple[str, str]] = {}
+    wanted = set(values)
+
+    def measure(value: str) -> None:
+        if value in wanted:
+            named[value] = writer.all_finite(value)
+            plan.extra.extend(named[value])
+
+    _write(plan, writer, {}, measure)
+    return plan, named
+
+
 def _begin(graph: ProbeGraph, floats: frozenset[str]) -> tuple[Plan, Reductions]:
     return Plan(graph), Reductions(Emitter(graph.prefix, graph.opset), floats)
 

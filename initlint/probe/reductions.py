@@ -97,15 +97,27 @@ class Reductions:
         finite = self.emit.op("Less", self.emit.op("Abs", view), self.emit.constant(np.array(np.inf, np.float32)))
         return self.emit.reduce("ReduceMean", self.emit.to_float(finite), axes)
 
+    def all_finite(self, value: str) -> tuple[str, str]:
+        """Write two scalars: 1 if all elements are finite; 1 if none is NaN."""
+        size = self.emit.op("Abs", value)
+        finite = self.emit.op("Less", size, self.emit.constant(np.array(np.inf, np.float32)))
+        infinite = self.emit.op("Greater", size, self.emit.floats(float(np.finfo(np.float32).max)))
+        number = self.emit.op("Or", finite, infinite)
+        return (
+            self.emit.reduce_all("ReduceMin", self.emit.to_float(finite)),
+            self.emit.reduce_all("ReduceMin", self.emit.to_float(number)),
+        )
+
     def view(self, place: Place, scale: str = "") -> tuple[str, tuple[int, ...]]:
         """The value in a shape with at least one axis beside the units', and these axes; the units lie in axis 1."""
         value = place.value if place.value in self.floats else self._as_float(place.value)
         if place.rank <= 1:
-            view, axes = self.emit.op("Reshape", value, self.emit.ints(1, -1)), (0,)
+            axes: tuple[int, ...] = (0,)
+            view = self.emit.op("Reshape", value, self.emit.ints(1, -1))
         elif place.axis == 1:
-            view, axes = self.by_channel(value), (0, 2)
+            axes, view = (0, 2), self.by_channel(value)
         else:
-            view, axes = value, tuple(axis for axis in range(place.rank) if axis != place.axis)
+            axes, view = tuple(axis for axis in range(place.rank) if axis != place.axis), value
         return (self.emit.op("Mul", view, scale) if scale else view), axes
 
     def _as_float(self, value: str) -> str:

@@ -16,7 +16,8 @@ _FATAL = 4
 
 _PREFIX = re.compile(r"^\s*\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _FAILED_NODE = re.compile(
-    r"Non-zero status code returned while running (?P<op>\S+) node\. Name:'(?P<name>[^']*)' Status Message: (?P<why>.*)",
+    r"Non-zero status code returned while running (?P<op>\S+) node\. "
+    r"Name:'(?P<name>[^']*)' Status Message: (?P<why>.*)",
     re.DOTALL,
 )
 _SOURCE_PLACE = re.compile(r"\S*/onnxruntime\S*:\d+ .*?(?=\b[A-Z][a-z]|$)|\S+\.(?:cc|h):\d+\s?", re.DOTALL)
@@ -43,19 +44,20 @@ class Session:
         self._outputs = list(outputs)
         try:
             self._session = ort.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no base but Exception
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no other base
             raise RuntimeFailure(explain(error)) from None
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         options = ort.RunOptions()
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage","cpu:0")
         options.log_severity_level = _FATAL
+        # What a run has allocated goes back when it ends: the next one may belong to another session.
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         wanted = {value.name for value in self._session.get_inputs()}
         try:
             results = self._session.run(
                 self._outputs, {name: array for name, array in feeds.items() if name in wanted}, options
             )
-        except Exception as error:  # as above
+        except Exception as error:  # noqa: BLE001 - as above
             raise RuntimeFailure(explain(error)) from None
         return dict(zip(self._outputs, results, strict=True))
 

@@ -26,13 +26,15 @@ class Known:
         return tuple(dim for dim in self.shape if dim is not None)
 
 
-def infer(graph: ProbeGraph, shapes: Mapping[str, tuple[int, ...]], replaced: Mapping[str, tuple[int, ...]]) -> dict[str, Known]:
+def infer(
+    graph: ProbeGraph, shapes: Mapping[str, tuple[int, ...]], replaced: Mapping[str, tuple[int, ...]]
+) -> dict[str, Known]:
     """What is known of every value, given the ``shapes`` of inputs and of ``replaced`` values."""
     inputs = [*graph_inputs(graph, shapes), *fed_inputs(graph, replaced)]
     model = ModelProto.FromString(serialise(graph, graph.nodes, inputs, []))
     try:
         inferred = shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # onnx raises several types; the session will say what is wrong with the graph
+    except Exception:  # noqa: BLE001 - onnx raises unrelated types; the session will say what is wrong
         inferred = model.graph
     known = {value.name: _known(value) for value in (*inferred.input, *inferred.value_info)}
     for tensor in inferred.initializer:

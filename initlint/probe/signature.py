@@ -128,7 +128,7 @@ def _read(path: Path) -> Mapping[str, Array]:
             return loaded
     except FileNotFoundError:
         raise TargetError(FailureKind.USAGE, f"the inputs file {path} does not exist.") from None
-    except Exception as error:  # zipfile, numpy and safetensors raise unrelated types for a broken file
+    except Exception as error:  # noqa: BLE001 - zipfile, numpy and safetensors raise unrelated types
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise TargetError(FailureKind.USAGE, f"the inputs file {path} cannot be read: {why}.") from None
     raise TargetError(FailureKind.USAGE, f"the inputs file {path} is neither .npz nor .safetensors.")
