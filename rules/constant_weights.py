@@ -36,7 +36,7 @@ from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity,
     needs=Needs.WEIGHTS,
     message={
         "default": "all {count} weights are {value}, so its {units} units start identical",
-        "neighbour": "all {count} weights are {value}, and so are those of {neighbour}: its {units} units stay identical",
+        "neighbour": "all {count} weights are {value}, and so are {neighbour}'s: its {units} units stay identical",
         "filter": "all {count} weights are {value}; each channel has its own input, as in a box filter",
     },
     explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units", "non-finite-activations"),

@@ -6,8 +6,8 @@ A ReLU whose input is negative for every sample gives zero and passes no gradien
 life. A bias of -1 in one layer of a shallow net is survivable, in a deep one it is not; a bias of -10 switches a layer
 off.
 
-A unit counts only if it is the bias that does it: its pre-activation stayed below zero over the whole probe batch, would
-have risen above zero without the bias, and the bias is more than two standard deviations of what the weights can
+A unit counts only if it is the bias that does it: its pre-activation stayed below zero over the whole probe batch,
+would have risen above zero without the bias, and the bias is more than two standard deviations of what the weights can
 contribute. Gates, outputs and normalised inputs of other kinds have biases of their own and are not looked at. Behind a
 norm the bias is the norm's shift.
 
@@ -31,7 +31,19 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Fill, Layer, LayerSignal, Needs, Severity, Suspicion, Use, WeightStats, activations, rule
+from initlint.plugin import (
+    Context,
+    Fill,
+    Layer,
+    LayerSignal,
+    Needs,
+    Severity,
+    Suspicion,
+    Use,
+    WeightStats,
+    activations,
+    rule,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ def _dead_units(
 
 
 def _spreads(layer: Layer, weight: WeightStats) -> list[float]:
-    """Standard deviation per unit that the layer gives an input of unit scale: |w_u| sqrt(E[phi^2]), a norm's |gain|."""
+    """Standard deviation per unit for an input of unit scale: |w_u| sqrt(E[phi^2]), or a norm's |gain|."""
     if layer.kind.is_norm:
         return [abs(gain) for gain in weight.values]
     power = activations.get(layer.input_activation).moments()[1]

@@ -3,8 +3,8 @@
 ## Why it matters
 
 Two units with the same incoming weights compute the same feature. If their outgoing weights differ too little they stay
-copies; at best they need time to separate. Either way the layer starts narrower than it was paid for. Usual causes are a
-tensor that was built by repeating a smaller one, and an initialiser that draws one row and copies it.
+copies; at best they need time to separate. Either way the layer starts narrower than it was paid for. Usual causes are
+a tensor that was built by repeating a smaller one, and an initialiser that draws one row and copies it.
 
 Only units that read the same input are compared: filters of different groups and experts of a mixture may be equal.
 Pixel-shuffle convolutions (ICNR) repeat their filters on purpose and are not reported.
@@ -79,5 +79,5 @@ def _poisson_tail(count: int, mean: float) -> float:
         return 0.0
     if count <= mean:
         return 1.0
-    log_term = count * math.log(mean) - mean - math.lgamma(count + 1)  # the tail is at most 1 / (1 - mean / count) of it
-    return math.exp(log_term) / (1 - mean / (count + 1))
+    first = math.exp(count * math.log(mean) - mean - math.lgamma(count + 1))
+    return first / (1 - mean / (count + 1))  # the terms fall at least as fast as a geometric series

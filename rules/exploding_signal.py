@@ -3,11 +3,11 @@
 ## Why it matters
 
 Where the weights of every layer are a little too large the factors multiply: 1.5 per layer is a factor of 3000 after 20
-layers. The softmax then starts out certain and wrong, the first gradients are huge, and the optimiser spends its steps on
-undoing the initialisation, or never gets over it.
+layers. The softmax then starts out certain and wrong, the first gradients are huge, and the optimiser spends its steps
+on undoing the initialisation, or never gets over it.
 
-Outputs are compared with the scale of the input (or with 1, where that is larger). A normalisation on the way resets the
-scale, so this is seen in plain and unnormalised residual networks, and in heads.
+Outputs are compared with the scale of the input (or with 1, where that is larger). A normalisation on the way resets
+the scale, so this is seen in plain and unnormalised residual networks, and in heads.
 
 ## Example
 

@@ -2,10 +2,10 @@
 
 ## Why it matters
 
-A default export is made for inference: each batch norm is replaced by its running statistics. In an untrained model those
-are still mean 0 and variance 1, so the norms vanish from the file and the signal of a ResNet-101 grows to 2e4 that is
-normalised at every layer in training. What the file shows of scales, signals and gradients is not true of the model, so
-the rules about them give way to this note. Rules about NaN, zeros and symmetry still speak.
+A default export is made for inference: each batch norm is replaced by its running statistics. In an untrained model
+those are still mean 0 and variance 1, so the norms vanish from the file and the signal of a ResNet-101 grows to 2e4
+that is normalised at every layer in training. What the file shows of scales, signals and gradients is not true of the
+model, so the rules about them give way to this note. Rules about NaN, zeros and symmetry still speak.
 
 ## Example
 
@@ -47,5 +47,9 @@ RECIPE = (
 def folded_norm(context: Context, options: object) -> Iterator[Suspicion]:
     folded = context.model.folded_norms
     if folded:
-        data = {"count": len(folded), "first": folded[0].layer, "evidence": folded[0].evidence}
-        yield Suspicion(context.model, Severity.NOTE, data, Advice("", RECIPE))
+        yield Suspicion(
+            at=context.model,
+            severity=Severity.NOTE,
+            data={"count": len(folded), "first": folded[0].layer, "evidence": folded[0].evidence},
+            fix=Advice("", RECIPE),
+        )

@@ -3,8 +3,8 @@
 ## Why it matters
 
 initlint judges initialisation. A pre-trained backbone has variances that no scheme would draw, and that is fine. This
-note says which tensors were taken for trained, so that silence about them is not mistaken for approval. Rules about NaN,
-zero, constant and duplicate weights still speak: a pre-trained backbone with a garbage head is a classic fault.
+note says which tensors were taken for trained, so that silence about them is not mistaken for approval. Rules about
+NaN, zero, constant and duplicate weights still speak: a pre-trained backbone with a garbage head is a classic fault.
 
 Independent draws have units of equal scale up to sampling error and tails no heavier than a normal distribution's.
 Training changes both; a tensor is taken for trained if both differ far beyond chance and no scheme is recognised.
@@ -33,8 +33,8 @@ from initlint.plugin import Context, Needs, Role, Severity, Suspicion, WeightSta
 
 @dataclass(frozen=True)
 class Options:
-    deviations: float = 8.0  # normal tail 1e-15: never by chance, yet trained layers of 1000 weights pass it many times over
-    spread: float = 2.0  # units' scales vary at least twice as much as independent draws: a packed tensor of 3 scales too
+    deviations: float = 8.0  # normal tail 1e-15, so never by chance; trained layers of 1000 weights pass it by far
+    spread: float = 2.0  # units' scales vary at least twice as much as independent draws' do
     smallest: int = 1000  # values; below, trained and drawn cannot be told apart
     fewest_units: int = 8  # to estimate how much units differ
 
@@ -43,7 +43,7 @@ class Options:
     category="provenance",
     needs=Needs.WEIGHTS,
     options=Options,
-    message="values look trained (unit scales vary {spread} times as much as independent draws, excess kurtosis {kurtosis})",
+    message="values look trained (unit scales vary {spread} times as much as by chance, excess kurtosis {kurtosis})",
     overrides=("variance-mismatch",),
 )
 def looks_trained(context: Context, options: Options) -> Iterator[Suspicion]:
@@ -54,8 +54,11 @@ def looks_trained(context: Context, options: Options) -> Iterator[Suspicion]:
             continue
         units = tensor.view.groups * tensor.view.units
         if stats.count >= options.smallest and units >= options.fewest_units and _learned(stats, units, options):
-            data = {"spread": stats.unit_spread, "kurtosis": stats.kurtosis, "scheme": stats.scheme}
-            yield Suspicion(tensor, Severity.NOTE, data)
+            yield Suspicion(
+                at=tensor,
+                severity=Severity.NOTE,
+                data={"spread": stats.unit_spread, "kurtosis": stats.kurtosis, "scheme": stats.scheme},
+            )
 
 
 def _learned(stats: WeightStats, units: int, options: Options) -> bool:

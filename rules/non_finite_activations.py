@@ -2,9 +2,10 @@
 
 ## Why it matters
 
-The loss is NaN from step one. The layer where NaN shows is rarely the one to blame: a zero vector that is divided by its
-length, weight normalisation of a zero row, a logarithm of zero, or values that outgrew the number format further up. The
-finding names the first operation whose inputs were finite and whose output was not, and the stored tensors that reach it.
+The loss is NaN from step one. The layer where NaN shows is rarely the one to blame: a zero vector that is divided by
+its length, weight normalisation of a zero row, a logarithm of zero, or values that outgrew the number format further
+up. The finding names the first operation whose inputs were finite and whose output was not, and the stored tensors that
+reach it.
 
 ## Example
 

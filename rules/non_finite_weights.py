@@ -35,6 +35,14 @@ SIGNAL_RULES = (
     "saturated-activations",
     "dead-units",
 )
+WEIGHT_RULES = (
+    "zero-weights",
+    "constant-weights",
+    "duplicate-units",
+    "variance-mismatch",
+    "looks-trained",
+    "dead-relu-bias",
+)
 
 
 @rule(
@@ -42,7 +50,7 @@ SIGNAL_RULES = (
     needs=Needs.WEIGHTS,
     message="{nan} of {count} values are NaN and {inf} are infinite",
     explains=SIGNAL_RULES,
-    overrides=("zero-weights", "constant-weights", "duplicate-units", "variance-mismatch", "looks-trained", "dead-relu-bias"),
+    overrides=WEIGHT_RULES,
 )
 def non_finite_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for tensor in context.model.tensors:

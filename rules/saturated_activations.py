@@ -6,8 +6,8 @@ tanh and the sigmoid are flat away from zero: at |z| = 3 tanh's slope is a hundr
 sigmoid's. A layer whose inputs lie out there answers every sample with the same extreme values and hardly learns, and
 neither does anything before it. Weights that are too large or a large bias put it there.
 
-Outputs of the network are left alone (a detector's prior belongs there), and gates get a note: an open or closed gate is
-often meant.
+Outputs of the network are left alone (a detector's prior belongs there), and gates get a note: an open or closed gate
+is often meant.
 
 ## Example
 
@@ -72,8 +72,18 @@ def saturated_activations(context: Context, options: Options) -> Iterator[Suspic
         if Use.PRODUCT in layer.uses and Use.LAYER not in layer.uses:
             severity = Severity.NOTE
         at, fix = _blame(context, layer, signal, flat, options)
-        data = {"share": signal.saturated, "activation": layer.activation, "low": flat[0], "high": flat[1], "rms": signal.rms}
-        yield Suspicion(at, severity, data, fix)
+        yield Suspicion(
+            at=at,
+            severity=severity,
+            data={
+                "share": signal.saturated,
+                "activation": layer.activation,
+                "low": flat[0],
+                "high": flat[1],
+                "rms": signal.rms,
+            },
+            fix=fix,
+        )
 
 
 def _blame(

@@ -4,8 +4,8 @@
 
 Where every layer keeps only a part of the signal, the parts multiply. PyTorch's default initialisation keeps 0.41 per
 ReLU layer: enough for three layers, 1e-3 after eight, 1e-8 after twenty. Then all inputs look the same to the last
-layers, and the first layers get no gradient. Biases hide this: they keep the activations alive while their dependence on
-the input is gone, so the spread over the batch is measured, not the size.
+layers, and the first layers get no gradient. Biases hide this: they keep the activations alive while their dependence
+on the input is gone, so the spread over the batch is measured, not the size.
 
 Only stretches that all of the signal must pass are judged; skip connections and normalisations end them. A single layer
 that is far too small is `variance-mismatch`.

@@ -56,10 +56,10 @@ from initlint.plugin import (
 class Options:
     too_large: float = 10.0  # calibrate_scale.md, one layer scaled: 10 still trains at every depth, 30 not from depth 4
     too_small: float = 1 / 30  # calibrate_scale.md: 0.03 of the scale is the first to slow nets of depth 16 and more
-    among_peers: float = 30.0  # depth-scaled schemes differ by sqrt(2 * layers) <= 20 up to 200 layers (GPT-2, section 2.3)
+    among_peers: float = 30.0  # depth-scaled schemes: sqrt(2 * layers) <= 20 up to 200 layers (GPT-2, section 2.3)
     large_among_peers: float = 3.0  # and louder than its input at all: sqrt(10), half of ``too_large`` on a log scale
     confirmed: float = 3.0  # the measured gain must be off by this too; He nets of width 16 vary by less
-    deep: int = 5  # maps in a plain path from which a starved layer slows training (calibrate_scale.md: from about 16 on)
+    deep: int = 5  # maps in a plain path; calibrate_scale.md: a starved layer slows nets from about 16 maps on
 
 
 @rule(
@@ -68,8 +68,8 @@ class Options:
     uses=Needs.FORWARD,
     options=Options,
     message={
-        "large": "weights {factor} times as large as fan-in {fan_in} asks for (std {std}, about {expected_std} expected)",
-        "small": "weights {factor} times smaller than fan-in {fan_in} asks for (std {std}, about {expected_std} expected)",
+        "large": "weights {factor} times larger than fan-in {fan_in} asks for (std {std}, expected {expected_std})",
+        "small": "weights {factor} times smaller than fan-in {fan_in} asks for (std {std}, expected {expected_std})",
         "table": "rows have an rms of {std}; what reads them expects about 1",
     },
     explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units", "non-finite-activations"),
@@ -87,10 +87,8 @@ def variance_mismatch(context: Context, options: Options) -> Iterator[Suspicion]
 
 
 def _may_starve(context: Context, options: Options) -> dict[str, int]:
-    """Length of the plain path that a hidden layer lies on, by its name: there nothing can make up for a small weight."""
-    return {
-        layer.name: len(path) for path in plain_paths(context.model, context.signals) for layer in path.hidden
-    }
+    """Length of the plain path that a hidden layer lies on: there nothing makes up for a small weight."""
+    return {layer.name: len(path) for path in plain_paths(context.model, context.signals) for layer in path.hidden}
 
 
 def _weight(context: Context, layer: Layer, tensor: Tensor, depth: int, options: Options) -> Iterator[Suspicion]:
@@ -126,9 +124,7 @@ def _is_quiet(context: Context, layer: Layer, options: Options) -> bool:
     return measured is None or measured < 1 / options.confirmed
 
 
-def _suspicion(
-    layer: Layer, tensor: Tensor, gain: float, std: float, severity: Severity, message: str
-) -> Suspicion:
+def _suspicion(layer: Layer, tensor: Tensor, gain: float, std: float, severity: Severity, message: str) -> Suspicion:
     factor = gain if message == "large" else 1 / gain
     scheme = "xavier_normal" if layer.kind.is_recurrent or activations.get(layer.activation).bounded else "he_normal"
     data = {"factor": factor, "fan_in": tensor.view.fan_in, "std": std, "expected_std": std / gain}

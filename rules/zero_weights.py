@@ -5,8 +5,8 @@
 A zero weight makes the layer's output independent of its input, and no gradient passes back through it. In one place
 that is a fault, in another it is good practice:
 
-- The last layer of a residual branch, a gate, a head, one factor of a product: its own gradient is not zero, so it wakes
-  up at the first step. Such layers get a note.
+- The last layer of a residual branch, a gate, a head, one factor of a product: its own gradient is not zero, so it
+  wakes up at the first step. Such layers get a note.
 - A zero layer in front of a ReLU whose bias is not positive never wakes up: the slope of ReLU at zero is zero. Two zero
   layers in a row never wake up either: each multiplies the other's gradient by zero. Both are errors.
 - Elsewhere (in front of tanh, say) it wakes up late, and what comes before it waits: a warning.
@@ -31,7 +31,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity, Suspicion, Tensor, Use, activations, rule
+from initlint.plugin import (
+    Context,
+    Kind,
+    Layer,
+    Needs,
+    Reinit,
+    Role,
+    Severity,
+    Suspicion,
+    Tensor,
+    Use,
+    activations,
+    rule,
+)
 
 IDIOMS = {
     Use.SUM: "it joins a sum, as the end of a residual branch or a shift does",
