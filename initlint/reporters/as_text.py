@@ -121,11 +121,10 @@ def _header(report: Report, layout: Layout) -> Text:
     if report.layers:
         facts = (report.format, plural(len(report.layers), "layer"), f"{quantity(report.parameters)} parameters")
         header.append(f"  {', '.join(facts)}", "not bold dim")
-    return header
+    return _unbroken(header)
 
 
 def _failure(report: Report) -> Text:
-    """One line however long, so that it can be searched for."""
     message = printable(report.failure.message if report.failure else "")
     return _unbroken(Text.assemble(" " * _INDENT, (str(report.status), "bold red"), "  ", message))
 
@@ -152,16 +151,16 @@ def _layer_heading(report: Report, layer: str, layout: Layout) -> Text:
         if row.layer.activation != "identity":
             facts.append(f"then {printable(row.layer.activation)}")
         heading.append(f"  {', '.join(facts)}", "not bold not underline dim")
-    return heading
+    return _unbroken(heading)
 
 
 def _finding(finding: Finding, groups: Grouped, layout: Layout) -> Iterator[Part]:
     head = Text.assemble(
-        (f"{finding.severity!s:<7}", STYLES[finding.severity]), "  ", (printable(finding.rule), "bold")
+        " " * _INDENT, (f"{finding.severity!s:<7}", STYLES[finding.severity]), "  ", (printable(finding.rule), "bold")
     )
     if finding.tensor or not finding.layer:
         head.append(f"  {printable(finding.address)}")
-    yield _indented(head, 1)
+    yield _unbroken(head)
     yield _indented(Text(printable(finding.message)), 2)
     facts = _evidence(finding, layout)
     if facts:
@@ -187,7 +186,7 @@ def _says(message: str, text: str) -> bool:
 
 
 def _fix(finding: Finding) -> Iterator[Part]:
-    """The code on unbroken lines, so that it survives being copied."""
+    """The code, with what is known of it as a comment."""
     if finding.fix is None:
         return
     lines = finding.fix.code.splitlines()
@@ -253,6 +252,6 @@ def _indented(text: Text, steps: int) -> Padding:
 
 
 def _unbroken(text: Text) -> Text:
-    """``text`` that no console wraps."""
+    """``text`` that no console wraps: names and code should survive being searched for and copied."""
     text.no_wrap = True
     return text

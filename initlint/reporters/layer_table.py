@@ -12,7 +12,9 @@ Cells = dict[str, str]
 
 _GAP = 2
 _LEAST_NAME = 16
-_EXPENDABLE = ("kind", "fan_in", "then", "std")
+_TIGHT_SCHEME = 26
+"""Columns for the scheme where space is short."""
+_EXPENDABLE = ("fan_in", "kind", "then", "std")
 """Columns that go, in this order, where the names would get fewer than _LEAST_NAME columns."""
 
 _RIGHT = frozenset({"fan_in", "std", "signal"})
@@ -39,6 +41,8 @@ def _fit(widths: dict[str, int], width: int) -> None:
     def room() -> int:
         return width - sum(size + _GAP for name, size in widths.items() if name != "layer")
 
+    if room() < min(natural, _LEAST_NAME) and "scheme" in widths:
+        widths["scheme"] = min(widths["scheme"], _TIGHT_SCHEME)
     for name in _EXPENDABLE:
         if room() < min(natural, _LEAST_NAME):
             widths.pop(name, None)
