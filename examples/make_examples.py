@@ -42,10 +42,10 @@ def healthy_parameters() -> Parameters:
 def broken_parameters() -> Parameters:
     """The healthy ones with four mistakes, each in a layer of its own."""
     parameters = healthy_parameters()
-    parameters["layers.2.weight"][:] = 0.01  # nn.init.constant_(weight, 0.01): all units compute the same
-    parameters["layers.4.bias"][:] = -10.0  # a misplaced prior: no ReLU behind it ever opens
+    parameters["layers.0.bias"][16:] = -10.0  # a prior for rare classes, given to the wrong layer: its ReLUs never open
+    parameters["layers.2.weight"] *= 100.0  # nn.init.normal_(weight, std=17) for std=0.17
+    parameters["layers.4.weight"][:] = 0.01  # nn.init.constant_(weight, 0.01): all units compute the same
     parameters["layers.6.weight"][:] = 0.0  # nn.init.zeros_(weight) in a hidden layer
-    parameters["layers.8.weight"] *= 100.0  # a gain of 100: logits in the hundreds
     return parameters
 
 
