@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .model import Layer, Model, Tensor
-from .plugin import Cause, Context, Finding, Needs, Rule, Severity, Suspicion
+from .plugin import Cause, Context, Finding, Needs, Rule, Severity, Suspicion, Value
 from .report import SkippedRule
 
 
@@ -65,10 +65,19 @@ def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
         layer=layer,
         tensor=tensor,
         message=rule.messages[suspicion.message].format_map(_Readable(suspicion.data)),
-        data=dict(suspicion.data),
+        data=_checked(suspicion.data),
         fix=suspicion.fix,
         url=f"docs/rules/{rule.name}.md",
     )
+
+
+def _checked(data: Mapping[str, object]) -> dict[str, Value]:
+    checked: dict[str, Value] = {}
+    for key, value in data.items():
+        if not isinstance(value, str | int | float | bool | list):
+            raise TypeError(f"data[{key!r}] is a {type(value).__name__}; findings hold numbers, strings and lists of strings")
+        checked[key] = value
+    return checked
 
 
 def _place(model: Model, at: Tensor | Layer | Model | str) -> tuple[str | None, str | None]:

@@ -99,7 +99,8 @@ class Suspicion:
 
     at: Tensor | Layer | Model | str
     severity: Severity
-    data: Mapping[str, Value] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
+    """Only what JSON can hold (``Value``): the engine refuses anything else."""
     fix: Fix | None = None
     message: str = "default"
 

@@ -10,7 +10,7 @@ from .constants import Constants
 from .elementwise import Regions
 from .graph import LINK, Graph, Node
 from .norms import NormSite
-from .weighted import Operation
+from .stored import Operation
 
 _FIRST_INPUT = frozenset(
     {
@@ -259,6 +259,10 @@ class Dataflow:
         """For every value the operations that feed it directly, as a bit mask."""
         if not hasattr(self, "_feeds_memo"):
             masks: dict[str, int] = {}
+            own_masks: dict[str, int] = {}
+            for i, op in enumerate(self._operations):
+                for value in op.outputs:
+                    own_masks[value] = own_masks.get(value, 0) | 1 << i
             for node in self._graph.nodes:
                 own = {v: self._op_of_value[v] for v in node.outputs if v in self._op_of_value}
                 mask = 0
@@ -266,18 +270,11 @@ class Dataflow:
                     mask |= masks.get(value, 0)
                 for value in node.outputs:
                     if value in own:
-                        masks[value] = self._bits_of(value)
-                    elif value and value in self._graph.live | self._op_of_value.keys():
+                        masks[value] = own_masks[value]
+                    elif value and (value in self._graph.live or value in own_masks):
                         masks[value] = mask
             self._feeds_memo = masks
         return self._feeds_memo
-
-    def _bits_of(self, value: str) -> int:
-        mask = 0
-        for i, op in enumerate(self._operations):
-            if value in op.outputs:
-                mask |= 1 << i
-        return mask
 
     # -- the whole graph -----------------------------------------------------------------------------------------
 

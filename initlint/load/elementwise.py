@@ -61,7 +61,7 @@ _UNARY: dict[str, Evaluator] = {
     "ThresholdedRelu": lambda n, v: np.where(v[0] > n.attribute("alpha", 1.0), v[0], 0),
     "Elu": lambda n, v: _elu(n.attribute("alpha", 1.0))(v[0]),
     "Celu": lambda n, v: np.maximum(v[0], 0) + np.minimum(0, n.attribute("alpha", 1.0) * np.expm1(v[0])),
-    "Selu": lambda n, v: n.attribute("gamma", 1.0507009873554805) * _elu(n.attribute("alpha", 1.6732632423543772))(v[0]),
+    "Selu": lambda n, v: n.attribute("gamma", 1.0507009873554805) * _elu(n.attribute("alpha", 1.67326324235))(v[0]),
     "HardSigmoid": lambda n, v: np.clip(n.attribute("alpha", 0.2) * v[0] + n.attribute("beta", 0.5), 0, 1),
     "HardSwish": lambda n, v: v[0] * np.clip(v[0] / 6 + 0.5, 0, 1),
     "Mish": lambda n, v: v[0] * np.tanh(np.logaddexp(v[0], 0)),
@@ -161,9 +161,8 @@ class Regions:
                 order.append(user)
                 frontier.append(user.outputs[0])
         order.sort(key=lambda node: node.index)
-        if not any(node.op in _UNARY or node.op in _NARY for node in order):
-            if not any(self._is_square(node) for node in order):
-                return None
+        if not any(node.op in _UNARY or node.op in _NARY or self._is_square(node) for node in order):
+            return None
         return self._choose(start, order)
 
     @staticmethod
@@ -240,11 +239,12 @@ class Regions:
                     if known is None and value not in values:
                         known = np.asarray(self._constants.scalar(value), dtype=float)
                     operands.append(known)
-                if any(operand is None for operand in operands):
+                usable = [operand for operand in operands if operand is not None]
+                if len(usable) < len(operands):
                     values[node.outputs[0]] = None
                     continue
                 try:
-                    values[node.outputs[0]] = np.broadcast_to(_ALL[node.op](node, operands), _GRID.shape)
+                    values[node.outputs[0]] = np.broadcast_to(_ALL[node.op](node, usable), _GRID.shape)
                 except (IndexError, TypeError, ValueError):
                     values[node.outputs[0]] = None
         return values

@@ -3,7 +3,7 @@
 A default export runs the model in evaluation mode: each norm's running statistics are still (0, 1), so it becomes a
 factor 1 / sqrt(1 + eps) on the weight and a bias of zeros that no parameter of the module holds. What gives it away:
 the weight was renamed together with its bias (older PyTorch exporter: both are "onnx::Conv_N"), or the weight kept its
-name beside a bias of zeros that is not its module's (newer exporter and graph optimisers: "val_3", "conv1.weight_bias").
+name beside a bias of zeros that is not its module's (newer exporter and optimisers: "val_3", "conv1.weight_bias").
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ..model import FoldedNorm, Layer
 from .constants import Constants
 from .naming import is_generated, layer_of
-from .weighted import Operation
+from .stored import Operation
 
 
 def find_folded_norms(pairs: Sequence[tuple[Layer, Operation]], constants: Constants) -> tuple[FoldedNorm, ...]:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from .. import activations
 from ..model import FoldedNorm, Kind, Layer, Model, NotChecked, Role, Tensor, View
 from ..probe.taps import Tap
 from . import graph as flat
 from . import norms, onnx_file
-from .constants import Array, Constants, is_float
+from .constants import Constants
 from .dataflow import Dataflow, Flow
 from .elementwise import Regions
 from .folded import find_folded_norms
+from .folding import Array, is_float
 from .naming import Addresses, is_generated, layer_of, role_name
-from .weighted import Finder, Operation, Stored
+from .stored import Operation, Stored
+from .weighted import Finder
 
 CHUNK_BYTES = 4 * 2**20
 """Statistics read weights in pieces of this size: small against any model, large against the cost of a call."""
@@ -54,8 +55,10 @@ class Opened:
     def stored(self, address: str, canonical: Array) -> tuple[str, Array]:
         """(value name, array in the file's layout) of new values given as canonical rows."""
         stored = self.stored_at[address]
-        torch_shape = canonical.reshape(stored.shape)
-        return stored.value, np.ascontiguousarray(stored.from_torch(torch_shape))
+        original = self.constants.array(stored.value)
+        if original is None:
+            raise KeyError(address)
+        return stored.value, np.ascontiguousarray(stored.insert(stored.from_canonical(canonical), original))
 
 
 def open_onnx(source: Path | bytes) -> Opened:
@@ -66,7 +69,8 @@ def open_onnx(source: Path | bytes) -> Opened:
     sites = norms.find(graph, constants)
     finder = Finder(graph, constants, sites)
     operations = finder.operations()
-    taken = {i for site in sites for i in site.absorbed} | {i for op in operations for i in (op.node.index, *op.absorbed)}
+    taken = {index for site in sites for index in site.absorbed}
+    taken |= {index for op in operations for index in (op.node.index, *op.absorbed)}
     regions = Regions(graph, constants, frozenset(taken))
     dataflow = Dataflow(graph, constants, sites, regions, operations)
     return _Assembly(file, graph, constants, finder, operations, dataflow).opened()
@@ -246,7 +250,7 @@ class _Assembly:
             if name in roots or prod(proto.dims) < 2:
                 continue
             try:
-                dtype = np.dtype(onnx_file.onnx.helper.tensor_dtype_to_np_dtype(proto.data_type))
+                dtype = np.dtype(helper.tensor_dtype_to_np_dtype(proto.data_type))
             except (KeyError, TypeError):
                 continue
             if not is_float(dtype):

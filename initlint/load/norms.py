@@ -121,6 +121,9 @@ def _decomposed_site(graph: Graph, constants: Constants, node: Node) -> list[Nor
     return []
 
 
+_HANDED_ON = frozenset({"Cast", "Identity", "Expand", "Max", "Clip", "CastLike", "Unsqueeze"})
+
+
 def _mean_square(
     graph: Graph, constants: Constants, name: str, inverse: bool
 ) -> tuple[str, tuple[int, ...] | None, set[int]] | None:
@@ -132,9 +135,7 @@ def _mean_square(
         if node is None:
             return None
         nodes.add(node.index)
-        if node.op in ("Cast", "Identity", "Expand", "Max", "Clip", "CastLike", "Unsqueeze"):
-            name = _live_input(graph, node)
-        elif node.op == "Add" and rooted:
+        if node.op in _HANDED_ON or (node.op == "Add" and rooted):
             name = _live_input(graph, node)
         elif node.op == "Reciprocal" and inverse:
             inverse, name = False, node.inputs[0]

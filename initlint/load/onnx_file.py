@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto
 
 from ..errors import FailureKind, TargetError
@@ -69,7 +70,7 @@ def _parse(data: bytes, name: str) -> ModelProto:
     proto = ModelProto()
     try:
         proto.ParseFromString(data)
-    except Exception as error:  # protobuf has no common base for its decoding errors
+    except (DecodeError, RuntimeError, ValueError) as error:
         raise TargetError(
             FailureKind.UNREADABLE,
             f"{name} is not an ONNX model or was cut short ({_short(error)}); export or copy it again.",
@@ -87,7 +88,8 @@ def _check_graph(proto: ModelProto, name: str) -> None:
             FailureKind.UNREADABLE, f"{name} holds no ONNX graph; is it an ONNX file, and was it written to the end?"
         )
     if not proto.graph.node:
-        raise TargetError(FailureKind.UNSUPPORTED, f"{name} holds weights but no operations; there is no model to check.")
+        message = f"{name} holds weights but no operations; there is no model to check."
+        raise TargetError(FailureKind.UNSUPPORTED, message)
     for tensor in _tensors(proto.graph):
         _check_tensor(tensor, name)
 
@@ -227,7 +229,7 @@ def _inline(proto: ModelProto, name: str) -> ModelProto:
 
     try:
         return inliner.inline_local_functions(proto)
-    except Exception as error:  # onnx raises plain RuntimeError from C++
+    except (RuntimeError, ValueError, MemoryError) as error:  # onnx's C++ errors
         raise TargetError(
             FailureKind.UNSUPPORTED, f"{name}: its local functions cannot be inlined ({_short(error)})."
         ) from None

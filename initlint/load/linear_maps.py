@@ -1,0 +1,267 @@
+"""Linear maps of an ONNX graph: convolutions, matrix products with a constant, Einsum, fused attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import prod
+
+import numpy as np
+
+from ..model import Kind, NotChecked, Role, View
+from .folding import Array
+from .graph import Node
+from .reader import WeightReader
+from .stored import Operation, Stored, StoredTransposedConv
+
+
+def _conv(reader: WeightReader, node: Node) -> Iterator[Operation]:
+    array = reader.weight(node.input(1))
+    if array is None or array.ndim < 3 or not reader.is_live(node.input(0)):
+        return
+    groups = int(node.attribute("group", 1))
+    out, kernel = array.shape[0], prod(array.shape[2:])
+    if out % max(groups, 1):
+        return
+    fan_in = array.shape[1] * kernel
+    weight = Stored(node.input(1), Role.WEIGHT, array.shape, View(groups, out // groups, fan_in))
+    bias = reader.vector(node.input(2), Role.BIAS, out)
+    yield _with_bias(reader, node, node.input(0), Kind.CONV, weight, bias, 1, fan_in, out // groups * kernel)
+
+
+def _conv_transpose(reader: WeightReader, node: Node) -> Iterator[Operation]:
+    array = reader.weight(node.input(1))
+    if array is None or array.ndim < 3 or not reader.is_live(node.input(0)):
+        return
+    groups = int(node.attribute("group", 1))
+    inputs, units, kernel = array.shape[0], array.shape[1], prod(array.shape[2:])
+    strides = prod(node.attribute("strides") or [1] * (array.ndim - 2))
+    if groups < 1 or inputs % groups:
+        return
+    view = View(groups, units, inputs // groups * kernel)
+    weight = StoredTransposedConv(node.input(1), Role.WEIGHT, array.shape, view)
+    bias = reader.vector(node.input(2), Role.BIAS, units * groups)
+    fan_in = max(1, round(inputs // groups * kernel / strides))
+    yield _with_bias(reader, node, node.input(0), Kind.CONV_TRANSPOSE, weight, bias, 1, fan_in, units * kernel)
+
+
+def _gemm(reader: WeightReader, node: Node) -> Iterator[Operation]:
+    alpha = float(node.attribute("alpha", 1.0))
+    left, right = node.input(0), node.input(1)
+    if reader.is_live(left):
+        yield from _linear(reader, node, left, right, bool(node.attribute("transB", 0)), node.input(2), alpha)
+    elif reader.is_live(right):
+        yield from _linear(reader, node, right, left, not node.attribute("transA", 0), node.input(2), alpha, axis=0)
+
+
+def _matmul(reader: WeightReader, node: Node) -> Iterator[Operation]:
+    left, right = node.input(0), node.input(1)
+    transposed = bool(node.attribute("transB", 0)) if node.op.endswith("FusedMatMul") else False
+    alpha = float(node.attribute("alpha", 1.0)) if node.op.endswith("FusedMatMul") else 1.0
+    if reader.is_live(left) and not reader.is_live(right):
+        yield from _linear(reader, node, left, right, transposed, "", alpha)
+    elif reader.is_live(right) and not reader.is_live(left):
+        yield from _linear(reader, node, right, left, True, "", alpha, axis=-2)
+
+
+def _linear(
+    reader: WeightReader, node: Node, source: str, value: str, out_first: bool, bias: str, alpha: float, axis: int = -1
+) -> Iterator[Operation]:
+    """A product with a constant matrix; ``out_first`` if it is stored as (out, in). Leading axes are groups."""
+    array = reader.weight(value)
+    if array is None or array.ndim < 1 or array.size == 0:
+        return
+    if array.ndim == 1:
+        array = array.reshape(1, -1) if out_first else array.reshape(-1, 1)
+    groups = prod(array.shape[:-2])
+    out, fan_in = (array.shape[-2], array.shape[-1]) if out_first else (array.shape[-1], array.shape[-2])
+    shape = (*array.shape[:-2], out, fan_in) if groups > 1 else (out, fan_in)
+
+    def to_torch(a: Array) -> Array:
+        a = a.reshape(array.shape)
+        a = a if out_first else np.swapaxes(a, -1, -2)
+        a = a.reshape(shape) if groups == 1 else a
+        return a if alpha == 1.0 else a * np.float32(alpha)
+
+    def insert(a: Array, original: Array) -> Array:
+        a = a if alpha == 1.0 else a / np.float32(alpha)
+        a = a if out_first else np.swapaxes(a, -1, -2)
+        return a.reshape(original.shape)
+
+    weight = Stored(value, Role.WEIGHT, shape, View(groups, out, fan_in), to_torch, insert)
+    vector = reader.vector(bias, Role.BIAS, out) if bias else None
+    yield _with_bias(reader, node, source, Kind.LINEAR, weight, vector, axis, fan_in, out)
+
+
+def _einsum(reader: WeightReader, node: Node) -> Iterator[Operation]:
+    if len(node.inputs) != 2:
+        return
+    constant = [i for i, value in enumerate(node.inputs) if not reader.is_live(value)]
+    if len(constant) != 1:
+        return
+    which = constant[0]
+    terms, output = _equation(node.text("equation", ""))
+    array = reader.weight(node.inputs[which])
+    if array is None or len(terms) != 2 or len(terms[which]) != array.ndim or "." in terms[which]:
+        if array is not None and array.ndim > 1:
+            reader.not_checked.append(NotChecked(node.inputs[which], f"Einsum {node.text('equation', '')!r}"))
+        return
+    mine, other = terms[which], terms[1 - which]
+    batch = [c for c in mine if c in other and c in output]
+    units = [c for c in mine if c not in other and c in output]
+    summed = [c for c in mine if c not in output]
+    sizes = dict(zip(mine, array.shape, strict=True))
+    groups, out, fan_in = (prod(sizes[c] for c in part) for part in (batch, units, summed))
+    order = [mine.index(c) for c in (*batch, *units, *summed)]
+    shape = tuple(array.shape[i] for i in order) if groups > 1 else (out, fan_in)
+    back = tuple(int(i) for i in np.argsort(order))
+    permuted = tuple(array.shape[i] for i in order)
+    weight = Stored(
+        node.inputs[which],
+        Role.WEIGHT,
+        shape,
+        View(groups, out, fan_in),
+        lambda a: a.transpose(order).reshape(shape),
+        lambda a, original: a.reshape(permuted).transpose(back),
+    )
+    axis = output.index(units[-1]) - len(output) if units else -1
+    yield _with_bias(reader, node, node.inputs[1 - which], Kind.LINEAR, weight, None, axis, fan_in, out)
+
+
+def _quantized(reader: WeightReader, node: Node) -> Iterator[Operation]:
+    """QLinearConv and QLinearMatMul hold integer weights with a scale; the scale is applied here."""
+    array = reader.weight(node.input(3))
+    scale = reader.constants.array(node.input(4))
+    if array is None or scale is None or not reader.is_live(node.input(0)):
+        return
+    zero = reader.constants.array(node.input(5))
+    convolution = node.op == "QLinearConv"
+    axis_shape = (-1, *[1] * (array.ndim - 1)) if convolution else (1, -1)
+
+    def dequantize(a: Array) -> Array:
+        s = scale.reshape(axis_shape) if scale.size > 1 else scale.reshape(())
+        z = 0.0 if zero is None else zero.astype(np.float32).reshape(axis_shape if zero.size > 1 else ())
+        return np.asarray((a.astype(np.float32) - z) * s)
+
+    if convolution:
+        groups, out = int(node.attribute("group", 1)), array.shape[0]
+        fan_in = prod(array.shape[1:])
+        weight = Stored(node.input(3), Role.WEIGHT, array.shape, View(groups, out // groups, fan_in), dequantize)
+        fan_out = out // groups * prod(array.shape[2:])
+        yield _with_bias(reader, node, node.input(0), Kind.CONV, weight, None, 1, fan_in, fan_out)
+    elif array.ndim == 2:
+        fan_in, out = array.shape
+        weight = Stored(
+            node.input(3), Role.WEIGHT, (out, fan_in), View(1, out, fan_in), lambda a: dequantize(a).swapaxes(0, 1)
+        )
+        yield _with_bias(reader, node, node.input(0), Kind.LINEAR, weight, None, -1, fan_in, out)
+
+
+def _attention(reader: WeightReader, node: Node) -> Iterator[Operation]:
+    """com.microsoft::Attention projects its input by a packed (in, 3 * width) matrix."""
+    array = reader.weight(node.input(1))
+    if array is None or array.ndim != 2 or not reader.is_live(node.input(0)):
+        return
+    fan_in, out = array.shape
+    parts = ("q", "k", "v") if out % 3 == 0 and not node.attribute("qkv_hidden_sizes") else ()
+    weight = Stored(
+        node.input(1),
+        Role.WEIGHT,
+        (out, fan_in),
+        View(1, out, fan_in),
+        lambda a: a.swapaxes(0, 1),
+        lambda a, original: a.swapaxes(0, 1),
+        parts,
+    )
+    bias = reader.vector(node.input(2), Role.BIAS, out)
+    yield Operation(
+        Kind.LINEAR,
+        node,
+        (node.input(0),),
+        node.outputs[0],
+        -1,
+        weight,
+        bias,
+        fan_in=fan_in,
+        fan_out=out // max(len(parts), 1),
+        is_attention=True,
+        outputs=node.outputs,
+    )
+
+
+def _with_bias(
+    reader: WeightReader,
+    node: Node,
+    source: str,
+    kind: Kind,
+    weight: Stored,
+    bias: Stored | None,
+    axis: int,
+    fan_in: int,
+    fan_out: int,
+) -> Operation:
+    """Absorb the constant vector that a following Add brings, as exporters write a linear layer's bias."""
+    output, absorbed = node.outputs[0], frozenset[int]()
+    out = weight.view.groups * weight.view.units
+    users = reader.graph.readers(output)
+    if bias is None and len(users) == 1 and output not in reader.graph.outputs:
+        adder, position = users[0]
+        if adder.op in ("Add", "com.microsoft::BiasGelu", "com.microsoft::FastGelu") and len(adder.inputs) == 2:
+            other = adder.inputs[1 - position]
+            array = reader.weight(other) if reader.constants.known(other) else None
+            if array is not None and array.size == out > 0 and _along(array.shape, axis, weight, kind):
+                bias = reader.vector(other, Role.BIAS, out)
+                if adder.op == "Add":
+                    output, absorbed = adder.outputs[0], frozenset({adder.index})
+    fused = node.text("activation", "") if node.op.startswith("com.microsoft::Fused") else ""
+    return Operation(
+        kind,
+        node,
+        (source,),
+        output,
+        axis,
+        weight,
+        bias,
+        fan_in=fan_in,
+        fan_out=fan_out,
+        absorbed=absorbed,
+        fused=fused.lower(),
+        outputs=(output,),
+    )
+
+
+def _equation(text: str) -> tuple[list[str], str]:
+    left, arrow, right = text.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        letters = "".join(terms)
+        right = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    return terms, right
+
+
+def _along(shape: tuple[int, ...], axis: int, weight: Stored, kind: Kind) -> bool:
+    """Whether a constant of ``shape`` that is added varies along the units only."""
+    long = [i for i, size in enumerate(shape) if size > 1]
+    if not long:
+        return weight.view.groups * weight.view.units == 1 and len(shape) <= 1
+    if weight.view.groups > 1 and kind is Kind.LINEAR:
+        return False
+    if kind is not Kind.LINEAR:  # (C, 1, 1) or (1, C, 1, 1)
+        spatial = len(weight.shape) - 2
+        return len(long) == 1 and len(shape) - 1 - long[0] == spatial
+    position = long[0] - len(shape)
+    return len(long) == 1 and (position == axis or (axis == 0 and position == -2))
+
+
+HANDLERS: dict[str, Callable[[WeightReader, Node], Iterator[Operation]]] = {
+    "Conv": _conv,
+    "com.microsoft::FusedConv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "com.microsoft::FusedGemm": _gemm,
+    "MatMul": _matmul,
+    "com.microsoft::FusedMatMul": _matmul,
+    "Einsum": _einsum,
+    "QLinearConv": _quantized,
+    "QLinearMatMul": _quantized,
+    "com.microsoft::Attention": _attention,
+}

@@ -1,0 +1,55 @@
+"""Reading constants as weights."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from onnx import TensorProto
+
+from ..model import NotChecked, Role, View
+from .constants import Constants
+from .folding import Array, is_weight_dtype
+from .graph import Graph
+from .stored import Stored
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+
+
+class WeightReader:
+    """What the finders of weighted operations ask of a graph; what cannot be read lands in ``not_checked``."""
+
+    def __init__(self, graph: Graph, constants: Constants) -> None:
+        self.graph = graph
+        self.constants = constants
+        self.not_checked: list[NotChecked] = []
+
+    def is_live(self, name: str) -> bool:
+        return name in self.graph.live
+
+    def weight(self, name: str) -> Array | None:
+        """The constant's array if it can be a weight: numbers, not indices."""
+        if not name or not self.constants.known(name):
+            return None
+        array = self.constants.array(name)
+        if array is None:
+            for root in self.constants.roots(name):
+                self.not_checked.append(NotChecked(root, f"initlint cannot work out how it becomes {name!r}"))
+            return None
+        return array if is_weight_dtype(array.dtype) else None
+
+    def vector(self, name: str, role: Role, size: int, suffix: str = "", fixed: bool = False) -> Stored | None:
+        """A constant of ``size`` values as a bias, gain or shift; None where it is something else."""
+        array = self.weight(name)
+        if array is None or array.size != size or (role is Role.BIAS and self._is_filler(name)):
+            return None
+        view = View(1, size, 1)
+        return Stored(name, role, (size,), view, lambda a: a.reshape(-1), suffix=suffix, fixed=fixed)
+
+    def _is_filler(self, name: str) -> bool:
+        """Zeros that an exporter computes for a module without bias; they count where weights are computed too."""
+        computed = all(root in self.graph.producer for root in self.constants.roots(name))
+        return computed and self._stores_weights
+
+    @cached_property
+    def _stores_weights(self) -> bool:
+        return any(len(tensor.dims) > 1 and tensor.data_type in _FLOATS for tensor in self.graph.initializers.values())

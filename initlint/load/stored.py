@@ -1,0 +1,136 @@
+"""Weighted operations and their tensors, between the file's layout and PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..model import Kind, Role, View
+from .folding import Array
+from .graph import Node
+
+Layout = Callable[[Array], Array]
+Insertion = Callable[[Array, Array], Array]
+
+
+def same(array: Array) -> Array:
+    return array
+
+
+def replace_all(array: Array, original: Array) -> Array:
+    """The new values take the place of all old ones, in the stored shape."""
+    return array.reshape(original.shape)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a layer: the value that holds it and how its stored array becomes PyTorch's and back.
+
+    ``to_torch`` turns the stored array into PyTorch's; ``insert`` puts new PyTorch values into the stored array, which
+    may hold more than this tensor (another direction of a recurrence).
+    """
+
+    value: str
+    role: Role
+    shape: tuple[int, ...]
+    view: View
+    to_torch: Layout = same
+    insert: Insertion = replace_all
+    parts: tuple[str, ...] = ()
+    suffix: str = ""
+    """Name of the parameter in PyTorch where the role alone does not give it ("weight_ih_l{}_reverse")."""
+    fixed: bool = False
+    """Not trained: running statistics."""
+
+    def canonical(self, array: Array) -> Array:
+        """Rows (groups * units, fan_in) of an array in PyTorch's order."""
+        return array.reshape(self.view.groups * self.view.units, self.view.fan_in)
+
+    def from_canonical(self, rows: Array) -> Array:
+        """The inverse of ``canonical``."""
+        return rows.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class StoredTransposedConv(Stored):
+    """A transposed convolution stores (in, out / groups, *kernel): units are the second axis."""
+
+    def canonical(self, array: Array) -> Array:
+        groups, units, fan_in = self.view.groups, self.view.units, self.view.fan_in
+        split = array.reshape(groups, array.shape[0] // groups, units, -1)
+        return split.transpose(0, 2, 1, 3).reshape(groups * units, fan_in)
+
+    def from_canonical(self, rows: Array) -> Array:
+        groups, units = self.view.groups, self.view.units
+        split = rows.reshape(groups, units, self.shape[0] // groups, -1)
+        return split.transpose(0, 2, 1, 3).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class GateOrder:
+    """ONNX packs gates per direction in its own order; PyTorch's order is the canonical one."""
+
+    direction: int
+    order: tuple[int, ...]
+    """Position in ONNX of each PyTorch gate."""
+    hidden: int
+
+    def to_torch(self, array: Array) -> Array:
+        """(directions, gates * hidden, ...) -> (gates * hidden, ...) of this direction."""
+        one = array[self.direction]
+        return np.asarray(self._gates(one)[list(self.order)].reshape(one.shape))
+
+    def insert(self, array: Array, original: Array) -> Array:
+        changed = original.copy()
+        self._gates(changed[self.direction])[list(self.order)] = self._gates(array)
+        return changed
+
+    def _gates(self, one: Array) -> Array:
+        return one.reshape(-1, self.hidden, *one.shape[1:])
+
+    def half_to_torch(self, which: int) -> Layout:
+        """One half (input or recurrent) of the packed bias (directions, 2 * gates * hidden)."""
+
+        def cut(array: Array) -> Array:
+            one = array[self.direction].reshape(2, -1)[which]
+            return np.asarray(self._gates(one)[list(self.order)].reshape(-1))
+
+        return cut
+
+    def half_insert(self, which: int) -> Insertion:
+        def paste(array: Array, original: Array) -> Array:
+            changed = original.copy()
+            half = changed[self.direction].reshape(2, -1)[which]
+            self._gates(half)[list(self.order)] = self._gates(array)
+            return changed
+
+        return paste
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One weighted operation before it has a name."""
+
+    kind: Kind
+    node: Node
+    inputs: tuple[str, ...]
+    """Values that carry data into it."""
+    output: str
+    """Value after the bias."""
+    unit_axis: int
+    weight: Stored
+    bias: Stored | None = None
+    recurrent: Stored | None = None
+    recurrent_bias: Stored | None = None
+    others: tuple[Stored, ...] = ()
+    fan_in: int | None = None
+    fan_out: int | None = None
+    absorbed: frozenset[int] = frozenset()
+    segment: str = ""
+    fused: str = ""
+    """Name of a non-linearity that the operator applies itself."""
+    is_attention: bool = False
+    outputs: tuple[str, ...] = field(default=())
+    """Every value it produces, ``output`` included."""
