@@ -53,18 +53,31 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
     """
     from .checking import check_target, plan
     from .configuration import from_call
-    from .errors import FailureKind, InitlintError, TargetError
+    from .errors import InitlintError, TargetError
 
     if loss is not None:
         raise InitlintError("a loss cannot be given yet, since no gradients are measured; leave out loss=")
-    if hasattr(target, "named_parameters"):
-        raise InitlintError(
-            "PyTorch modules are not supported yet; export the model with torch.onnx.export and check that"
-        )
-    report = check_target(target, plan(from_call(inputs, settings)))
+    report = check_target(_accepted(target), plan(from_call(inputs, settings)))
     if report.failure is not None and report.failure.kind.exit_status == 2:
-        raise TargetError(FailureKind(report.failure.kind), report.failure.message)
+        raise TargetError(report.failure.kind, report.failure.message)
     return report
+
+
+def _accepted(target: Any) -> Any:
+    """``target`` if it is of a kind that can be checked; raises InitlintError otherwise."""
+    from os import PathLike
+
+    from .errors import InitlintError
+
+    if hasattr(target, "named_parameters"):
+        raise InitlintError("PyTorch modules are not supported yet; export with torch.onnx.export and check the file")
+    if isinstance(target, (bytearray, memoryview)):
+        return bytes(target)
+    if isinstance(target, (str, bytes, PathLike)) or hasattr(target, "SerializeToString"):
+        return target
+    raise InitlintError(
+        f"a target is the path of an ONNX file, its bytes, or a ModelProto, not {type(target).__name__}"
+    )
 
 
 def __getattr__(name: str) -> Any:

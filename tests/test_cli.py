@@ -532,6 +532,12 @@ def test_a_torch_module_is_refused_with_a_way_out() -> None:
         initlint.check(Module())
 
 
+@pytest.mark.parametrize("target", [None, 3, ["a.onnx"]])
+def test_a_target_of_an_unknown_kind_is_refused(target: object) -> None:
+    with pytest.raises(InitlintError, match=r"a target is the path of an ONNX file"):
+        initlint.check(target)
+
+
 def test_public_names_are_there() -> None:
     for name in (*initlint.__all__, "__version__"):
         assert getattr(initlint, name) is not None
