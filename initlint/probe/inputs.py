@@ -13,9 +13,12 @@ import numpy as np
 from onnx import TensorProto
 
 from ..settings import ProbeSettings
-from .input_use import InputUse
+from . import shapes
+from .dataflow import Dataflow
+from .graph_rewrite import ProbeGraph
+from .input_use import InputUse, uses
 from .payload import Array
-from .signature import Slot, given_arrays, given_shapes
+from .signature import Slot, given_arrays, given_shapes, slot_of
 
 DEFAULT_BATCH = 8
 """Samples of a probe: enough to tell a unit that is off for one input from one that is off for all."""
@@ -265,6 +268,18 @@ class Feeder:
             if len(attempt.shapes[name]) > 1 and self._meaning(slot) in (Meaning.TABLE, Meaning.NUMBERS):
                 return attempt.shapes[name][1]
         return attempt.sizes.sequence
+
+
+def feeder_of(graph: ProbeGraph, settings: ProbeSettings) -> Feeder:
+    """The feeder of a graph's inputs, those that nothing reads left out.
+
+    Raises Unfeedable where an input is no tensor of numbers, and TargetError(USAGE) for settings that do not fit.
+    """
+    read = {name for names in Dataflow(graph.nodes).reads for name in names} | set(graph.outputs)
+    slots = {name: slot_of(value) for name, value in graph.inputs.items() if name in read}
+    known = shapes.infer(graph, {}, {})
+    ranks = {name: None if each.dims is None else len(each.dims) for name, each in slots.items()}
+    return Feeder(slots, uses(graph, shapes.constants(graph, known), ranks), settings)
 
 
 _OPERATORS = {

@@ -12,10 +12,10 @@ from onnx import ModelProto
 
 from ..model import Model, NotChecked
 from ..settings import ProbeSettings
-from . import batch_norm, input_use, moments, origin, payload, plan, shapes
+from . import batch_norm, moments, origin, payload, plan
 from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph, replace_values, rewrite
-from .inputs import Attempt, Feeder
+from .inputs import Attempt, Feeder, feeder_of
 from .moments import Moments
 from .payload import Array
 from .plan import Plan, Point
@@ -23,7 +23,7 @@ from .reductions import Place
 from .runtime import RuntimeFailure, Session
 from .setup import NORM_SAMPLES, Setup
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals
-from .signature import Unfeedable, listing, slot
+from .signature import Unfeedable, listing
 from .taps import Tap
 
 
@@ -68,7 +68,7 @@ class OnnxProbe:
             return Signals(Forward.NONE, "the probe is switched off", seed=settings.seed)
         try:
             graph = self._rewritten()
-            feeder = _feeder(graph, settings)
+            feeder = feeder_of(graph, settings)
         except (Unfeedable, ValueError, OSError) as error:
             return Signals(Forward.NONE, f"The forward probe did not run: {error}.", seed=settings.seed)
         overrides = {name: payload.to_float32(np.asarray(array)) for name, array in overrides.items()}
@@ -204,14 +204,6 @@ class OnnxProbe:
             return origin.find(setup, shown, self._opened.roots, trainable)
         except RuntimeFailure:  # the watched graph needs more memory than the probe's: the finding stands without it
             return None
-
-
-def _feeder(graph: ProbeGraph, settings: ProbeSettings) -> Feeder:
-    read = set(Dataflow(graph.nodes).consumers) | {name for reads in Dataflow(graph.nodes).reads for name in reads}
-    slots = {name: slot(value) for name, value in graph.inputs.items() if name in read or name in graph.outputs}
-    known = shapes.infer(graph, {}, {})
-    ranks = {name: None if each.dims is None else len(each.dims) for name, each in slots.items()}
-    return Feeder(slots, input_use.uses(graph, shapes.constants(graph, known), ranks), settings)
 
 
 def _tainted(signal: LayerSignal | None) -> bool:

@@ -47,7 +47,7 @@ class Slot:
         return f"{self.name}:{'x'.join(str(dim or '?') for dim in self.dims) or 'scalar'}"
 
 
-def slot(value: ValueInfoProto) -> Slot:
+def slot_of(value: ValueInfoProto) -> Slot:
     """The slot of a graph input; raises Unfeedable for strings, sequences, maps and the like."""
     kind: TypeProto = value.type
     if kind.WhichOneof("value") == "optional_type":
