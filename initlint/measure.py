@@ -10,7 +10,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,13 @@ GRAM = 8
 
 
 def measure_all(model: Model, chunks: Callable[[str], Iterable[NDArray[Any]]]) -> dict[str, WeightStats]:
-    """Statistics of every tensor and packed part of ``model``, each with the scheme it looks like."""
+    """Statistics of every tensor and packed part that has values, each with the scheme it looks like."""
     measured: dict[str, WeightStats] = {}
     for tensor in model.tensors:
-        for address, stats in measure(tensor, lambda address=tensor.address: chunks(address)).items():  # type: ignore[misc]
+        for address, stats in measure(tensor, partial(chunks, tensor.address)).items():
             guess = schemes.recognise(stats, schemes.fans(model.owner(address), tensor, address))
-            measured[address] = replace(stats, scheme=guess.scheme, scheme_confidence=guess.confidence)
+            if stats.count:  # else nothing is stored: a RandomNormal node, or an empty tensor
+                measured[address] = replace(stats, scheme=guess.scheme, scheme_confidence=guess.confidence)
     return measured
 
 
@@ -159,7 +160,7 @@ class _Measurement:
 
     def _repeats(self, chunks: Chunks) -> tuple[NDArray[np.intp], list[bytes]]:
         """Rows that may be duplicates, ascending, with their hashes."""
-        if not self.projected.size:
+        if not self.projected.size or self._constant:
             return _NO_ROWS, []
         squares = self.squares
         if self.missing:  # a row of nothing but NaN has no squares, yet is not zero
@@ -209,8 +210,17 @@ class _Measurement:
             counts[row] = min(count, self.view.fan_in - 1)  # a row without any finite value has sum and mean 0
         return counts[rows]
 
+    @property
+    def _constant(self) -> bool:
+        """One finite value, not zero, everywhere."""
+        low, high = min(each.low for each in self.moments), max(each.high for each in self.moments)
+        return low == high != 0.0 and all(each.finite == each.count for each in self.moments)
+
     def _duplicates(self, rows: slice, repeats: tuple[NDArray[np.intp], list[bytes]]) -> int:
         found, hashes = repeats
+        if self._constant and self.projected.size:  # all rows are equal; none needs to be read again
+            units = self.view.units
+            return rows.stop - rows.start - ((rows.stop - 1) // units - rows.start // units + 1)
         if self.keep:
             return duplicates.repeated_values(self.values[rows], np.arange(rows.start, rows.stop) // self.view.units)
         if not found.size:

@@ -139,19 +139,21 @@ def _sparse(stats: WeightStats) -> Guess:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """``loss`` is the negative log-likelihood per value, given mean square 1 and the largest magnitude."""
+    """A shape of distribution around 0."""
 
     suffix: str
     kurtosis: float
     kurtosis_spread: float
     """Standard deviation of the sample kurtosis times sqrt(n)."""
+    prior: float
+    """How common the family is."""
 
 
 # Truncation at 2 sigma, as Keras, JAX and TensorFlow do it: mass 0.9545, standard deviation 0.8796 sigma, excess
 # kurtosis -0.634. Spreads of the sample kurtosis: sqrt(24) for the normal (Fisher 1930), the others by simulation.
-_UNIFORM = _Family("uniform", -1.2, 1.16)
-_TRUNCATED = _Family("truncated_normal", -0.634, 1.95)
-_NORMAL = _Family("normal", 0.0, math.sqrt(24.0))
+_UNIFORM = _Family("uniform", -1.2, 1.16, 1.0)
+_TRUNCATED = _Family("truncated_normal", -0.634, 1.95, 0.3)
+_NORMAL = _Family("normal", 0.0, math.sqrt(24.0), 1.0)
 _TRUNCATED_MASS = 0.9544997
 
 _FIT = 5.0
@@ -191,16 +193,18 @@ def _shifted(family: _Family, stats: WeightStats) -> str:
 
 
 def _family(n: int, square: float, peak: float, stats: WeightStats) -> tuple[_Family | None, float]:
-    """The likeliest family whose kurtosis fits, and its posterior probability under equal priors."""
+    """The likeliest family whose kurtosis fits, and its posterior probability."""
     relative = peak * peak / square
     sigma = peak / 2.0  # the truncated normal's own parameter, before truncation
-    losses = {
-        _UNIFORM: math.log(2.0 * peak),
-        _TRUNCATED: math.log(math.sqrt(2.0 * math.pi) * _TRUNCATED_MASS * sigma) + 2.0 / relative,
-        _NORMAL: 0.5 * math.log(2.0 * math.pi * math.e * square),
+    truncated = math.log(math.sqrt(2.0 * math.pi) * _TRUNCATED_MASS * sigma) + 2.0 / relative
+    # Log-likelihoods at the best scale, plus the log width of the range of log scales that is nearly as likely.
+    evidence = {
+        _UNIFORM: -n * math.log(2.0 * peak) - math.log(n),
+        _TRUNCATED: -n * truncated - math.log(n * max(1.0 - 4.0 / relative, 1.0 / n)),
+        _NORMAL: -0.5 * n * math.log(2.0 * math.pi * math.e * square) + 0.5 * math.log(math.pi / n),
     }
-    least = min(losses.values())
-    weights = {family: math.exp(-min(n * (loss - least), 700.0)) for family, loss in losses.items()}
+    most = max(evidence.values())
+    weights = {family: family.prior * math.exp(max(each - most, -700.0)) for family, each in evidence.items()}
     family = max(weights, key=lambda each: weights[each])
     slack = _FIT * (family.kurtosis_spread / math.sqrt(n)) + 2.0 * _SMALL_SAMPLE / n
     if abs(stats.kurtosis - family.kurtosis) > slack:
@@ -240,7 +244,7 @@ def _scheme(family: _Family, n: int, log_variance: float, peak: float, fans: Fan
         weights[candidate.name] = max(weights.get(candidate.name, 0.0), candidate.prior * density)
     ranked = sorted(weights, key=lambda name: -weights[name])
     if not ranked or weights[ranked[0]] < _OTHER:
-        return _by_scale(family, log_variance, peak), 1.0
+        return _by_scale(family, log_variance, peak), _OTHER / (sum(weights.values()) + _OTHER)
     names = [name for name in ranked[:2] if weights[name] >= _ALIKE * weights[ranked[0]]]
     return "|".join(names), sum(weights[name] for name in names) / (sum(weights.values()) + _OTHER)
 
