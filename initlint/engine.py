@@ -31,7 +31,9 @@ def judge(context: Context, rules: Sequence[Rule], options: Mapping[str, object]
     findings = list(_without_overridden(context.model, findings, by_name))
     muted, silenced = _mute(findings, by_name)
     findings = _fold(context.model, muted, by_name)
-    return Verdict(tuple(_in_reading_order(context.model, findings)), (*skipped, *silenced))
+    known = {each.rule for each in skipped}
+    skipped += [each for each in silenced if each.rule not in known]
+    return Verdict(tuple(_in_reading_order(context.model, findings)), tuple(skipped))
 
 
 def _missing(context: Context, needs: Needs) -> str:
@@ -99,7 +101,9 @@ class _Readable(dict[str, object]):
 
 
 def _readable(value: object) -> object:
-    return f"{value:.3g}" if isinstance(value, float) else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
 def _base(address: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -56,4 +57,5 @@ Fix = Reinit | Fill | Advice
 
 
 def _parameter(address: str) -> str:
-    return f'model.get_parameter("{address.split("[")[0]}")'
+    """The address may come from an untrusted file: it is quoted as JSON, so that it cannot leave the string."""
+    return f"model.get_parameter({json.dumps(address.partition('[')[0])})"
