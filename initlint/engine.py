@@ -18,7 +18,7 @@ class Verdict:
 
 
 def judge(context: Context, rules: Sequence[Rule], options: Mapping[str, object]) -> Verdict:
-    """Run ``rules`` over ``context``; ``options`` holds a rule's options by its name, where they differ from the default."""
+    """Run ``rules`` over ``context``; ``options`` holds rules' options by rule name, where they are not the default."""
     by_name = {rule.name: rule for rule in rules}
     findings: list[Finding] = []
     skipped: list[SkippedRule] = []
@@ -77,7 +77,7 @@ def _checked(data: Mapping[str, object]) -> dict[str, Value]:
     checked: dict[str, Value] = {}
     for key, value in data.items():
         if not isinstance(value, str | int | float | bool | list):
-            raise TypeError(f"data[{key!r}] is a {type(value).__name__}; findings hold numbers, strings and lists of strings")
+            raise TypeError(f"data[{key!r}] is a {type(value).__name__}; findings hold numbers, strings and lists")
         checked[key] = value
     return checked
 
@@ -127,10 +127,8 @@ def _mute(findings: Sequence[Finding], rules: Mapping[str, Rule]) -> tuple[list[
     """Some findings make whole categories meaningless for the model; say so once instead of reporting them."""
     muted = {category: f.rule for f in findings for category in rules[f.rule].mutes}
     kept = [finding for finding in findings if finding.category not in muted]
-    silenced = [
-        SkippedRule(rule.name, f"gives way to {muted[rule.category]}") for rule in rules.values() if rule.category in muted
-    ]
-    return kept, silenced
+    silent = [rule for rule in rules.values() if rule.category in muted]
+    return kept, [SkippedRule(rule.name, f"gives way to {muted[rule.category]}") for rule in silent]
 
 
 def _fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -> list[Finding]:
