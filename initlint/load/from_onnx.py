@@ -20,7 +20,7 @@ from .dataflow import Dataflow, Flow
 from .elementwise import Regions
 from .folded import find_folded_norms
 from .folding import Array, is_float
-from .naming import Addresses, is_generated, layer_of, role_name
+from .naming import Addresses, is_generated, layer_of, role_name, without_call_number
 from .stored import Operation, Stored
 from .weighted import Finder
 
@@ -125,7 +125,7 @@ class _Assembly:
         flows = [self._dataflow.flow(i) for i in range(len(self._operations))]
         for op, flow in zip(self._operations, flows, strict=True):
             tensors = self._tensors(op)
-            key = (op.kind, op.node.scope, *(t.address for t in tensors.values() if t is not None), op.segment)
+            key = (op.kind, without_call_number(op.node.scope), *(t.address for t in tensors.values() if t is not None), op.segment)
             if key in identity:
                 name = identity[key]
                 built[name] = _called_again(built[name], flow)

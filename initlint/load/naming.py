@@ -48,6 +48,11 @@ def is_generated(name: str) -> bool:
     return bool(_GENERATED.match(name)) or bool(_GENERATED.match(name.rsplit("/", 1)[-1]))
 
 
+def without_call_number(scope: str) -> str:
+    """The older exporter numbers the calls of a shared module: "layer.query", "layer.query_1", "layer_1.query_2"."""
+    return re.sub(r"_\d+(?=\.|$)", "", scope)
+
+
 def role_name(role: Role) -> str:
     return _ROLE_NAMES[role]
 
