@@ -13,6 +13,7 @@ Needs ``transformers pytorchcv vit-pytorch x-transformers`` beside the developme
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 import tempfile
@@ -36,6 +37,7 @@ from initlint.testing import EXPORTERS, Exporter, honest_export
 
 EXPORT_SECONDS = 240
 FIRST_LINE = 160
+TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def export(architecture: Architecture, exporter: Exporter, cache: Path) -> Expor
             proto = honest_export(module, inputs, exporter)
         onnx.save(proto, path)
     except Exception as fault:  # noqa: BLE001 - exporters raise anything; the reason goes into the table
-        text = " ".join(str(fault).split()) or "no message"
+        text = " ".join(TERMINAL_COLOUR.sub("", str(fault)).split()) or "no message"
         failure = f"{type(fault).__name__}: {text[:FIRST_LINE]}"
         reason.write_text(failure)
         return Exported(architecture, exporter, path, failure)
