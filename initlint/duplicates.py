@@ -90,7 +90,9 @@ def repeated(keys: Iterable[tuple[int, bytes]]) -> int:
 
 def repeated_values(values: NDArray[np.float32], groups: NDArray[np.intp]) -> int:
     """How many non-zero single values were there before in their group, bit for bit; -0.0 is taken for 0.0."""
-    if values.size < 2 or groups[0] == groups[-1]:
+    if values.size < 2 or not values.any():
+        return 0
+    if groups[0] == groups[-1]:
         ordered = np.sort((values + np.float32(0)).view(np.int32))
         return int(np.count_nonzero((ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)))
     bits = (values + np.float32(0)).view(np.int32)
@@ -108,6 +110,8 @@ def coincidence(sample: NDArray[np.floating]) -> tuple[float, float]:
     if m < 2:
         return (0.0, 0.0)
     ordered = np.sort(sample)
+    if ordered[0] == ordered[-1]:
+        return (1.0, float(ordered[0] == 0))
     differs = ordered[1:] != ordered[:-1]
     if differs.all():
         return (0.0, 0.0)

@@ -220,7 +220,7 @@ class _Measurement:
         found, hashes = repeats
         if self._constant and self.projected.size:  # all rows are equal; none needs to be read again
             units = self.view.units
-            return rows.stop - rows.start - ((rows.stop - 1) // units - rows.start // units + 1)
+            return int(rows.stop - rows.start - ((rows.stop - 1) // units - rows.start // units + 1))
         if self.keep:
             return duplicates.repeated_values(self.values[rows], np.arange(rows.start, rows.stop) // self.view.units)
         if not found.size:
@@ -240,8 +240,10 @@ class _Measurement:
 
     def _spread(self, moments: Moments, mean_squares: NDArray[np.float64]) -> float:
         """1 where nothing can be said: a single unit, or values of one magnitude."""
-        independent = moments.variance_of_squares / self.view.fan_in if self.by_unit else 0.0
-        if mean_squares.size < 2 or independent <= _ROUNDING * moments.mean_square**2:
+        if not self.by_unit or mean_squares.size < 2 or moments.m2 == 0.0:
+            return 1.0
+        independent = moments.variance_of_squares / self.view.fan_in
+        if independent <= _ROUNDING * moments.mean_square**2:
             return 1.0
         centred = mean_squares - mean_squares.sum() / mean_squares.size
         return float(centred.dot(centred)) / (mean_squares.size - 1) / independent

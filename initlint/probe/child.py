@@ -85,6 +85,7 @@ class OnnxBackend:
 
 def start(opener: Opener = OnnxBackend) -> None:
     """Answer requests until standard input ends, then end the process without the clean-up of native libraries."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy works on cache-sized blocks; threads slow these down
     requests, answers = _take_channel()
     pending: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, pending), daemon=True).start()
