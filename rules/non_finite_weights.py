@@ -55,7 +55,7 @@ WEIGHT_RULES = (
 def non_finite_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for tensor in context.model.tensors:
         stats = context.stats.get(tensor.address)
-        if stats is not None and _is_faulty(tensor, stats):
+        if stats is not None and _is_faulty(tensor, stats) and not _is_consequence(context, tensor):
             data = {"nan": stats.nan, "inf": stats.inf, "count": stats.count}
             yield Suspicion(at=tensor, severity=Severity.ERROR, data=data, fix=_fix(tensor))
 
@@ -64,6 +64,19 @@ def _is_faulty(tensor: Tensor, stats: WeightStats) -> bool:
     if stats.nan:
         return True
     return stats.inf > 0 and tensor.role is not Role.OTHER
+
+
+def _is_consequence(context: Context, tensor: Tensor) -> bool:
+    """Running statistics of a norm behind a faulty weight: one forward pass in training mode spoils them."""
+    owner = context.model.owner(tensor.address)
+    if owner is None or tensor.role not in (Role.RUNNING_MEAN, Role.RUNNING_VARIANCE):
+        return False
+    return any(
+        context.model.is_upstream(layer.name, owner.name) and _is_faulty(each, context.stats[each.address])
+        for layer in context.model.layers
+        for each in layer.tensors
+        if each.trainable and each.address in context.stats
+    )
 
 
 def _fix(tensor: Tensor) -> Fix:

@@ -152,9 +152,8 @@ class _Builder:
 
         for tensor in graph.initializer:
             self.initializers[own(tensor.name)] = tensor
-        if prefix:
-            for value in graph.input:
-                own(value.name)
+        for value in graph.input:
+            own(value.name)
         for position, node in enumerate(graph.node):
             inputs = tuple(names.get(value, f"{prefix}{value}") if value else "" for value in node.input)
             bodies = [(a.name, a.g) for a in node.attribute if a.HasField("g")] if node.op_type in SUBGRAPH_OPS else []
