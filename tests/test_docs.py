@@ -8,6 +8,8 @@ from pathlib import Path
 import generate
 import pytest
 
+import initlint
+
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
@@ -34,3 +36,14 @@ def test_files_of_the_repository_that_are_mentioned_exist(path: Path) -> None:
         "docs/rules/one-sided-weights.md",
     }
     assert [name for name in mentioned if name not in tutorial and not (ROOT / name).exists()] == []
+
+
+def readme_block(language: str) -> str:
+    [block] = re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
+    return str(block)
+
+
+def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
+    config = tmp_path / "pyproject.toml"
+    config.write_text(readme_block("toml"), encoding="utf-8")
+    assert initlint.check(ROOT / "examples" / "healthy_mlp.onnx", config=config).ok
