@@ -3,29 +3,40 @@
 A default export runs the model in evaluation mode: each norm's running statistics are still (0, 1), so it becomes a
 factor 1 / sqrt(1 + eps) on the weight and a bias of zeros that no parameter of the module holds. What gives it away:
 the weight was renamed together with its bias (older PyTorch exporter: both are "onnx::Conv_N"), or the weight kept its
-name beside a bias of zeros that is not its module's (newer exporter and optimisers: "val_3", "conv1.weight_bias").
+name beside a bias of zeros that is not its module's (newer exporter and optimisers: "val_3", "conv1.weight_bias"). The
+newer exporter also writes into the node's metadata which rewriting rule made it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..model import FoldedNorm, Layer
+from ..model import FoldedNorm, Kind, Layer
 from .constants import Constants
 from .naming import is_generated, layer_of
 from .stored import Operation
 
 
 def find_folded_norms(pairs: Sequence[tuple[Layer, Operation]], constants: Constants) -> tuple[FoldedNorm, ...]:
-    """One entry per convolution whose norm was folded; ``pairs`` are convolutions with the operation they came from."""
+    """One entry per linear map whose norm was folded; ``pairs`` are layers with the operation they came from."""
     found = []
     for layer, op in pairs:
-        if op.bias is None:
-            continue
-        evidence = _evidence(op, constants)
+        evidence = _rewritten(op)
+        if not evidence and op.bias is not None and layer.kind is not Kind.LINEAR:
+            evidence = _evidence(op, constants)
         if evidence:
             found.append(FoldedNorm(layer.name, evidence))
     return tuple(found)
+
+
+def _rewritten(op: Operation) -> str:
+    """The exporter's own word for it, in the node's metadata."""
+    if op.node.proto is None:
+        return ""
+    for entry in op.node.proto.metadata_props:
+        if entry.key == "pkg.onnxscript.rewriter.rule_name" and "BatchNorm" in entry.value:
+            return f"the exporter applied {entry.value[:80]}"
+    return ""
 
 
 def _evidence(op: Operation, constants: Constants) -> str:
