@@ -1,24 +1,36 @@
 """What is known before any input arrives: initializers, and what the graph computes from them alone.
 
-Evaluation is lazy and bounded. Repeated values stay views (a ConstantOfShape of 10^9 elements takes a few bytes), and
-an operator that is not listed in ``folding.OPERATORS`` makes its result unknown, never an error.
+Evaluation is lazy and bounded. Repeated values stay views (a ConstantOfShape of 10^8 elements takes a few bytes),
+large results are not kept, and an operator that is not listed in ``folding.OPERATORS`` makes its result unknown, never
+an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from .folding import MAX_COMPUTED, OPERATORS, Array, is_weight_dtype
+from .external import MappedFiles
+from .folding import (
+    MAX_COMPUTED,
+    OPERATORS,
+    SHAPE_KEEPING,
+    VIEWS,
+    Array,
+    cast_type,
+    is_weight_dtype,
+    numpy_type,
+    placeholder,
+)
 from .graph import RESHAPES, Graph, Node, carried
-from .onnx_file import byte_size, external_location, external_path, is_external
 
 _KEEP = 2**16
 """Computed arrays of at most so many elements are remembered."""
+
 
 
 class Constants:
@@ -26,12 +38,54 @@ class Constants:
 
     def __init__(self, graph: Graph, base_dir: Path | None) -> None:
         self._graph = graph
-        self._base_dir = base_dir
+        self._files = MappedFiles(base_dir)
         self._memo: dict[str, Array | None] = {}
+        self._specs: dict[str, Array | None] = {}
         self._roots: dict[str, tuple[str, ...]] = {}
 
     def known(self, name: str) -> bool:
         return name in self._graph.constants
+
+    def release(self) -> None:
+        """Give back the memory of external data read so far; arrays stay valid."""
+        self._files.release()
+
+    # -- shapes and types ----------------------------------------------------------------------------------------
+
+    def spec(self, name: str) -> Array | None:
+        """An array of the right shape and dtype, whose values mean nothing: reading weights only to ask for their
+        shape would cost as much as checking them. None where ``array`` would be None too."""
+        trail: list[tuple[str, Node | None]] = []
+        current = name
+        while current not in self._specs:
+            if not current or not self.known(current):
+                self._specs[current] = None
+                break
+            node = self._graph.producer.get(current)
+            trail.append((current, node))
+            if node is None or node.op not in VIEWS | SHAPE_KEEPING or not node.input(0):
+                break
+            current = node.inputs[0]
+        for value, node in reversed(trail):
+            self._specs[value] = self._spec(value, node)
+        return self._specs[name]
+
+    def _spec(self, name: str, node: Node | None) -> Array | None:
+        if node is None:
+            tensor = self._graph.initializers[name]
+            return placeholder(tuple(tensor.dims), numpy_type(tensor.data_type))
+        first = self._specs.get(node.input(0)) if node.op in VIEWS | SHAPE_KEEPING else None
+        if first is None:
+            array = self.array(name)
+            return None if array is None else placeholder(array.shape, array.dtype)
+        if node.op in SHAPE_KEEPING:
+            return placeholder(first.shape, cast_type(node, first.dtype))
+        values = [first, *(self.array(value) if value else None for value in node.inputs[1:])]
+        results: dict[str, Array | None] = {}
+        self._apply(node, values, results)
+        return results.get(name)
+
+    # -- values --------------------------------------------------------------------------------------------------
 
     def array(self, name: str) -> Array | None:
         """The value, or None where it is not constant or not computable here. Do not write to it."""
@@ -39,41 +93,42 @@ class Constants:
             return self._memo[name]
         if not name or not self.known(name):
             return None
-        self._resolve_upstream(name)
-        return self._memo[name] if name in self._memo else self._evaluate(name)
+        if name not in self._graph.producer:
+            return self._initializer(name)
+        values: dict[str, Array | None] = {}
+        budget = MAX_COMPUTED
+        for each in self._upstream(name):
+            if each in values or each in self._memo:
+                continue
+            node = self._graph.producer.get(each)
+            if node is None:
+                values[each] = self._initializer(each)
+                continue
+            self._compute(node, values, budget)
+            if node.op not in VIEWS:
+                budget -= sum(array.size for value in node.outputs if (array := values.get(value)) is not None)
+        self._remember(values)
+        return values[name] if name in values else self._memo.get(name)
 
-    def _resolve_upstream(self, name: str) -> None:
-        """Evaluate small ancestors first, without recursion: chains in a file may be long."""
-        order: list[str] = []
+    def _remember(self, values: dict[str, Array | None]) -> None:
+        for value, array in values.items():
+            if array is None or (array.size <= _KEEP and self._graph.producer.get(value) is not None):
+                self._memo[value] = array
+
+    def _upstream(self, name: str) -> list[str]:
+        """``name`` and what it is computed from, in the order of the graph; no recursion, chains may be long."""
         pending, seen = [name], {name}
         while pending:
-            current = pending.pop()
-            order.append(current)
-            node = self._graph.producer.get(current)
+            node = self._graph.producer.get(pending.pop())
             for value in node.inputs if node else ():
                 if value and value not in seen and value not in self._memo and self.known(value):
                     seen.add(value)
                     pending.append(value)
-        for value in sorted(order, key=self._depth):
-            if value != name and self._graph.producer.get(value) is not None:
-                self._evaluate(value)
+        return sorted(seen, key=self._depth)
 
     def _depth(self, name: str) -> int:
         node = self._graph.producer.get(name)
         return node.index if node else -1
-
-    def _evaluate(self, name: str) -> Array | None:
-        if name in self._memo:
-            return self._memo[name]
-        node = self._graph.producer.get(name)
-        value: Array | None
-        if node is None:
-            value = self._initializer(name)
-        else:
-            value = self._compute(node, name)
-        if node is not None or (value is not None and value.size <= _KEEP):
-            self._memo[name] = value
-        return value
 
     def _initializer(self, name: str) -> Array | None:
         tensor = self._graph.initializers.get(name)
@@ -83,62 +138,41 @@ class Constants:
         """The array of a TensorProto; external data is memory-mapped; strings give None."""
         if tensor.data_type == TensorProto.STRING:
             return None
-        if not is_external(tensor):
-            return numpy_helper.to_array(tensor)
-        if self._base_dir is None:
-            return None
-        _, offset, _ = external_location(tensor)
-        path = external_path(tensor, self._base_dir)
-        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        shape = tuple(tensor.dims)
-        if prod(shape) == 0:
-            return np.zeros(shape, dtype)
-        if byte_size(tensor) != prod(shape) * dtype.itemsize:  # packed sub-byte types
-            return None
-        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+        return self._files.array(tensor)
 
-    def _compute(self, node: Node, name: str) -> Array | None:
+    def _compute(self, node: Node, values: dict[str, Array | None], budget: int) -> None:
+        """Put the outputs of ``node`` into ``values``."""
+        values.update((output, None) for output in node.outputs if output)
         if node.op in ("Constant", "ConstantOfShape"):
-            return self._constant_node(node)
-        operator = OPERATORS.get(node.op)
-        if operator is None:
-            return None
-        values = [self.array_now(value) if value else None for value in node.inputs]
-        if any(value is None and node.inputs[i] for i, value in enumerate(values)):
-            return self._keep_shape(node, values)
-        if sum(value.size for value in values if value is not None) > MAX_COMPUTED:
-            return None
+            values[node.outputs[0]] = self._constant_node(node, values)
+            return
+        if node.op not in OPERATORS:
+            return
+        operands = [self._found(value, values) if value else None for value in node.inputs]
+        if any(operand is None and node.inputs[i] for i, operand in enumerate(operands)):
+            if node.op in RESHAPES:  # a reshape to an unknown shape still holds the same values in the same order
+                values[node.outputs[0]] = operands[0]
+            return
+        if node.op in VIEWS or sum(operand.size for operand in operands if operand is not None) <= budget:
+            self._apply(node, operands, values)
+
+    def _found(self, name: str, values: dict[str, Array | None]) -> Array | None:
+        return values[name] if name in values else self._memo.get(name)
+
+    def _apply(self, node: Node, operands: Sequence[Array | None], values: dict[str, Array | None]) -> None:
         try:
             with np.errstate(all="ignore"):
-                result = operator(node, values, self._graph.opset)
-        except (ValueError, IndexError, TypeError, KeyError, OverflowError, MemoryError, ZeroDivisionError):
-            return None  # malformed: the runtime will say so when it runs the graph
+                result = OPERATORS[node.op](node, operands, self._graph.opset)
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError):
+            return  # malformed: the runtime will say so when it runs the graph
         outputs = result if isinstance(result, list) else [result]
-        for output, value in zip(node.outputs, outputs, strict=False):
-            if output:
-                self._memo[output] = value
-        return self._memo.get(name)
+        values.update((output, value) for output, value in zip(node.outputs, outputs, strict=False) if output)
 
-    def _keep_shape(self, node: Node, values: Sequence[Array | None]) -> Array | None:
-        """A reshape to an unknown shape still holds the same values in the same order."""
-        if node.op in RESHAPES and node.outputs:
-            self._memo[node.outputs[0]] = values[0]
-            return values[0]
-        return None
-
-    def array_now(self, name: str) -> Array | None:
-        return self._memo[name] if name in self._memo else self._initializer(name)
-
-    def _constant_node(self, node: Node) -> Array | None:
+    def _constant_node(self, node: Node, values: dict[str, Array | None]) -> Array | None:
         if node.op == "ConstantOfShape":
-            shape = self.array_now(node.input(0))
-            fill = node.attribute("value")
-            if shape is None or (shape < 0).any():
-                return None
-            scalar = np.zeros(1, np.float32) if fill is None else numpy_helper.to_array(fill)
-            return np.broadcast_to(scalar.reshape(()), tuple(int(d) for d in shape))
+            return self._filled(node, self._found(node.input(0), values))
         for key, value in node.attributes.items():
-            if key == "value":
+            if key == "value" and isinstance(value, TensorProto):
                 return self.tensor(value)
             if key in ("value_float", "value_floats"):
                 return np.asarray(value, np.float32)
@@ -146,21 +180,31 @@ class Constants:
                 return np.asarray(value, np.int64)
         return None
 
+    def _filled(self, node: Node, shape: Array | None) -> Array | None:
+        if shape is None or shape.dtype.kind not in "iu" or bool((shape < 0).any()):
+            return None
+        fill = node.attribute("value")
+        value = np.zeros(1, np.float32) if fill is None else self.tensor(fill)
+        dims = tuple(int(d) for d in shape.reshape(-1))
+        if value is None or value.size != 1 or prod(dims) > MAX_COMPUTED or len(dims) > 32:
+            return None
+        return np.broadcast_to(value.reshape(()), dims)
+
     def scalar(self, name: str) -> float | None:
         """The value of a constant with one element."""
-        if not name or not self.known(name):
-            return None
-        array = self.array(name)
-        if array is None or array.size != 1 or array.dtype.kind in "OSU":
-            return None
-        return float(np.asarray(array).reshape(()).astype(np.float64))
+        array = self._small(name, lambda spec: spec.size == 1 and spec.dtype.kind not in "OSU")
+        return None if array is None else float(np.asarray(array).reshape(()).astype(np.float64))
 
     def ints(self, name: str) -> tuple[int, ...] | None:
         """The values of a constant vector of integers."""
-        array = self.array(name)
-        if array is None or array.size > 64:
-            return None
-        return tuple(int(v) for v in array.reshape(-1))
+        array = self._small(name, lambda spec: spec.size <= 64 and spec.dtype.kind in "iu")
+        return None if array is None else tuple(int(v) for v in array.reshape(-1))
+
+    def _small(self, name: str, suits: Callable[[Array], bool]) -> Array | None:
+        spec = self.spec(name) if name else None
+        return self.array(name) if spec is not None and suits(spec) else None
+
+    # -- origin --------------------------------------------------------------------------------------------------
 
     def roots(self, name: str) -> tuple[str, ...]:
         """The stored floating-point tensors that a constant is computed from; a generated one is its own root."""
@@ -175,8 +219,8 @@ class Constants:
             current = pending.pop()
             node = self._graph.producer.get(current)
             if node is None or node.op in ("Constant", "ConstantOfShape"):
-                array = self.array(current)
-                if array is not None and is_weight_dtype(array.dtype):
+                spec = self.spec(current)
+                if spec is not None and is_weight_dtype(spec.dtype):
                     found.append(current)
                 continue
             if node.op in ("Shape", "Size"):

@@ -14,8 +14,20 @@ from .graph import LINK, Node
 
 Array = NDArray[Any]
 
-MAX_COMPUTED = 2**30
-"""Elements that a computed constant may have: 4 GiB of float32, more than any one public weight."""
+MAX_COMPUTED = 2**27
+"""Elements that computing one constant may touch: 512 MiB of float32. Weights that are stored, or only seen through a
+view, have no such limit; what is computed beyond it is listed as not checked."""
+
+
+def numpy_type(data_type: int) -> np.dtype[Any]:
+    """The numpy (or ml_dtypes) type of an ONNX element type."""
+    return np.dtype(helper.tensor_dtype_to_np_dtype(data_type))
+
+
+def placeholder(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """An array of that shape which takes one element of memory; strings become objects."""
+    return np.broadcast_to(np.zeros((), dtype), tuple(shape))
+
 
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Floating point, ml_dtypes' bfloat16 and float8 included (their kind is "V" or "f")."""
@@ -55,22 +67,50 @@ def _wide(value: Array) -> Array:
     return value
 
 
+def _thinly(function: Callable[[Array], Any], value: Array) -> Any:
+    """Apply an element-wise function to one element of every repeated axis, so that a filled tensor stays small."""
+    thin = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.strides)]
+    return np.broadcast_to(function(thin), value.shape) if thin.size < value.size else function(value)
+
+
 def _unary(function: Callable[..., Any]) -> Operator:
-    return lambda node, values, opset: function(_wide(values[0]))
+    return lambda node, values, opset: _thinly(lambda value: function(_wide(value)), values[0])
 
 
 def _binary(function: Callable[..., Any]) -> Operator:
-    return lambda node, values, opset: function(_wide(values[0]), _wide(values[1]))
+    def apply(node: Node, values: Sequence[Any], opset: int) -> Any:
+        _bound(np.broadcast_shapes(values[0].shape, values[1].shape))
+        return function(_wide(values[0]), _wide(values[1]))
+
+    return apply
+
+
+def _bound(shape: Sequence[int]) -> None:
+    """Raise OverflowError for a result of more than MAX_COMPUTED elements: a few bytes of a file can ask for it."""
+    if prod(shape) > MAX_COMPUTED:
+        raise OverflowError(f"{prod(shape)} elements")
 
 
 def _divide(node: Node, values: Sequence[Any], opset: int) -> Any:
+    _bound(np.broadcast_shapes(values[0].shape, values[1].shape))
     if values[0].dtype.kind in "iu":
         return np.trunc(np.divide(values[0], values[1])).astype(values[0].dtype)
     return np.divide(_wide(values[0]), _wide(values[1]))
 
 
 def _cast(node: Node, values: Sequence[Any], opset: int) -> Any:
-    return values[0].astype(helper.tensor_dtype_to_np_dtype(node.attribute("to")))
+    wanted = numpy_type(node.attribute("to"))
+    return _thinly(lambda value: value.astype(wanted), values[0])
+
+
+def cast_type(node: Node, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of what a shape-keeping ``node`` makes of ``dtype``."""
+    if node.op == "Cast":
+        try:
+            return numpy_type(node.attribute("to"))
+        except (KeyError, TypeError):
+            return dtype
+    return np.dtype(np.float32)
 
 
 def _reshape(node: Node, values: Sequence[Any], opset: int) -> Any:
@@ -122,42 +162,51 @@ def _split(node: Node, values: Sequence[Any], opset: int) -> Any:
 
 
 def _gather(node: Node, values: Sequence[Any], opset: int) -> Any:
-    return np.take(values[0], values[1], axis=node.attribute("axis", 0))
+    data, indices, axis = values[0], values[1], node.attribute("axis", 0)
+    _bound((indices.size, data.size // max(1, data.shape[axis])))
+    return np.take(data, indices, axis=axis)
 
 
 def _expand(node: Node, values: Sequence[Any], opset: int) -> Any:
     target = tuple(int(v) for v in values[1])
     shape = np.broadcast_shapes(values[0].shape, target)
+    _bound(shape)
     return np.broadcast_to(values[0], shape)
 
 
 def _tile(node: Node, values: Sequence[Any], opset: int) -> Any:
     repeats = [int(v) for v in values[1]]
-    if values[0].size * prod(repeats) > MAX_COMPUTED:
-        raise OverflowError
+    _bound((values[0].size, *repeats))
     return np.tile(values[0], repeats)
 
 
 def _range(node: Node, values: Sequence[Any], opset: int) -> Any:
     start, limit, delta = (v.reshape(()).item() for v in values)
-    if abs((limit - start) / delta) > MAX_COMPUTED:
-        raise OverflowError
+    _bound((int(abs((limit - start) / delta)),))
     return np.arange(start, limit, delta, dtype=values[0].dtype)
 
 
 def _dequantize(node: Node, values: Sequence[Any], opset: int) -> Any:
+    """(data - zero point) * scale, per tensor, per slice of an axis, or per block of an axis."""
     data, scale = values[0], _wide(values[1])
-    zero = values[2] if len(values) > 2 and values[2] is not None else np.zeros((), np.float32)
+    zero = values[2].astype(np.float32) if len(values) > 2 and values[2] is not None else np.zeros((), np.float32)
     axis, block = node.attribute("axis", 1), node.attribute("block_size", 0)
-    if block:
-        scale = np.repeat(scale, block, axis=axis)
-        zero = np.repeat(zero, block, axis=axis) if zero.ndim else zero
-    elif scale.ndim == 1 and data.ndim > 1:
+
+    def spread(each: Array) -> Array:
+        if each.size == 1:
+            return each.reshape(())
+        if block:
+            _bound((each.size, block))
+            length = data.shape[axis]  # the last block may be short
+            return np.repeat(each, block, axis=axis).take(range(length), axis=axis)
         shape = [1] * data.ndim
         shape[axis] = -1
-        scale = scale.reshape(shape)
-        zero = zero.reshape(shape) if zero.ndim == 1 else zero
-    return (data.astype(np.float32) - zero.astype(np.float32)) * scale
+        return each.reshape(shape)
+
+    result = data.astype(np.float32)
+    result -= spread(zero)
+    result *= spread(scale)
+    return result
 
 
 def _clip(node: Node, values: Sequence[Any], opset: int) -> Any:
@@ -167,10 +216,22 @@ def _clip(node: Node, values: Sequence[Any], opset: int) -> Any:
 
 
 def _matmul(node: Node, values: Sequence[Any], opset: int) -> Any:
-    if values[0].size * values[1].shape[-1] > 2**36:
-        raise OverflowError
+    _bound((values[0].size // 2**9, values[1].shape[-1]))  # 2^36 multiplications: a second or two
+    _bound((values[0].size // max(1, values[0].shape[-1]), values[1].shape[-1]))
     return np.matmul(_wide(values[0]), _wide(values[1]))
 
+
+def _where(node: Node, values: Sequence[Any], opset: int) -> Any:
+    _bound(np.broadcast_shapes(*(value.shape for value in values)))
+    return np.where(values[0], _wide(values[1]), _wide(values[2]))
+
+
+VIEWS = frozenset({"Identity", LINK, "Dropout", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Slice",
+                   "Split", "Expand"})  # fmt: skip
+"""Operators that numpy answers with a view of their first input."""
+
+SHAPE_KEEPING = frozenset({"Cast", "DequantizeLinear"})
+"""Operators whose result has their first input's shape."""
 
 OPERATORS: dict[str, Operator] = {
     "Identity": lambda node, values, opset: values[0],
@@ -218,7 +279,7 @@ OPERATORS: dict[str, Operator] = {
     "Sigmoid": _unary(lambda x: 1 / (1 + np.exp(-x))),
     "Softplus": _unary(lambda x: np.logaddexp(x, 0)),
     "Not": _unary(np.logical_not),
-    "Where": lambda node, values, opset: np.where(values[0], _wide(values[1]), _wide(values[2])),
+    "Where": _where,
     "Clip": _clip,
     "MatMul": _matmul,
     "ReduceMean": _reduce(np.mean),

@@ -15,6 +15,7 @@ from ..model import FoldedNorm, Kind, Layer, Model, NotChecked, Role, Tensor, Vi
 from ..probe.taps import Tap
 from . import graph as flat
 from . import norms, onnx_file
+from .blocks import blocks
 from .constants import Constants
 from .dataflow import Dataflow, Flow
 from .elementwise import Regions
@@ -23,9 +24,6 @@ from .folding import Array, is_float
 from .naming import Addresses, is_generated, layer_of, role_name, without_call_number
 from .stored import Operation, Stored
 from .weighted import Finder
-
-CHUNK_BYTES = 4 * 2**20
-"""Statistics read weights in pieces of this size: small against any model, large against the cost of a call."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,10 @@ class Opened:
         """Rows (n, fan_in) of the canonical view, in order."""
         stored = self.stored_at[address]
         array = self.constants.array(stored.value)
-        if array is None:
+        if array is None or not array.size:
             return
-        rows = stored.canonical(stored.to_torch(array))
-        step = max(1, CHUNK_BYTES // max(1, rows.shape[1] * rows.dtype.itemsize))
-        for start in range(0, rows.shape[0], step):
-            yield rows[start : start + step]
+        for block in blocks(stored.rows(array), stored.view.fan_in, self.constants.release):
+            yield block if stored.factor == 1.0 else block * block.dtype.type(stored.factor)
 
     def stored(self, address: str, canonical: Array) -> tuple[str, Array]:
         """(value name, array in the file's layout) of new values given as canonical rows."""
@@ -58,7 +54,7 @@ class Opened:
         original = self.constants.array(stored.value)
         if original is None:
             raise KeyError(address)
-        return stored.value, np.ascontiguousarray(stored.insert(stored.from_canonical(canonical), original))
+        return stored.value, stored.restored(canonical, original)
 
 
 def open_onnx(source: Path | bytes) -> Opened:
@@ -181,7 +177,7 @@ class _Assembly:
         key = (roots[0] if len(roots) == 1 else stored.value, stored.role, op.segment == "reverse")
         if key not in self._tensor_of:
             address = self._addresses.unique(self._address(op, stored, roots))
-            array = self._constants.array(stored.value)
+            array = self._constants.spec(stored.value)
             dtype = "float32" if array is None else array.dtype.name
             self._tensor_of[key] = Tensor(
                 address, stored.shape, dtype, stored.role, stored.view, not stored.fixed, stored.parts
@@ -280,7 +276,7 @@ class _Assembly:
             for value in node.inputs:
                 if not value or not self._constants.known(value) or value in owned - known:
                     continue
-                array = self._constants.array(value)
+                array = self._constants.spec(value)
                 if array is not None and array.ndim >= 2 and array.dtype.kind not in "OSUb":
                     yield NotChecked(value, f"operator {node.op!r} is not known to initlint")
 
@@ -288,7 +284,7 @@ class _Assembly:
         by_weight = {layer.weight.address: layer for layer in layers}
         pairs = []
         for op in self._operations:
-            if op.kind in (Kind.CONV, Kind.CONV_TRANSPOSE):
+            if op.kind.is_map:
                 key = self._tensor(op, op.weight).address
                 if key in by_weight:
                     pairs.append((by_weight[key], op))

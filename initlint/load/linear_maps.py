@@ -79,15 +79,13 @@ def _linear(
     def to_torch(a: Array) -> Array:
         a = a.reshape(array.shape)
         a = a if out_first else np.swapaxes(a, -1, -2)
-        a = a.reshape(shape) if groups == 1 else a
-        return a if alpha == 1.0 else a * np.float32(alpha)
+        return a.reshape(shape) if groups == 1 else a
 
     def insert(a: Array, original: Array) -> Array:
-        a = a if alpha == 1.0 else a / np.float32(alpha)
         a = a if out_first else np.swapaxes(a, -1, -2)
         return a.reshape(original.shape)
 
-    weight = Stored(value, Role.WEIGHT, shape, View(groups, out, fan_in), to_torch, insert)
+    weight = Stored(value, Role.WEIGHT, shape, View(groups, out, fan_in), to_torch, insert, factor=alpha)
     vector = reader.vector(bias, Role.BIAS, out) if bias else None
     yield _with_bias(reader, node, source, Kind.LINEAR, weight, vector, axis, fan_in, out)
 

@@ -258,5 +258,5 @@ def _with_affine(graph: Graph, constants: Constants, site: NormSite) -> NormSite
 
 
 def _same_size(constants: Constants, one: str, other: str) -> bool:
-    a, b = constants.array(one), constants.array(other)
+    a, b = constants.spec(one), constants.spec(other)
     return a is not None and b is not None and a.size == b.size

@@ -27,15 +27,21 @@ class WeightReader:
         return name in self.graph.live
 
     def weight(self, name: str) -> Array | None:
-        """The constant's array if it can be a weight: numbers, not indices."""
+        """Shape and dtype of a constant that can be a weight (numbers, not indices); the values mean nothing."""
         if not name or not self.constants.known(name):
             return None
-        array = self.constants.array(name)
+        array = self.constants.spec(name)
         if array is None:
-            for root in self.constants.roots(name):
-                self.not_checked.append(NotChecked(root, f"initlint cannot work out how it becomes {name!r}"))
+            self._give_up(name)
             return None
         return array if is_weight_dtype(array.dtype) else None
+
+    def _give_up(self, name: str) -> None:
+        roots = [root for root in self.constants.roots(name) if root != name]
+        for root in roots:
+            self.not_checked.append(NotChecked(root, f"initlint cannot work out how it becomes {name!r}"))
+        if not roots:
+            self.not_checked.append(NotChecked(name, "initlint cannot work out its values"))
 
     def vector(self, name: str, role: Role, size: int, suffix: str = "", fixed: bool = False) -> Stored | None:
         """A constant of ``size`` values as a bias, gain or shift; None where it is something else."""

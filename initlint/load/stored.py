@@ -43,13 +43,32 @@ class Stored:
     """Name of the parameter in PyTorch where the role alone does not give it ("weight_ih_l{}_reverse")."""
     fixed: bool = False
     """Not trained: running statistics."""
+    factor: float = 1.0
+    """What the operator multiplies the stored values by (Gemm's alpha)."""
+
+    def rows(self, array: Array) -> Array:
+        """A view of the stored array whose leading axes count the rows of the canonical view, last axes the inputs.
+
+        It costs no memory and is not yet multiplied by ``factor``.
+        """
+        return self._split(self.to_torch(array))
+
+    def _split(self, array: Array) -> Array:
+        """PyTorch's order, its axes arranged as rows and inputs."""
+        return array
 
     def canonical(self, array: Array) -> Array:
-        """Rows (groups * units, fan_in) of an array in PyTorch's order."""
-        return array.reshape(self.view.groups * self.view.units, self.view.fan_in)
+        """Rows (groups * units, fan_in) of a stored array, all at once."""
+        rows = self.rows(array).reshape(self.view.groups * self.view.units, self.view.fan_in)
+        return rows if self.factor == 1.0 else rows * rows.dtype.type(self.factor)
+
+    def restored(self, rows: Array, original: Array) -> Array:
+        """The inverse of ``canonical``: what replaces the stored array ``original``."""
+        values = rows if self.factor == 1.0 else rows / rows.dtype.type(self.factor)
+        return np.ascontiguousarray(self.insert(self.from_canonical(values), original))
 
     def from_canonical(self, rows: Array) -> Array:
-        """The inverse of ``canonical``."""
+        """PyTorch's order of canonical rows."""
         return rows.reshape(self.shape)
 
 
@@ -57,10 +76,10 @@ class Stored:
 class StoredTransposedConv(Stored):
     """A transposed convolution stores (in, out / groups, *kernel): units are the second axis."""
 
-    def canonical(self, array: Array) -> Array:
-        groups, units, fan_in = self.view.groups, self.view.units, self.view.fan_in
-        split = array.reshape(groups, array.shape[0] // groups, units, -1)
-        return split.transpose(0, 2, 1, 3).reshape(groups * units, fan_in)
+    def _split(self, array: Array) -> Array:
+        groups, inputs = self.view.groups, array.shape[0]
+        split = array.reshape(groups, inputs // groups, *array.shape[1:])
+        return split.swapaxes(1, 2)
 
     def from_canonical(self, rows: Array) -> Array:
         groups, units = self.view.groups, self.view.units

@@ -60,7 +60,7 @@ class Finder:
         array = self._reader.weight(name)
         if array is None or array.ndim != 2 or min(array.shape) < 1:
             return
-        indices = self._constants.array(node.input(1))
+        indices = self._constants.spec(node.input(1))
         if indices is not None and (indices.ndim == 0 or set(self._constants.roots(node.outputs[0])) & used):
             return
         rows, width = array.shape
