@@ -105,6 +105,12 @@ class TestStatistics:
             == signals.layers["a"]
         )
 
+    def test_tell_two_axes_of_one_value_apart(self) -> None:
+        model = graph("g (float[n,3,h,w] x) => (float[n,3,h,w] y) { y = Neg(x) }")
+        signals = probe(model, (Tap("channels", "y", 1), Tap("columns", "y", -1)), GIVEN)
+        expect_statistics(signals.layers["channels"], -X, 1)
+        expect_statistics(signals.layers["columns"], -X, 3)
+
     def test_do_not_collide_with_the_names_of_the_graph(self) -> None:
         text = 'g (float[n,3] x) => (float[n,3] y) { "initlint:1 constant" = Relu(x)  y = Neg("initlint:1 constant") }'
         signals = probe(graph(text.replace('"initlint:1 constant"', "tmp")), taps("tmp"))

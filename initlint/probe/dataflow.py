@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 
 from onnx import AttributeProto, GraphProto, NodeProto
@@ -70,12 +70,13 @@ class Dataflow:
                 found[name].append(node)
         return found
 
-    def upstream(self, values: Iterable[str]) -> set[int]:
-        """Indices of all nodes that ``values`` depend on."""
+    def upstream(self, values: Iterable[str], until: Container[str] = ()) -> set[int]:
+        """Indices of all nodes that ``values`` depend on; what lies behind a value of ``until`` is left out."""
         needed: set[int] = set()
         waiting = list(values)
         while waiting:
-            index = self.producer.get(waiting.pop())
+            value = waiting.pop()
+            index = None if value in until else self.producer.get(value)
             if index is not None and index not in needed:
                 needed.add(index)
                 waiting += self.reads[index]

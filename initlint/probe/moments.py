@@ -41,9 +41,13 @@ class Moments:
         return np.maximum(np.abs(self.top), np.abs(self.bottom))
 
 
-def decode(raw: Array, count: int, scale: Doubles | None = None) -> Moments:
-    """Statistics of a value from its ``raw`` reductions (``reductions.Reductions.raw``), taken of scaled values."""
+def decode(raw: Array, count: int, length: int, scale: Doubles | None = None) -> Moments:
+    """Statistics of a value from its ``raw`` reductions (``reductions.Reductions.raw``), taken of scaled values.
+
+    ``count`` is the number of values per unit, ``length`` that of the values whose squares were summed.
+    """
     mean, rest, square, top, bottom = raw.reshape(ROWS, -1).astype(np.float64)
+    square /= max(length, 1)
     factor: Any = 1.0 if scale is None else 1.0 / scale
     with np.errstate(invalid="ignore", over="ignore"):
         variance = np.maximum(square - rest**2, 0.0) * factor**2
@@ -51,13 +55,13 @@ def decode(raw: Array, count: int, scale: Doubles | None = None) -> Moments:
         return Moments(count, (mean + rest) * factor, variance, top * factor, bottom * factor, np.ones_like(mean))
 
 
-def decode_affine(raw: Array, count: int, factor: Array, shift: Array) -> Moments:
+def decode_affine(raw: Array, count: int, length: int, factor: Array, shift: Array) -> Moments:
     """Statistics of what a batch norm makes of x, (x - mean x) * factor + shift, from the raw reductions of x."""
     mean, rest, _, top, bottom = raw.reshape(ROWS, -1).astype(np.float64)
     slope, offset = factor.reshape(-1).astype(np.float64), shift.reshape(-1).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         ends = (slope * (top - mean) + offset, slope * (bottom - mean) + offset)
-        variance = decode(raw, count).variance * slope**2
+        variance = decode(raw, count, length).variance * slope**2
         return Moments(count, slope * rest + offset, variance, np.maximum(*ends), np.minimum(*ends), np.ones_like(mean))
 
 

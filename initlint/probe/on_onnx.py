@@ -43,6 +43,19 @@ class Opened(Protocol):
 
 
 @dataclass
+class Targets:
+    """What is to be measured where."""
+
+    taps: list[tuple[Tap, Point]]
+    outputs: dict[str, Point]
+    skipped: list[NotChecked]
+
+    @property
+    def points(self) -> list[Point]:
+        return list(dict.fromkeys([point for _, point in self.taps] + list(self.outputs.values())))
+
+
+@dataclass
 class Measured:
     """What the runs of one attempt returned."""
 
@@ -95,28 +108,25 @@ class OnnxProbe:
 
     def _probe(self, setup: Setup) -> Signals:
         setup.prepare()
-        points, skipped = self._points(setup)
-        measured = self._measure(setup, points)
+        targets = self._targets(setup)
+        measured = self._measure(setup, targets.points)
         if setup.give_samples(list(measured.samples.values())):
-            measured = self._measure(setup, points)
-        return self._signals(setup, measured, skipped)
+            measured = self._measure(setup, targets.points)
+        return self._signals(setup, targets, measured)
 
-    def _points(self, setup: Setup) -> tuple[list[Point], list[NotChecked]]:
-        """The points to measure: taps and outputs; and the taps that cannot be measured."""
-        skipped = []
-        wanted: list[tuple[str, int, tuple[float, float] | None]] = []
-        for tap in self._opened.taps:
-            if tap.value in setup.graph.known:
-                wanted.append((tap.value, tap.unit_axis, tap.flat))
-            else:
-                reason = "its output lies inside an If, Loop or Scan, where nothing can be measured"
-                skipped.append(NotChecked(tap.layer, reason))
-        tapped = {value: axis for value, axis, _ in wanted}
-        for name in _measurable_outputs(setup.graph):
-            wanted.append((name, tapped.get(name, 1), None))
-        ranks = setup.ranks({value for value, _, _ in wanted})
-        points = [(Place.of(value, axis, ranks[value]), flat) for value, axis, flat in wanted]
-        return list(dict.fromkeys(points)), skipped
+    def _targets(self, setup: Setup) -> Targets:
+        """What to measure: taps and outputs, and what is to be said of taps that cannot be measured."""
+        inside = "its output lies inside an If, Loop or Scan, where nothing can be measured"
+        taps = [tap for tap in self._opened.taps if tap.value in setup.graph.known]
+        skipped = [NotChecked(tap.layer, inside) for tap in self._opened.taps if tap.value not in setup.graph.known]
+        axes = {name: 1 for name in _measurable_outputs(setup.graph)}
+        axes |= {tap.value: tap.unit_axis for tap in taps if tap.value in axes}
+        ranks = setup.ranks({tap.value for tap in taps} | set(axes))
+        return Targets(
+            [(tap, (Place.of(tap.value, tap.unit_axis, ranks[tap.value]), tap.flat)) for tap in taps],
+            {name: (Place.of(name, axis, ranks[name]), None) for name, axis in axes.items()},
+            skipped,
+        )
 
     def _measure(self, setup: Setup, points: Sequence[Point]) -> Measured:
         found, session = self._session(setup, points)
@@ -140,7 +150,7 @@ class OnnxProbe:
         key = (tuple(points), tuple(sorted(setup.replaced.items())), tuple(sorted(setup.attempt.shapes.items())))
         if self._kept is None or self._kept[0] != key or setup.graph.random:
             self._kept = None
-            measuring = plan.measuring(setup.graph, points, setup.floats)
+            measuring = plan.measuring(setup.graph, points, setup.known)
             self._kept = (key, measuring, setup.load(measuring))
         return self._kept[1], self._kept[2]
 
@@ -149,7 +159,7 @@ class OnnxProbe:
         suspects = [point for point in runs[0] if any(moments.needs_closer_look(run[point]) for run in runs)]
         if not suspects:
             return
-        closer = plan.closer_look(setup.graph, suspects, setup.floats)
+        closer = plan.closer_look(setup.graph, suspects, setup.known)
         session = setup.load(closer)
         for run, first in enumerate(runs):
             scales = {place: moments.scale_for(first[place, flat]) for place, flat in suspects}
@@ -157,28 +167,23 @@ class OnnxProbe:
             results = session.run({**setup.feeds(run), **feeds})
             first.update(closer.read(results, scales))
 
-    def _signals(self, setup: Setup, measured: Measured, skipped: list[NotChecked]) -> Signals:
-        by_value: dict[tuple[str, tuple[float, float] | None], Moments] = {}
-        for (place, flat), found in measured.moments.items():
-            by_value.setdefault((place.value, flat), found)
+    def _signals(self, setup: Setup, targets: Targets, measured: Measured) -> Signals:
         blind, poor = _short_of_samples(setup.graph, measured.samples)
+        skipped = list(targets.skipped)
         layers: dict[str, Moments] = {}
-        for tap in self._opened.taps:
-            found_here = by_value.get((tap.value, tap.flat))
-            if found_here is None:
-                continue
+        for tap, point in targets.taps:
             reason = blind.get(tap.value) or poor.get(tap.value)
             if reason:
                 skipped.append(NotChecked(tap.layer, reason))
                 continue
-            before = layers.get(tap.layer)
-            same = before is not None and before.mean.shape == found_here.mean.shape
-            layers[tap.layer] = moments.merge(before, found_here) if before is not None and same else found_here
+            found, before = measured.moments[point], layers.get(tap.layer)
+            same = before is not None and before.mean.shape == found.mean.shape
+            layers[tap.layer] = moments.merge(before, found) if before is not None and same else found
         signals = {name: moments.signal(found) for name, found in layers.items()}
         outputs = {
-            name: moments.signal(by_value[name, None])
-            for name in setup.graph.outputs
-            if (name, None) in by_value and name not in blind
+            name: moments.signal(measured.moments[point])
+            for name, point in targets.outputs.items()
+            if name not in blind
         }
         return Signals(
             forward=Forward.MEASURED,
@@ -199,9 +204,10 @@ class OnnxProbe:
         shown += [(name, "") for name, signal in outputs.items() if _tainted(signal)]
         if not shown:
             return None
+        sound = frozenset(tap.value for tap in self._opened.taps if tap.layer in layers) - {value for value, _ in shown}
         trainable = frozenset(tensor.address for tensor in self._opened.model.tensors if tensor.trainable)
         try:
-            return origin.find(setup, shown, self._opened.roots, trainable)
+            return origin.find(setup, shown, sound, self._opened.roots, trainable)
         except RuntimeFailure:  # the watched graph needs more memory than the probe's: the finding stands without it
             return None
 

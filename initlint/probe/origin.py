@@ -160,16 +160,21 @@ def operation(culprit: Culprit) -> str:
 
 
 def find(
-    setup: Setup, suspects: Iterable[tuple[str, str]], roots: Mapping[str, tuple[str, ...]], trainable: frozenset[str]
+    setup: Setup,
+    suspects: Iterable[tuple[str, str]],
+    sound: frozenset[str],
+    roots: Mapping[str, tuple[str, ...]],
+    trainable: frozenset[str],
 ) -> NonFiniteOrigin | None:
     """The origin of what is not finite in ``suspects``: pairs (value, layer), layers being empty for outputs.
 
-    None where a second run does not show it again, or where the values' types are not known.
+    ``sound`` are values known to be finite: nothing behind them is looked at. None where a second run does not show
+    it again, or where the values' types are not known.
     """
     flow = Dataflow(setup.graph.nodes)
     layer_of = dict(reversed([*suspects]))
     first = min(layer_of, key=lambda value: (not layer_of[value], flow.producer.get(value, -1)))
-    states = _states(setup, flow, first)
+    states = _states(setup, flow, first, sound)
     if first not in states:
         return None
     search = Search(setup.graph, flow, states, frozenset(flow.downstream(setup.graph.inputs)), roots, trainable)
@@ -177,10 +182,10 @@ def find(
     return NonFiniteOrigin(layer_of[first], operation(culprit), search.tensors(culprit), culprit.kind)
 
 
-def _states(setup: Setup, flow: Dataflow, target: str) -> dict[str, State]:
+def _states(setup: Setup, flow: Dataflow, target: str, sound: frozenset[str]) -> dict[str, State]:
     """States of everything upstream of ``target`` that is not finite, in the first run that shows it there."""
     watched = []
-    for index in sorted(flow.upstream([target])):
+    for index in sorted(flow.upstream([target], sound)):
         for output in flow.nodes[index].output:
             fact = setup.known.get(output)
             if fact is not None and fact.elem_type == TensorProto.FLOAT and 0 not in (fact.shape or ()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from .emit import Emitter
 from .graph_rewrite import ProbeGraph, serialise
 from .moments import Moments
 from .payload import Array
-from .reductions import Place, Reductions, units
+from .reductions import Place, Reductions
+from .shapes import Known
 
 Point = tuple[Place, tuple[float, float] | None]
 """What is measured: a place, and the flat interval of the non-linearity behind it."""
@@ -27,7 +29,8 @@ class Readout:
     """Names of the graph outputs that hold one point's results."""
 
     raw: str
-    shape: str
+    shape: str | tuple[int, ...]
+    """The output that holds the value's shape, or the shape where it is known beforehand."""
     outside: str = ""
     factor: str = ""
     """Where set, ``raw`` is of the input of a batch norm with this factor and shift."""
@@ -55,7 +58,7 @@ class Plan:
         names: dict[str, None] = dict.fromkeys(self.norm_shapes.values())
         for readout in self.readouts.values():
             for name in (readout.raw, readout.shape, readout.outside, readout.factor, readout.shift, readout.finite):
-                if name:
+                if name and isinstance(name, str):
                     names[name] = None
         return [*names, *self.extra]
 
@@ -81,12 +84,13 @@ class Plan:
         }
 
     def _read(self, place: Place, out: Readout, results: Mapping[str, Any], scale: Array | None) -> Moments:
-        shape = results[out.shape]
-        count = int(np.prod(shape)) // max(units(place, shape), 1)
+        shape = tuple(results[out.shape]) if isinstance(out.shape, str) else out.shape
+        count = prod(map(int, shape)) // max(place.units(shape), 1)
+        length = place.square_length(shape)
         if out.factor:
-            found = moments.decode_affine(results[out.raw], count, results[out.factor], results[out.shift])
+            found = moments.decode_affine(results[out.raw], count, length, results[out.factor], results[out.shift])
         else:
-            found = moments.decode(results[out.raw], count, None if scale is None else scale.astype(np.float64))
+            found = moments.decode(results[out.raw], count, length, None if scale is None else scale.astype(np.float64))
         if out.finite:
             found = moments.with_finite_share(found, results[out.finite])
         return replace(found, outside=results[out.outside].reshape(-1).astype(np.float64)) if out.outside else found
@@ -100,9 +104,9 @@ class Plan:
         return found
 
 
-def measuring(graph: ProbeGraph, points: Iterable[Point], floats: frozenset[str]) -> Plan:
+def measuring(graph: ProbeGraph, points: Iterable[Point], known: Mapping[str, Known]) -> Plan:
     """The plan of a first run: every statistic, each right behind the node that writes its value."""
-    plan, writer = _begin(graph, floats)
+    plan, writer = _begin(graph, known)
     waiting: dict[str, list[Point]] = defaultdict(list)
     for point in points:
         waiting[point[0].value].append(point)
@@ -110,15 +114,15 @@ def measuring(graph: ProbeGraph, points: Iterable[Point], floats: frozenset[str]
 
     def measure(value: str) -> None:
         for place, flat in waiting.pop(value, ()):
-            plan.readouts[place, flat] = _readout(writer, place, flat, behind.get(value))
+            plan.readouts[place, flat] = _readout(writer, place, flat, _shape(writer, value, known), behind.get(value))
 
     _write(plan, writer, behind, measure)
     return plan
 
 
-def closer_look(graph: ProbeGraph, points: Iterable[Point], floats: frozenset[str]) -> Plan:
+def closer_look(graph: ProbeGraph, points: Iterable[Point], known: Mapping[str, Known]) -> Plan:
     """The plan of a second run: ``points`` scaled to order 1, and their share of finite values."""
-    plan, writer = _begin(graph, floats)
+    plan, writer = _begin(graph, known)
     waiting: dict[str, list[Point]] = defaultdict(list)
     for point in points:
         waiting[point[0].value].append(point)
@@ -126,7 +130,7 @@ def closer_look(graph: ProbeGraph, points: Iterable[Point], floats: frozenset[st
 
     def measure(value: str) -> None:
         for place, flat in waiting.pop(value, ()):
-            readout = Readout(writer.raw(place, plan.scales[place]), writer.shape(value))
+            readout = Readout(writer.raw(place, plan.scales[place]), _shape(writer, value, known))
             readout.finite = writer.share_finite(place)
             if flat is not None:
                 readout.outside = writer.share_outside(place, *flat)
@@ -138,7 +142,7 @@ def closer_look(graph: ProbeGraph, points: Iterable[Point], floats: frozenset[st
 
 def scouting(graph: ProbeGraph, values: Iterable[str]) -> tuple[Plan, dict[str, str]]:
     """The plan of a run that only asks for the shapes of ``values``; and which output answers for which value."""
-    plan, writer = _begin(graph, frozenset())
+    plan, writer = _begin(graph, {})
     named = {value: writer.shape(value) for value in values}
     plan.nodes = [*batch_norm.in_inference_mode(graph.nodes), *writer.emit.take()]
     plan.extra = list(named.values())
@@ -150,7 +154,7 @@ def watching(graph: ProbeGraph, values: Iterable[str]) -> tuple[Plan, dict[str, 
 
     Returns the two outputs per value; each is 1 where the answer is yes for all elements, else 0.
     """
-    plan, writer = _begin(graph, frozenset())
+    plan, writer = _begin(graph, {})
     named: dict[str, tuple[str, str]] = {}
     wanted = set(values)
 
@@ -163,18 +167,29 @@ def watching(graph: ProbeGraph, values: Iterable[str]) -> tuple[Plan, dict[str, 
     return plan, named
 
 
-def _begin(graph: ProbeGraph, floats: frozenset[str]) -> tuple[Plan, Reductions]:
+def _begin(graph: ProbeGraph, known: Mapping[str, Known]) -> tuple[Plan, Reductions]:
+    floats = frozenset(name for name, fact in known.items() if fact.elem_type == TensorProto.FLOAT)
     return Plan(graph), Reductions(Emitter(graph.prefix, graph.opset), floats)
 
 
+def _shape(writer: Reductions, value: str, known: Mapping[str, Known]) -> str | tuple[int, ...]:
+    """The value's shape, or an output that will hold it: every node of a large graph costs time to load."""
+    static = known[value].static if value in known else None
+    return writer.shape(value) if static is None else static
+
+
 def _readout(
-    writer: Reductions, place: Place, flat: tuple[float, float] | None, norm: batch_norm.Norm | None
+    writer: Reductions,
+    place: Place,
+    flat: tuple[float, float] | None,
+    shape: str | tuple[int, ...],
+    norm: batch_norm.Norm | None,
 ) -> Readout:
     if norm is not None and place.axis == 1:
         inner = Place(norm.input, 1, place.rank)
-        readout = Readout(writer.raw_once(inner), writer.shape(place.value), "", norm.factor, norm.shift)
+        readout = Readout(writer.raw_once(inner), shape, "", norm.factor, norm.shift)
     else:
-        readout = Readout(writer.raw_once(place), writer.shape(place.value))
+        readout = Readout(writer.raw_once(place), shape)
     if flat is not None:
         readout.outside = writer.share_outside(place, *flat)
     return readout

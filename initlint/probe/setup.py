@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from math import ceil, prod
 from pathlib import Path
 
-from onnx import TensorProto
-
 from . import batch_norm, payload, shapes
 from .graph_rewrite import ProbeGraph
 from .inputs import Attempt, Feeder
@@ -37,10 +35,6 @@ class Setup:
     @property
     def replaced(self) -> dict[str, tuple[int, ...]]:
         return {name: array.shape for name, array in self.overrides.items()}
-
-    @property
-    def floats(self) -> frozenset[str]:
-        return frozenset(name for name, known in self.known.items() if known.elem_type == TensorProto.FLOAT)
 
     def prepare(self) -> None:
         """Infer shapes, raise the batch where a norm would have too few values, and fetch the weights."""
