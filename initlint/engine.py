@@ -111,13 +111,9 @@ def _base(address: str) -> str:
     return address.partition("[")[0]
 
 
-def _without_overridden(
-    model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]
-) -> Iterator[Finding]:
+def _without_overridden(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -> Iterator[Finding]:
     """Drop what a stronger rule says at the same tensor: one fault is one finding."""
-    silenced = {
-        (victim, _base(finding.address)) for finding in findings for victim in rules[finding.rule].overrides
-    }
+    silenced = {(victim, _base(finding.address)) for finding in findings for victim in rules[finding.rule].overrides}
     for finding in findings:
         if (finding.rule, _base(finding.address)) not in silenced:
             yield finding
@@ -145,10 +141,7 @@ def _fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) 
             cause_of[i] = min(causes, key=lambda j: (-findings[j].severity, order.get(findings[j].layer or "", -1)))
     folded = list(findings)
     for i in cause_of:
-        root, trail = i, {i}
-        while root in cause_of and cause_of[root] not in trail:
-            root = cause_of[root]
-            trail.add(root)
+        root = _root(i, cause_of, findings)
         if root == i:
             continue
         cause = folded[root]
@@ -156,6 +149,17 @@ def _fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) 
         if folded[i].severity > cause.severity > Severity.NOTE:
             folded[root] = replace(cause, severity=folded[i].severity)
     return folded
+
+
+def _root(symptom: int, cause_of: Mapping[int, int], findings: Sequence[Finding]) -> int:
+    """The end of the chain of causes; of findings that explain each other the gravest, then the first."""
+    trail = [symptom]
+    while trail[-1] in cause_of and cause_of[trail[-1]] not in trail:
+        trail.append(cause_of[trail[-1]])
+    if trail[-1] not in cause_of:
+        return trail[-1]
+    circle = trail[trail.index(cause_of[trail[-1]]) :]
+    return min(circle, key=lambda i: (-findings[i].severity, i))
 
 
 def _reaches(model: Model, cause: Finding, symptom: Finding) -> bool:

@@ -37,6 +37,7 @@ from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity,
     message={
         "default": "all {count} weights are {value}, so its {units} units start identical",
         "neighbour": "all {count} weights are {value}, and so are {neighbour}'s: its {units} units stay identical",
+        "table": "all {count} values are {value}, so the network cannot tell one row from another",
         "filter": "all {count} weights are {value}; each channel has its own input, as in a box filter",
     },
     explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units", "non-finite-activations"),
@@ -49,6 +50,9 @@ def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:
                 outputs = tensor.view.groups * tensor.view.units
                 if outputs > 1:
                     yield _judge(context, layer, tensor, outputs)
+            elif tensor.role is Role.TABLE and not layer.bypassed and is_constant(context, tensor):
+                data = {"count": tensor.size, "value": context.stats[tensor.address].mean}
+                yield Suspicion(tensor, Severity.WARNING, data, Reinit(tensor.address, "normal", 0.02), "table")
 
 
 def is_constant(context: Context, tensor: Tensor) -> bool:

@@ -75,8 +75,10 @@ def dead_relu_bias(context: Context, options: Options) -> Iterator[Suspicion]:
         share = dead / units
         if share < options.note_share:
             continue
-        all_off = context.probed and dead == units and not layer.bypassed
-        severity = Severity.ERROR if all_off else Severity.WARNING if share >= options.warn_share else Severity.NOTE
+        severity = Severity.WARNING if share >= options.warn_share else Severity.NOTE
+        signal = context.signal(layer)
+        if signal is not None and share >= options.warn_share and max(signal.unit_max) <= edge and not layer.bypassed:
+            severity = Severity.ERROR
         data = {"dead": dead, "units": units, "share": share, "bias": bias.mean}
         yield Suspicion(layer.bias, severity, data, Fill(layer.bias.address, 0.0))
 

@@ -34,7 +34,6 @@ from statistics import median
 
 from initlint.plugin import (
     Context,
-    Kind,
     Layer,
     Needs,
     Reinit,
@@ -43,6 +42,7 @@ from initlint.plugin import (
     Suspicion,
     Tensor,
     Use,
+    WeightStats,
     activations,
     expected_gain,
     measured_gain,
@@ -62,6 +62,9 @@ class Options:
     deep: int = 5  # maps in a plain path; calibrate_scale.md: a starved layer slows nets from about 16 maps on
 
 
+ROLES = (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE)
+
+
 @rule(
     category="scale",
     needs=Needs.WEIGHTS,
@@ -70,40 +73,47 @@ class Options:
     message={
         "large": "weights {factor} times larger than fan-in {fan_in} asks for (std {std}, expected {expected_std})",
         "small": "weights {factor} times smaller than fan-in {fan_in} asks for (std {std}, expected {expected_std})",
-        "table": "rows have an rms of {std}; what reads them expects about 1",
+        "table": "rows have an rms of {factor}; what reads them expects about 1",
     },
     explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units", "non-finite-activations"),
 )
 def variance_mismatch(context: Context, options: Options) -> Iterator[Suspicion]:
-    starved = _may_starve(context, options)
+    paths = plain_paths(context.model, context.signals)
+    depths = {layer.name: len(path) for path in paths for layer in path.hidden}
     for layer in context.model.layers:
-        if layer.norm_after is not None or layer.activation in activations.PERIODIC:
+        # behind a softmax stands a weighted mean of the weights, such as a decoder's bin centres
+        unscaled = layer.activation in activations.PERIODIC or layer.input_activation == "softmax"
+        if layer.norm_after is not None or unscaled:
             continue
-        if layer.kind is Kind.EMBEDDING:
-            yield from _table(context, layer, options)
         for tensor in layer.tensors:
-            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT) and layer.fan_in:
-                yield from _weight(context, layer, tensor, starved.get(layer.name, 0), options)
+            stats = context.stats.get(tensor.address)
+            if tensor.role in ROLES and stats is not None and 0.0 < stats.mean_square < math.inf:
+                yield from _judge(context, layer, tensor, stats, depths.get(layer.name, 0), options)
 
 
-def _may_starve(context: Context, options: Options) -> dict[str, int]:
-    """Length of the plain path that a hidden layer lies on: there nothing makes up for a small weight."""
-    return {layer.name: len(path) for path in plain_paths(context.model, context.signals) for layer in path.hidden}
-
-
-def _weight(context: Context, layer: Layer, tensor: Tensor, depth: int, options: Options) -> Iterator[Suspicion]:
-    stats = context.stats.get(tensor.address)
-    if stats is None or stats.all_zero or stats.count == 0 or not math.isfinite(stats.mean_square):
-        return
-    if tensor is layer.weight:
-        gain = expected_gain(layer, stats)
-    else:
-        gain = math.sqrt(tensor.view.fan_in * stats.mean_square)
-    if _is_loud(context, layer, tensor, gain, options):
-        yield _suspicion(layer, tensor, gain, stats.std, Severity.WARNING, "large")
+def _judge(
+    context: Context, layer: Layer, tensor: Tensor, stats: WeightStats, depth: int, options: Options
+) -> Iterator[Suspicion]:
+    """``depth``: length of the plain path that hides the layer, on which nothing makes up for a small weight; or 0."""
+    gain = _gain(layer, tensor, stats)
+    data = {"fan_in": tensor.view.fan_in, "std": stats.std, "expected_std": stats.std / gain}
+    bounded = layer.kind.is_recurrent or activations.get(layer.activation).bounded
+    fix = Reinit(tensor.address, "xavier_normal" if bounded else "he_normal")
+    if tensor.role is Role.TABLE:
+        if gain > options.too_large:
+            yield Suspicion(tensor, Severity.WARNING, {"factor": gain}, Reinit(tensor.address, "normal", 0.02), "table")
+    elif _is_loud(context, layer, tensor, gain, options):
+        yield Suspicion(tensor, Severity.WARNING, {"factor": gain, **data}, fix, "large")
     elif gain < options.too_small and depth and tensor is layer.weight and _is_quiet(context, layer, options):
         severity = Severity.WARNING if depth >= options.deep else Severity.NOTE
-        yield _suspicion(layer, tensor, gain, stats.std, severity, "small")
+        yield Suspicion(tensor, severity, {"factor": 1 / gain, **data}, fix, "small")
+
+
+def _gain(layer: Layer, tensor: Tensor, stats: WeightStats) -> float:
+    """Predicted rms out over rms in; of a table the rms of its rows."""
+    if tensor.role is Role.WEIGHT:
+        return expected_gain(layer, stats)
+    return math.sqrt(stats.mean_square * (1 if tensor.role is Role.TABLE else tensor.view.fan_in))
 
 
 def _is_loud(context: Context, layer: Layer, tensor: Tensor, gain: float, options: Options) -> bool:
@@ -111,32 +121,12 @@ def _is_loud(context: Context, layer: Layer, tensor: Tensor, gain: float, option
     if not large and tensor is layer.weight and gain > options.large_among_peers:
         others = peers(context.model, layer, context.stats)
         large = bool(others) and gain > options.among_peers * median(others)
-    if not large or layer.kind.is_recurrent:
-        return large
-    measured = measured_gain(context.model, layer, context.signals) if context.probed else None
-    return measured is None or measured > options.confirmed
+    measured = None if layer.kind.is_recurrent else measured_gain(context.model, layer, context.signals)
+    return large and (measured is None or measured > options.confirmed)
 
 
 def _is_quiet(context: Context, layer: Layer, options: Options) -> bool:
     if Use.LAYER not in layer.uses or layer.uses & {Use.SUM, Use.PRODUCT, Use.COORDINATE}:
         return False
-    measured = measured_gain(context.model, layer, context.signals) if context.probed else None
+    measured = measured_gain(context.model, layer, context.signals)
     return measured is None or measured < 1 / options.confirmed
-
-
-def _suspicion(layer: Layer, tensor: Tensor, gain: float, std: float, severity: Severity, message: str) -> Suspicion:
-    factor = gain if message == "large" else 1 / gain
-    scheme = "xavier_normal" if layer.kind.is_recurrent or activations.get(layer.activation).bounded else "he_normal"
-    data = {"factor": factor, "fan_in": tensor.view.fan_in, "std": std, "expected_std": std / gain}
-    return Suspicion(tensor, severity, data, Reinit(tensor.address, scheme), message)
-
-
-def _table(context: Context, layer: Layer, options: Options) -> Iterator[Suspicion]:
-    stats = context.stats.get(layer.weight.address)
-    if stats is None or not math.isfinite(stats.mean_square):
-        return
-    rms = math.sqrt(stats.mean_square)
-    signal = context.signal(layer)
-    if rms > options.too_large and (signal is None or signal.rms > options.too_large):
-        fix = Reinit(layer.weight.address, "normal", 0.02)
-        yield Suspicion(layer.weight, Severity.WARNING, {"std": rms}, fix, "table")

@@ -2,8 +2,7 @@
 
 ## Why it matters
 
-A zero weight makes the layer's output independent of its input, and no gradient passes back through it. In one place
-that is a fault, in another it is good practice:
+A zero weight makes the layer's output independent of its input, and no gradient passes back through it:
 
 - The last layer of a residual branch, a gate, a head, one factor of a product: its own gradient is not zero, so it
   wakes up at the first step. Such layers get a note.
@@ -22,9 +21,8 @@ Draw the weights: `nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
 
 ## References
 
-- Goyal et al. 2017 (arXiv:1706.02677) section 5.1: zero gain at the end of residual branches
 - Zhang et al. 2019 (Fixup, arXiv:1901.09321); Hu et al. 2021 (LoRA, arXiv:2106.09685) section 4.1
-- VowpalWabbit PR #1033: zero hidden weights behind a ReLU never learned
+- VowpalWabbit PR #1033: zero hidden weights in front of a ReLU never learned
 """
 
 from __future__ import annotations
@@ -33,7 +31,6 @@ from collections.abc import Iterator
 
 from initlint.plugin import (
     Context,
-    Kind,
     Layer,
     Needs,
     Reinit,
@@ -69,47 +66,46 @@ IDIOMS = {
 def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         for tensor in layer.tensors:
-            if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
-                continue
-            if is_zero(context, tensor):
-                yield _judge(context, layer, tensor)
-            else:
-                for address in tensor.part_addresses if tensor.parts else ():
-                    if is_zero(context, address):
-                        data = {"count": context.stats[address].count, "idiom": "the other parts of the tensor are not"}
-                        yield Suspicion(at=address, severity=Severity.NOTE, data=data, message="idiom")
+            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
+                if is_zero(context, tensor.address):
+                    yield _judge(context, layer, tensor)
+                    continue
+                for part in tensor.part_addresses:
+                    if is_zero(context, part):
+                        yield _idiom(part, context.stats[part].count, "the other parts of the tensor do not")
 
 
-def is_zero(context: Context, at: Tensor | str) -> bool:
-    stats = context.stats.get(at if isinstance(at, str) else at.address)
-    return stats is not None and stats.all_zero and stats.count > 0
+def is_zero(context: Context, address: str) -> bool:
+    return address in context.stats and context.stats[address].all_zero
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
-    count = tensor.size
-    fix = Reinit(tensor.address, "normal", 0.02) if tensor.role is Role.TABLE else Reinit(tensor.address, "he_normal")
-    proof = _proof(context, layer) if tensor is layer.weight else ""
+    is_table = tensor.role is Role.TABLE
+    fix = Reinit(tensor.address, "normal", 0.02) if is_table else Reinit(tensor.address, "he_normal")
+    proof = _proof(context, layer) if tensor is layer.weight and layer.kind.is_map else ""
     if proof:
-        return Suspicion(tensor, Severity.ERROR, {"count": count, "proof": proof}, fix, "stuck")
+        return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
     if idiom and Use.LAYER not in layer.uses:
-        return Suspicion(tensor, Severity.NOTE, {"count": count, "idiom": idiom}, message="idiom")
+        return _idiom(tensor, tensor.size, idiom)
     if tensor.role is Role.RECURRENT_WEIGHT:
-        text = "the recurrence starts without memory and learns it"
-        return Suspicion(tensor, Severity.NOTE, {"count": count, "idiom": text}, message="idiom")
-    return Suspicion(tensor, Severity.WARNING, {"count": count}, fix)
+        return _idiom(tensor, tensor.size, "the recurrence starts without memory and learns it")
+    if is_table and layer.bypassed:
+        return _idiom(tensor, tensor.size, "it joins another input, as a table of positions does")
+    return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix)
+
+
+def _idiom(at: Tensor | str, count: int, idiom: str) -> Suspicion:
+    return Suspicion(at, Severity.NOTE, {"count": count, "idiom": idiom}, message="idiom")
 
 
 def _proof(context: Context, layer: Layer) -> str:
     """Why the weights can never get a gradient; empty where that is not certain."""
-    if not layer.kind.is_map:
-        return ""
     if layer.uses == {Use.LAYER} and _constant_output_is_dead(context, layer):
         return f"the {layer.activation} behind it stays off, where its slope is zero"
-    after = context.model.maps_after(layer)
-    if layer.uses == {Use.LAYER} and after and all(_is_zero_pair(context, layer, each) for each in after):
+    after, before = context.model.maps_after(layer), context.model.maps_before(layer)
+    if after and all(_is_zero_pair(context, layer, each) for each in after):
         return f"{after[0].name} behind it is zero too, so neither ever gets a gradient"
-    before = context.model.maps_before(layer)
     if before and all(_is_zero_pair(context, each, layer) for each in before):
         return f"{before[0].name} before it is zero too, so neither ever gets a gradient"
     return ""
@@ -117,22 +113,22 @@ def _proof(context: Context, layer: Layer) -> str:
 
 def _constant_output_is_dead(context: Context, layer: Layer) -> bool:
     """With zero weights the output is the bias, or behind a norm the norm's shift; is it where the slope is zero?"""
-    activation = activations.get(layer.activation)
-    offset = layer.bias
+    edge, offset = activations.get(layer.activation).dead_below, layer.bias
     if layer.norm_after is not None:
         norms = [each for each in context.model.consumers(layer) if each.kind.is_norm]
         offset = norms[0].bias if len(norms) == 1 else None
-    if activation.dead_below is None or layer.activation == "prelu":
-        return False
     highest = context.stats[offset.address].max if offset is not None and offset.address in context.stats else 0.0
-    return highest <= activation.dead_below
+    return edge is not None and highest <= edge
 
 
 def _is_zero_pair(context: Context, first: Layer, second: Layer) -> bool:
     """``first`` feeds only ``second``, both are zero, and nothing between them makes a constant of the zero."""
-    if first.uses != {Use.LAYER} or not (first.kind.is_map and second.kind.is_map) or first.kind is Kind.EMBEDDING:
+    if (
+        first.uses != {Use.LAYER}
+        or second.name not in first.consumers
+        or not (first.kind.is_map and second.kind.is_map)
+    ):
         return False
-    if second.name not in first.consumers or not (is_zero(context, first.weight) and is_zero(context, second.weight)):
-        return False
-    bias_is_zero = first.bias is None or is_zero(context, first.bias)
-    return bias_is_zero and activations.get(first.activation)(0.0) == 0.0
+    biases = [first.bias.address] if first.bias is not None else []
+    zeros = all(is_zero(context, address) for address in (first.weight.address, second.weight.address, *biases))
+    return zeros and activations.get(first.activation)(0.0) == 0.0
