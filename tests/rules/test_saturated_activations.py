@@ -1,0 +1,72 @@
+"""Hidden units on the flat part of tanh and sigmoid learn nothing; priors on outputs and gates belong there."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import onnx
+from models import Fault, focal_prior, highway, lstm, sigmoid_mlp, squeeze_excite, tanh_mlp
+from models.altered import altered, planted
+from models.graphs import Array, Graph, mlp
+
+from initlint.plugin import Severity
+from initlint.testing import Bad, Case, Good, cases, check
+
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
+LEGACY = ("legacy",)
+
+
+def times(factor: float) -> object:
+    def change(weight: Array) -> Array:
+        return weight * factor
+
+    return change
+
+
+def normed_tanh(seed: int = 0, gain: float = 1.0) -> onnx.ModelProto:
+    graph = Graph(seed, {"norm.weight": gain})
+    x = graph.norm("norm", graph.conv("conv1", graph.input("x", ["batch", 3, 8, 8]), 3, 16), 16)
+    return graph.model(graph.conv("conv2", graph.op("Tanh", x), 16, 4))
+
+
+@cases(
+    Good("xavier tanh mlp", tanh_mlp, notes_ok=False, exporters=LEGACY),
+    Good("xavier sigmoid mlp", sigmoid_mlp, notes_ok=False, exporters=LEGACY),
+    Good("lstm", lstm, notes_ok=False, exporters=LEGACY),
+    Good("focal prior", focal_prior, notes_ok=False, exporters=LEGACY),
+    Good("squeeze and excite", squeeze_excite, notes_ok=False, exporters=LEGACY),
+    Good(
+        "near miss: a gate that starts closed",
+        altered(highway, lambda m: m[1].gate.bias.fill_(-10.0)),
+        exporters=LEGACY,
+    ),
+    Good(
+        "near miss: a prior of -10 on the output",
+        altered(focal_prior, lambda m: m[5].bias.fill_(-10.0)),
+        notes_ok=False,
+        exporters=LEGACY,
+    ),
+    Good(
+        "near miss: tanh with three times the weights",
+        partial(mlp, activation="Tanh", gain=1.0, changes={"2.weight": times(3.0)}),
+        notes_ok=False,
+    ),
+    Good("near miss: any scale in front of ReLU", partial(mlp, changes={"2.weight": times(1000.0)}), notes_ok=False),
+    Good("near miss: a loud convolution in front of batch norm", normed_tanh, notes_ok=False),
+    Bad("sigmoid with a bias of +10", planted(sigmoid_mlp, Fault.SIGMOID_BIAS, "2.bias"), ["2.bias"], ERROR),
+    Bad(
+        "tanh with ten times the weights",
+        partial(mlp, activation="Tanh", gain=1.0, changes={"2.weight": times(10.0)}),
+        ["2.weight"],
+        WARNING,
+    ),
+    Bad(
+        "tanh with a thousand times the weights",
+        altered(tanh_mlp, lambda m: m[2].weight.mul_(1000.0)),
+        ["2.weight"],
+        ERROR,
+    ),
+    Bad("a norm's gain of 10 in front of tanh", partial(normed_tanh, gain=10.0), ["norm.weight"], WARNING),
+)
+def test_saturated_activations(case: Case) -> None:
+    check("saturated-activations", case, seeds=(0,))

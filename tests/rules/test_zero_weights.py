@@ -1,0 +1,111 @@
+"""A zero weight is a fault where nothing can wake it, and good practice where the first step does."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import onnx
+from models import adaln_zero, gpt, lora, relu_mlp, zero_head
+from models.altered import altered
+from models.graphs import Graph, mlp, residual
+
+from initlint.plugin import Severity
+from initlint.testing import Bad, Case, Good, cases, check
+
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
+
+
+def in_series(seed: int = 0, activation: str = "Tanh", bias: float = 0.0) -> onnx.ModelProto:
+    return mlp(seed, activation=activation, gain=1.0, changes={"2.weight": 0.0, "4.weight": 0.0, "2.bias": bias})
+
+
+def normed(seed: int = 0, shift: float = 0.0) -> onnx.ModelProto:
+    graph = Graph(seed, {"conv2.weight": 0.0, "norm.bias": shift})
+    x = graph.op("Relu", graph.conv("conv1", graph.input("x", ["batch", 3, 8, 8]), 3, 16))
+    x = graph.op("Relu", graph.norm("norm", graph.conv("conv2", x, 16, 16), 16))
+    return graph.model(graph.conv("conv3", x, 16, 4))
+
+
+def spatial_transformer(seed: int = 0) -> onnx.ModelProto:
+    """Jaderberg et al. 2015: the last layer of the localisation net is zero, its bias the identity transform."""
+    graph = Graph(seed, {"theta.weight": 0.0, "theta.bias": np.array([1, 0, 0, 0, 1, 0], np.float32)}, opset=20)
+    x = graph.input("x", ["batch", 3, 8, 8])
+    pooled = graph.op("Flatten", graph.op("Relu", graph.conv("look", x, 3, 8)))
+    theta = graph.op("Reshape", graph.linear("theta", pooled, 512, 6), graph.tensor("shape", np.array([-1, 2, 3])))
+    size = graph.op("Shape", x)
+    warped = graph.op("GridSample", x, graph.op("AffineGrid", theta, size))
+    return graph.model(graph.conv("classify", warped, 3, 4))
+
+
+def zero_query(seed: int = 0, key: bool = False) -> onnx.ModelProto:
+    """muP (Yang et al. 2022): attention starts uniform because the query is zero."""
+    graph = Graph(seed, {"query.weight": 0.0, **({"key.weight": 0.0} if key else {})})
+    x = graph.input("x", ["batch", 8, 32])
+    q, k, v = (graph.matmul(name, x, 32, 32) for name in ("query", "key", "value"))
+    scores = graph.op("Softmax", graph.op("MatMul", q, graph.op("Transpose", k, perm=[0, 2, 1])), axis=-1)
+    mixed = graph.op("MatMul", scores, v)
+    return graph.model(graph.matmul("out", mixed, 32, 10))
+
+
+def gated(seed: int = 0) -> onnx.ModelProto:
+    """x + gate(x) * value(x) with a zero gate layer."""
+    graph = Graph(seed, {"gate.weight": 0.0})
+    x = graph.input("x", ["batch", 32])
+    gate = graph.op("Sigmoid", graph.linear("gate", x, 32, 32))
+    x = graph.op("Add", x, graph.op("Mul", gate, graph.linear("value", x, 32, 32)))
+    return graph.model(graph.linear("head", x, 32, 10))
+
+
+@cases(
+    Good("he-initialised mlp", mlp, notes_ok=False),
+    Good("zero head", zero_head),
+    Good("zero logistic regression", partial(mlp, depth=1, changes={"0.weight": 0.0})),
+    Good("one factor of a low-rank pair", lora),
+    Good("adaLN-Zero with a zero head", adaln_zero),
+    Good("identity spatial transformer", spatial_transformer),
+    Good("zero query", zero_query),
+    Good("zero gate", gated),
+    Good("near miss: the last non-zero weight", partial(mlp, changes={"2.weight": lambda w: w * (w == w.max())})),
+    Good("near miss: zero positions beside drawn tokens", altered(gpt, lambda m: m.positions.weight.zero_())),
+    Good("near miss: one part of three is zero", altered(gpt, lambda m: m.blocks[0].attention.qkv.weight[:48].zero_())),
+    Bad(
+        "zero end of a residual branch",
+        partial(residual, changes={"blocks.1.fc2.weight": 0.0}),
+        ["blocks.1.fc2.weight"],
+        NOTE,
+    ),
+    Bad("hidden layer in front of ReLU", altered(relu_mlp, lambda m: m[2].weight.zero_()), ["2.weight"], ERROR),
+    Bad("in front of batch norm and ReLU", normed, ["conv2.weight"], ERROR),
+    Bad("a positive shift keeps the ReLU open", partial(normed, shift=0.5), ["conv2.weight"], WARNING),
+    Bad(
+        "a positive bias keeps the ReLU open",
+        partial(mlp, changes={"2.weight": 0.0, "2.bias": 1.0}),
+        ["2.weight"],
+        WARNING,
+    ),
+    Bad("in front of tanh", partial(mlp, activation="Tanh", changes={"2.weight": 0.0}), ["2.weight"], WARNING),
+    Bad(
+        "first layer in front of GELU",
+        partial(mlp, activation="Sigmoid", changes={"0.weight": 0.0}),
+        ["0.weight"],
+        WARNING,
+    ),
+    Bad("two in series", in_series, ["2.weight", "4.weight"], ERROR),
+    Bad("two in series, told apart by a bias", partial(in_series, bias=0.3), ["2.weight", "4.weight"], WARNING),
+    Bad("sigmoid(0) is not 0", partial(in_series, activation="Sigmoid"), ["2.weight", "4.weight"], WARNING),
+    Bad(
+        "both factors of a low-rank pair",
+        altered(lora, lambda m: m[2].a.weight.zero_()),
+        ["2.a.weight", "2.b.weight"],
+        ERROR,
+    ),
+    Bad(
+        "a whole residual branch",
+        partial(residual, changes={"blocks.1.fc1.weight": 0.0, "blocks.1.fc2.weight": 0.0}),
+        ["blocks.1.fc1.weight", "blocks.1.fc2.weight"],
+        ERROR,
+    ),
+)
+def test_zero_weights(case: Case) -> None:
+    check("zero-weights", case, seeds=(0,))
