@@ -16,6 +16,10 @@ from .probe.signals import LayerSignal, Signals
 from .stats import WeightStats
 
 
+SILENCE = 1e-30
+"""Below this a signal counts as absent; the smallest float32 that is not denormal is 1e-38."""
+
+
 @dataclass(frozen=True)
 class PlainPath:
     """Linear maps in a row; ``entry`` is the root mean square of what enters the first one, where it was measured."""
@@ -75,7 +79,7 @@ def entry_rms(model: Model, layer: Layer, signals: Signals) -> float:
         return min(1.0, max(measured, default=1.0))
     if not measured:
         return signals.input_rms or 1.0
-    return max(*measured, 1e-30)
+    return max(*measured, SILENCE)
 
 
 def expected_gain(layer: Layer, stats: WeightStats) -> float:
@@ -89,11 +93,12 @@ def expected_gain(layer: Layer, stats: WeightStats) -> float:
 
 
 def measured_gain(model: Model, layer: Layer, signals: Signals) -> float | None:
-    """Measured rms out over rms in; None where the probe did not reach the layer."""
+    """Measured rms out over rms in; None where the probe did not reach the layer or nothing arrived to be scaled."""
     signal: LayerSignal | None = signals.layers.get(layer.name)
-    if signal is None or not math.isfinite(signal.rms):
+    entry = entry_rms(model, layer, signals)
+    if signal is None or not math.isfinite(signal.rms) or signal.rms == 0 or entry <= SILENCE:
         return None
-    return signal.rms / entry_rms(model, layer, signals)
+    return signal.rms / entry
 
 
 def peers(model: Model, layer: Layer, stats: Mapping[str, WeightStats]) -> list[float]:
