@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 
 Function = Callable[[float], float]
 
@@ -66,7 +67,7 @@ class Activation:
         count = int(2 * _GRID_END / _GRID_STEP)
         points = [-_GRID_END + i * _GRID_STEP for i in range(count + 1)]
         values = [self.function(z) for z in points]
-        slopes = [abs(b - a) for a, b in zip(values, values[1:], strict=False)]
+        slopes = [abs(b - a) for a, b in pairwise(values)]
         steep = [i for i, slope in enumerate(slopes) if slope >= FLAT_SHARE * max(slopes)]
         return (round(points[steep[0]], 2), round(points[steep[-1] + 1], 2))
 

@@ -15,7 +15,6 @@ from .model import Layer, Model, Source, Use
 from .probe.signals import LayerSignal, Signals
 from .stats import WeightStats
 
-
 SILENCE = 1e-30
 """Below this a signal counts as absent; the smallest float32 that is not denormal is 1e-38."""
 

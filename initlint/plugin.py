@@ -194,7 +194,7 @@ def rule(
     overrides: tuple[str, ...] = (),
     mutes: tuple[str, ...] = (),
 ) -> Callable[[Generator], Rule]:
-    """Make a rule of a generator function; its name with dashes is the rule's, its module's docstring the rule's page."""
+    """Make a rule of a generator function: its name, with dashes, is the rule's; its module's docstring is the page."""
 
     def make(generate: Generator) -> Rule:
         module = inspect.getmodule(generate)
