@@ -3,7 +3,8 @@
     python benchmarks/probe_cost.py [--runs 5]
 
 ResNet-50 (pytorchcv, exported once; about 100 MB) and a synthetic graph of 3,000 nodes. Both sides open the same file
-and run the same batch once, in turn, so that a busy machine slows both; the figures are medians. Needs the ``dev`` extra.
+and run the same batch once, in turn, so that a busy machine slows both; the figures are medians. Needs the extra
+``dev``.
 """
 
 from __future__ import annotations

@@ -373,7 +373,12 @@ class TestWhatCannotBeMeasured:
         signals = probe(model, taps("y"))
         assert signals.forward is Forward.NONE
         assert "my.company" in signals.reason
+        assert "--input-shape" not in signals.reason
         assert "\n" not in signals.reason
+
+    @pytest.mark.parametrize("opset", [7, 8, 24, 25, 26, 27, 28])
+    def test_opsets_that_the_runtime_does_not_know_yet_are_no_obstacle(self, opset: int) -> None:
+        assert probe(graph(CONV, opset, **CONV_WEIGHTS), taps("c")).forward is Forward.MEASURED
 
     def test_ranks_that_only_the_run_knows_are_asked_for(self) -> None:
         text = "g (float[n,3,4] x, int64[2] shape) => (float[] y) { r = Reshape(x, shape)  y = Relu(r) }"

@@ -20,7 +20,7 @@ from .moments import Moments
 from .payload import Array
 from .plan import Plan, Point
 from .reductions import Place
-from .runtime import RuntimeFailure, Session
+from .runtime import LoadFailure, RuntimeFailure, Session
 from .setup import NORM_SAMPLES, Setup
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals
 from .signature import Unfeedable, listing
@@ -102,6 +102,9 @@ class OnnxProbe:
         for attempt in feeder.attempts():
             try:
                 return self._probe(Setup(graph, feeder, attempt, overrides, self._opened.base_dir))
+            except LoadFailure as failure:
+                reason = f"The forward probe did not run: onnxruntime cannot load the graph ({failure})."
+                return Signals(Forward.NONE, reason, seed=feeder.settings.seed)
             except RuntimeFailure as failure:
                 failures.append((attempt, str(failure)))
         return Signals(Forward.NONE, _refusal(feeder, *failures[0]), seed=feeder.settings.seed)
@@ -119,7 +122,7 @@ class OnnxProbe:
         inside = "its output lies inside an If, Loop or Scan, where nothing can be measured"
         taps = [tap for tap in self._opened.taps if tap.value in setup.graph.known]
         skipped = [NotChecked(tap.layer, inside) for tap in self._opened.taps if tap.value not in setup.graph.known]
-        axes = {name: 1 for name in _measurable_outputs(setup.graph)}
+        axes = dict.fromkeys(_measurable_outputs(setup.graph), 1)
         axes |= {tap.value: tap.unit_axis for tap in taps if tap.value in axes}
         ranks = setup.ranks({tap.value for tap in taps} | set(axes))
         return Targets(
@@ -249,10 +252,12 @@ def _short_of_samples(
 
 def _refusal(feeder: Feeder, attempt: Attempt, failure: str) -> str:
     """Why no attempt ran, and what to do."""
-    fed = ", ".join(f"{name}:{'x'.join(map(str, shape)) or 'scalar'}" for name, shape in attempt.shapes.items())
-    advice = "give the right inputs with --inputs"
-    if not feeder.settings.inputs:
-        example = next((item for item in fed.split(", ") if item), "x:1x3x224x224")
-        advice = f"if the shapes are wrong, give them with --input-shape (as in --input-shape {example})"
-    where = f" fed {fed}" if fed else ""
-    return f"onnxruntime could not run the graph{where}: {failure}; {advice}. Inputs: {listing(feeder.slots)}."
+    fed = [f"{name}:{'x'.join(map(str, shape)) or 'scalar'}" for name, shape in attempt.shapes.items()]
+    if feeder.given or not fed:
+        advice = "give other inputs with --inputs"
+    else:
+        advice = f"if the shape is wrong, give the right one as in --input-shape {fed[0]}"
+    return (
+        f"The forward probe did not run: fed {', '.join(fed) or 'nothing'}, onnxruntime fails ({failure}); {advice} "
+        f"(the model's inputs are {listing(feeder.slots)})."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import onnxruntime as ort
@@ -20,13 +21,23 @@ _FAILED_NODE = re.compile(
     r"Name:'(?P<name>[^']*)' Status Message: (?P<why>.*)",
     re.DOTALL,
 )
-_SOURCE_PLACE = re.compile(r"\S*/onnxruntime\S*:\d+ .*?(?=\b[A-Z][a-z]|$)|\S+\.(?:cc|h):\d+\s?", re.DOTALL)
+_SOURCE_PLACE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?\)(?: const)? (?=[A-Za-z_\"']+ )|\S+\.(?:cc|h):\d+ ?")
+_NEWEST_OPSET = re.compile(r"support for domain ai\.onnx is till opset (\d+)")
 _LONGEST_REASON = 240
 """Characters of a runtime's complaint that still read as part of a sentence."""
 
 
 class RuntimeFailure(Exception):
-    """onnxruntime could not load or run the graph; the message is part of a sentence."""
+    """onnxruntime could not run the graph; the message is part of a sentence."""
+
+
+class LoadFailure(RuntimeFailure):
+    """onnxruntime could not even load the graph: other inputs would not help."""
+
+    def __init__(self, reason: str, newest_opset: int | None = None) -> None:
+        super().__init__(reason)
+        self.newest_opset = newest_opset
+        """The newest opset that this onnxruntime accepts, where that was the reason."""
 
 
 class Session:
@@ -45,7 +56,8 @@ class Session:
         try:
             self._session = ort.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no other base
-            raise RuntimeFailure(explain(error)) from None
+            newest = _NEWEST_OPSET.search(str(error))
+            raise LoadFailure(explain(error), int(newest[1]) if newest else None) from None
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         options = ort.RunOptions()
@@ -67,6 +79,6 @@ def explain(error: Exception) -> str:
     text = _PREFIX.sub("", str(error))
     failed = _FAILED_NODE.search(text)
     if failed:
-        text = f"{failed['op']} at {failed['name']}: {failed['why']}"
-    text = " ".join(_SOURCE_PLACE.sub("", text).split())
-    return text[:_LONGEST_REASON].rstrip(" .")
+        text = f"{failed['op']}{' at ' if failed['name'] else ''}{failed['name']}: {failed['why']}"
+    text = _SOURCE_PLACE.sub("", " ".join(text.split()))
+    return shorten(text, _LONGEST_REASON, placeholder=" ...").rstrip(" .")

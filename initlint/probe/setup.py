@@ -12,7 +12,7 @@ from .graph_rewrite import ProbeGraph
 from .inputs import Attempt, Feeder
 from .payload import Array
 from .plan import Plan, scouting
-from .runtime import RuntimeFailure, Session
+from .runtime import LoadFailure, RuntimeFailure, Session
 from .shapes import Known
 
 NORM_SAMPLES = 16
@@ -70,8 +70,16 @@ class Setup:
         return {**self.weights, **self.feeder.arrays(self.attempt, run)}
 
     def load(self, plan: Plan) -> Session:
+        """The session of a plan. A graph of an opset that onnxruntime does not know yet is stamped with the newest it
+        knows: operators rarely change, and one that did is refused by name."""
         inputs = [*shapes.graph_inputs(self.graph, {}), *shapes.fed_inputs(self.graph, self.replaced)]
-        return Session(plan.model(inputs), plan.outputs)
+        try:
+            return Session(plan.model(inputs), plan.outputs)
+        except LoadFailure as failure:
+            if failure.newest_opset is None or self.graph.imports[""] <= failure.newest_opset:
+                raise
+            self.graph.imports[""] = failure.newest_opset
+            return Session(plan.model(inputs), plan.outputs)
 
     def ranks(self, values: set[str]) -> dict[str, int]:
         """Ranks of ``values``; where inference does not know them, the graph is run and asked."""
