@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity, Suspicion, Tensor, rule
+from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity, Suspicion, Tensor, Use, rule
 
 
 @rule(
@@ -50,15 +50,22 @@ def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:
                 outputs = tensor.view.groups * tensor.view.units
                 if outputs > 1:
                     yield _judge(context, layer, tensor, outputs)
-            elif tensor.role is Role.TABLE and not layer.bypassed and is_constant(context, tensor):
-                data = {"count": tensor.size, "value": context.stats[tensor.address].mean}
-                yield Suspicion(tensor, Severity.WARNING, data, Reinit(tensor.address, "normal", 0.02), "table")
+            elif tensor.role is Role.TABLE and is_constant(context, tensor):
+                yield _judge_table(context, layer)
 
 
 def is_constant(context: Context, tensor: Tensor) -> bool:
     """One number throughout, in each packed part at least; zeros are another rule's."""
     stats = [context.stats.get(address) for address in tensor.part_addresses]
     return all(s is not None and s.count > 1 and s.constant and not s.all_zero for s in stats)
+
+
+def _judge_table(context: Context, layer: Layer) -> Suspicion:
+    """Rows are told apart by their own gradients; beside another input, or as factors, they may start equal on purpose."""
+    table = layer.weight
+    data = {"count": table.size, "value": context.stats[table.address].mean}
+    severity = Severity.NOTE if layer.bypassed or Use.PRODUCT in layer.uses else Severity.WARNING
+    return Suspicion(table, severity, data, Reinit(table.address, "normal", 0.02), "table")
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspicion:
