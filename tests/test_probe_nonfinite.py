@@ -114,6 +114,12 @@ class TestOrigin:
         assert origin(signals).tensors == ("fc.weight",)
         assert signals.layers["y"].nonfinite == 1.0
 
+    def test_is_an_input_that_was_not_finite_when_it_was_given(self) -> None:
+        model = named(graph("g (float[n,3] x) => (float[n,5] y) { y = MatMul(x, w) }", w=normal(3, 5)))
+        given = ProbeSettings(inputs={"x": np.array([[1, np.nan, 2]], np.float32)})
+        found = origin(probe(model, taps("y"), given, roots={"w": ("fc.weight",)}))
+        assert found == NonFiniteOrigin("y", "input x", (), "nan")
+
     def test_lies_at_a_batch_norm_where_its_gain_is_infinite(self) -> None:
         text = """g (float[n,3,h,w] x) => (float[n,3,h,w] y) {
             b = BatchNormalization(x, gain, zero, zero, one)  y = Relu(b) }"""

@@ -6,7 +6,7 @@ Weights become graph inputs: onnxruntime then reads the arrays in place, where i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from onnx import (
     TypeProto,
     ValueInfoProto,
     helper,
-    numpy_helper,
 )
 
 from . import payload
@@ -247,9 +246,6 @@ def _disconnected(node: NodeProto, names: set[str], prefix: str) -> NodeProto:
     return copy
 
 
-Rename = Callable[[str], str]
-
-
 def serialise(graph: ProbeGraph, nodes: list[NodeProto], inputs: list[ValueInfoProto], outputs: list[str]) -> bytes:
     """The model that onnxruntime gets: ``nodes`` instead of the graph's own, ``outputs`` of unstated type."""
     used = {name for node in all_nodes(nodes) for name in node.input}
@@ -269,7 +265,3 @@ def serialise(graph: ProbeGraph, nodes: list[NodeProto], inputs: list[ValueInfoP
 
 _IR_VERSION = 10
 """Initializers need not be inputs (4), and int4 exists (10); onnxruntime refuses files newer than itself."""
-
-
-def constant(name: str, array: payload.Array) -> TensorProto:
-    return numpy_helper.from_array(array, name)

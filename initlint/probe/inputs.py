@@ -30,7 +30,7 @@ IMAGE = 64
 """Height and width of an image of unstated size; 224 where a network strides too often for that."""
 
 _CHANNELS = 3
-_CLASSES = 1000
+_DIFFUSION_STEPS = 1000
 """Time steps of a diffusion model are drawn below this (Ho et al. 2020)."""
 
 _BATCH_NAME = re.compile(r"^(n|b|bs|bsz|batch.*|.*batch(_?size)?|.*batch.*|num_samples)$", re.IGNORECASE)
@@ -122,7 +122,7 @@ class Feeder:
         batch = max(leading, default=1)
         free = any(self._batch_is_open(slot) for slot in self.slots.values())
         wanted = self.settings.batch or DEFAULT_BATCH
-        runs = 1 if self.given else max(1, -(-wanted // max(batch, 1)))
+        runs = 1 if self.given or not self.slots else max(1, -(-wanted // max(batch, 1)))
         return Attempt(shapes, batch, runs, sizes, free and not self.given)
 
     def larger(self, attempt: Attempt, batch: int) -> Attempt:
@@ -256,7 +256,7 @@ class Feeder:
         if meaning is Meaning.BYTES:
             return generator.integers(0, 128, shape).astype(dtype)
         if meaning is Meaning.STEPS:
-            return generator.integers(0, _CLASSES, shape).astype(dtype)
+            return generator.integers(0, _DIFFUSION_STEPS, shape).astype(dtype)
         return np.full(shape, 1 if meaning is Meaning.ONES else 0, dtype)
 
     def _sequence(self, attempt: Attempt) -> int:
