@@ -26,11 +26,14 @@ from .folding import (
     numpy_type,
     placeholder,
 )
-from .graph import RESHAPES, Graph, Node, carried
+from .graph import DRAWN, RESHAPES, Graph, Node, carried
 
 _KEEP = 2**16
 """Computed arrays of at most so many elements are remembered."""
 
+
+SOURCES = frozenset({"Constant", "ConstantOfShape"}) | DRAWN
+"""Operators that make a tensor out of their attributes."""
 
 
 class Constants:
@@ -74,6 +77,8 @@ class Constants:
         if node is None:
             tensor = self._graph.initializers[name]
             return placeholder(tuple(tensor.dims), numpy_type(tensor.data_type))
+        if node.op in DRAWN:
+            return self._drawn_spec(node)
         first = self._specs.get(node.input(0)) if node.op in VIEWS | SHAPE_KEEPING else None
         if first is None:
             array = self.array(name)
@@ -84,6 +89,21 @@ class Constants:
         results: dict[str, Array | None] = {}
         self._apply(node, values, results)
         return results.get(name)
+
+    @staticmethod
+    def _drawn_spec(node: Node) -> Array | None:
+        """RandomNormal and RandomUniform say their shape, but have no values before a run."""
+        shape = node.integers("shape")
+        if any(size < 0 for size in shape) or prod(shape) > MAX_COMPUTED:
+            return None
+        try:
+            return placeholder(shape, numpy_type(node.integer("dtype", TensorProto.FLOAT)))
+        except (KeyError, ValueError):
+            return None
+
+    def is_drawn(self, name: str) -> bool:
+        """Whether random numbers of the run, rather than stored ones, go into the constant."""
+        return any(root in self._graph.producer and self._graph.producer[root].op in DRAWN for root in self.roots(name))
 
     # -- values --------------------------------------------------------------------------------------------------
 
@@ -212,15 +232,23 @@ class Constants:
             self._roots[name] = tuple(self._find_roots(name))
         return self._roots[name]
 
+    @staticmethod
+    def _fills_floats(node: Node | None) -> bool:
+        """A ConstantOfShape whose shape is unknown or too large still says what it is filled with."""
+        if node is None or node.op != "ConstantOfShape":
+            return False
+        fill = node.attribute("value")
+        return not isinstance(fill, TensorProto) or is_weight_dtype(numpy_type(fill.data_type))
+
     def _find_roots(self, name: str) -> list[str]:
         found: list[str] = []
         pending, seen = [name], {name}
         while pending:
             current = pending.pop()
             node = self._graph.producer.get(current)
-            if node is None or node.op in ("Constant", "ConstantOfShape"):
+            if node is None or node.op in SOURCES:
                 spec = self.spec(current)
-                if spec is not None and is_weight_dtype(spec.dtype):
+                if is_weight_dtype(spec.dtype) if spec is not None else self._fills_floats(node):
                     found.append(current)
                 continue
             if node.op in ("Shape", "Size"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..model import Kind, Source, Use
 from .constants import Constants
@@ -41,6 +43,9 @@ _COORDINATES = {
     "CumSum": (1,), "Round": (0,), "Floor": (0,), "Ceil": (0,),
 }  # fmt: skip
 """Inputs that place or choose data instead of carrying it."""
+
+MAX_FEEDS = 512
+"""A residual stream is fed by every branch before; of more than so many the latest are kept."""
 
 _MAX_WALK = 4000
 """Values that one walk visits; a walk ends at the next layer, so real ones stay below a hundred."""
@@ -91,7 +96,7 @@ class Dataflow:
         if op.fused:
             flow.activation = op.fused
         self._backwards(op, flow)
-        flow.producers = sorted(self._feeding(op))
+        flow.producers = sorted(self._feeding(position))
         flow.bypassed = not self._dominators.dominates_output(op.node)
         return flow
 
@@ -103,11 +108,11 @@ class Dataflow:
             return
         flow.norm_after = self._norm_reading(op.output)
         flow.shuffles_units = self._shuffles(op.output)
-        pending = [(value, False) for value in op.outputs]
+        pending = deque((value, False) for value in op.outputs)
         seen: set[tuple[str, bool]] = set(pending)
         named = False
         while pending and len(seen) < _MAX_WALK:
-            value, behind_product = pending.pop(0)
+            value, behind_product = pending.popleft()
             if value in self._graph.outputs and not behind_product:
                 flow.uses.add(Use.OUTPUT)
             region = self._regions.starting.get(value)
@@ -246,35 +251,28 @@ class Dataflow:
                 return Source.MIXED, "identity"
         return Source.MIXED, "identity"
 
-    def _feeding(self, op: Operation) -> set[int]:
-        """Positions of the operations that reach ``op`` without passing another one."""
-        masks = self._feeds
-        mask = 0
-        for value in op.inputs:
-            mask |= masks.get(value, 0)
-        return {i for i in _bits(mask) if i < len(self._operations) and self._operations[i] is not op}
+    def _feeding(self, position: int) -> frozenset[int]:
+        """Positions of the operations that reach this one without passing another one."""
+        fed = [self._feeds.get(value, _NOTHING) for value in self._operations[position].inputs]
+        return _NOTHING.union(*fed) - {position}
 
-    @property
-    def _feeds(self) -> dict[str, int]:
-        """For every value the operations that feed it directly, as a bit mask."""
-        if not hasattr(self, "_feeds_memo"):
-            masks: dict[str, int] = {}
-            own_masks: dict[str, int] = {}
-            for i, op in enumerate(self._operations):
-                for value in op.outputs:
-                    own_masks[value] = own_masks.get(value, 0) | 1 << i
-            for node in self._graph.nodes:
-                own = {v: self._op_of_value[v] for v in node.outputs if v in self._op_of_value}
-                mask = 0
-                for value in node.inputs:
-                    mask |= masks.get(value, 0)
-                for value in node.outputs:
-                    if value in own:
-                        masks[value] = own_masks[value]
-                    elif value and (value in self._graph.live or value in own_masks):
-                        masks[value] = mask
-            self._feeds_memo = masks
-        return self._feeds_memo
+    @cached_property
+    def _feeds(self) -> dict[str, frozenset[int]]:
+        """For every value the operations that feed it directly."""
+        feeds: dict[str, frozenset[int]] = {}
+        own: dict[str, frozenset[int]] = {}
+        for i, op in enumerate(self._operations):
+            for value in op.outputs:
+                own[value] = own.get(value, _NOTHING) | {i}
+        for node in self._graph.nodes:
+            known = {feeds[value] for value in node.inputs if value in feeds}
+            met = known.pop() if len(known) == 1 else _latest(_NOTHING.union(*known))
+            for value in node.outputs:
+                if value in own:
+                    feeds[value] = own[value]
+                elif value and value in self._graph.live:
+                    feeds[value] = met
+        return feeds
 
     # -- the whole graph -----------------------------------------------------------------------------------------
 
@@ -304,11 +302,11 @@ _ELEMENTWISE = frozenset({"Relu", "Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Erf"
 """Non-linearities left over by ``Regions`` (in front of a fork): looked through."""
 
 
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
+_NOTHING: frozenset[int] = frozenset()
+
+
+def _latest(positions: frozenset[int]) -> frozenset[int]:
+    return positions if len(positions) <= MAX_FEEDS else frozenset(sorted(positions)[-MAX_FEEDS:])
 
 
 class _Dominators:
@@ -316,6 +314,7 @@ class _Dominators:
 
     def __init__(self, graph: Graph, inputs: Iterable[str]) -> None:
         self._parent: dict[int, int] = {-1: -1}
+        self._jump: dict[int, int] = {-1: -1}
         self._depth: dict[int, int] = {-1: 0}
         reached = dict.fromkeys(inputs, -1)
         for node in graph.nodes:
@@ -327,7 +326,7 @@ class _Dominators:
             meet = above.pop()
             for other in above:
                 meet = self._meet(meet, other)
-            self._parent[node.index], self._depth[node.index] = meet, self._depth[meet] + 1
+            self._hang(node.index, meet)
             reached.update((value, node.index) for value in node.outputs if value)
         self._on_path: set[int] = set()
         for value in graph.outputs:
@@ -336,12 +335,22 @@ class _Dominators:
                 self._on_path.add(current)
                 current = self._parent[current]
 
+    def _hang(self, node: int, parent: int) -> None:
+        """Jump pointers (Myers 1983) make every walk up logarithmic."""
+        self._parent[node], self._depth[node] = parent, self._depth[parent] + 1
+        near, far = self._jump[parent], self._jump[self._jump[parent]]
+        even = self._depth[parent] - self._depth[near] == self._depth[near] - self._depth[far]
+        self._jump[node] = far if even else parent
+
     def _meet(self, a: int, b: int) -> int:
+        depth, jump, parent = self._depth, self._jump, self._parent
+        if depth[a] < depth[b]:
+            a, b = b, a
+        while depth[a] > depth[b]:
+            a = jump[a] if depth[jump[a]] >= depth[b] else parent[a]
         while a != b:
-            if self._depth[a] >= self._depth[b]:
-                a = self._parent[a]
-            else:
-                b = self._parent[b]
+            leap = jump[a] != jump[b]
+            a, b = (jump[a], jump[b]) if leap else (parent[a], parent[b])
         return a
 
     def dominates_output(self, node: Node) -> bool:

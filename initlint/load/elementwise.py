@@ -23,6 +23,9 @@ Array = NDArray[np.float64]
 MAX_REGION = 24
 """Nodes; the longest spelling seen (tanh-GELU with Pow, in both exporters) has 9."""
 
+_FIRST_TRY = 4
+"""Most non-linearities are one node: they are looked for in a small neighbourhood first."""
+
 _GRID = np.linspace(-8.0, 8.0, 129)
 _TOLERANCE = 2e-4
 """GELU and its tanh approximation differ by 4.7e-4 (Hendrycks & Gimpel 2016); float32 constants by 1e-6."""
@@ -133,29 +136,35 @@ class Regions:
         self.ending: dict[str, Region] = {}
         starts = [value.name for value in graph.inputs]
         starts += [value for node in graph.nodes for value in node.outputs if value in graph.live]
-        for nameless_too in (False, True):  # relu(2 x) is a factor and a ReLU rather than something unknown
-            for start in starts:
-                if start not in self.starting:
-                    self._claim(start, nameless_too)
+        nameless = [start for start in starts if not self._claim(start, nameless_too=False)]
+        for start in nameless:  # relu(2 x) is a factor and a ReLU rather than something unknown
+            self._claim(start, nameless_too=True)
 
-    def _claim(self, start: str, nameless_too: bool) -> None:
-        region = self._grow(start)
-        if region is not None and (nameless_too or region.name != "elementwise" or self._forks(region)):
-            self.starting[start] = region
-            self.ending[region.end] = region
-            self._taken |= region.nodes
+    def _claim(self, start: str, nameless_too: bool) -> bool:
+        """Whether the matter is settled: a region was found, or there is none."""
+        region = self._grow(start, _FIRST_TRY)
+        if region is None or region.name == "elementwise":
+            region = self._grow(start, MAX_REGION)
+        if region is None:
+            return True
+        if not nameless_too and region.name == "elementwise" and not self._forks(region):
+            return False
+        self.starting[start] = region
+        self.ending[region.end] = region
+        self._taken |= region.nodes
+        return True
 
     def _forks(self, region: Region) -> bool:
         """x * sigmoid(1.5 x): the pieces after the fork mean nothing by themselves."""
         users = {user.index for user, _ in self._graph.readers(region.start)}
         return len(users & region.nodes) > 1
 
-    def _grow(self, start: str) -> Region | None:
+    def _grow(self, start: str, limit: int) -> Region | None:
         """The smallest closed non-linear region, a known function being preferred over an unknown one."""
         members: dict[str, Node | None] = {start: None}
         order: list[Node] = []
         frontier = [start]
-        while frontier and len(order) < MAX_REGION:
+        while frontier and len(order) < limit:
             for user in self._elementwise_users(frontier.pop(0), members):
                 members[user.outputs[0]] = user
                 order.append(user)
@@ -167,7 +176,7 @@ class Regions:
 
     @staticmethod
     def _is_square(node: Node) -> bool:
-        return node.op == "Mul" and node.inputs[0] == node.inputs[1]
+        return node.op == "Mul" and node.input(0) == node.input(1)
 
     def _elementwise_users(self, value: str, members: dict[str, Node | None]) -> list[Node]:
         users = []
@@ -183,18 +192,18 @@ class Regions:
         return node.inputs[:1] if node.op == "CastLike" else node.inputs
 
     def _choose(self, start: str, order: list[Node]) -> Region | None:
-        values = self._evaluate(start, order)
+        values: dict[str, Any] = {start: _GRID}
         fallback: Region | None = None
         for end_node in order:
             end = end_node.outputs[0]
+            values[end] = self._evaluate(end_node, values)
+            if values[end] is None or _is_affine(values[end]):
+                continue
             needed = self._needed(start, end, order)
-            if values.get(end) is None or not self._closed(start, end, needed):
+            if not self._closed(start, end, needed):
                 continue
-            if _is_affine(values[end]):
-                continue
-            name = name_of(values[end])
-            region = Region(name, start, end, frozenset(node.index for node in needed))
-            if name != "elementwise":
+            region = Region(name_of(values[end]), start, end, frozenset(node.index for node in needed))
+            if region.name != "elementwise":
                 return region
             fallback = fallback or region
         return fallback
@@ -223,31 +232,24 @@ class Regions:
             if any(user.index not in inside for user, _ in self._graph.readers(value)):
                 return False
         return not any(
-            start in user.inputs and end in user.inputs and user.op in _ALL
-            for user, _ in self._graph.readers(end)
+            start in user.inputs and end in user.inputs and user.op in _ALL for user, _ in self._graph.readers(end)
         )
 
-    def _evaluate(self, start: str, order: list[Node]) -> dict[str, Any]:
-        values: dict[str, Any] = {start: _GRID}
-        with np.errstate(all="ignore"):
-            for node in order:
-                operands = []
-                for value in self._data_inputs(node):
-                    if not value:
-                        continue
-                    known = values.get(value)
-                    if known is None and value not in values:
-                        known = np.asarray(self._constants.scalar(value), dtype=float)
-                    operands.append(known)
-                usable = [operand for operand in operands if operand is not None]
-                if len(usable) < len(operands):
-                    values[node.outputs[0]] = None
-                    continue
-                try:
-                    values[node.outputs[0]] = np.broadcast_to(_ALL[node.op](node, usable), _GRID.shape)
-                except (IndexError, TypeError, ValueError):
-                    values[node.outputs[0]] = None
-        return values
+    def _evaluate(self, node: Node, values: dict[str, Any]) -> Any:
+        """The output of ``node`` on the grid; None where it, or what it reads, cannot be computed."""
+        operands = []
+        for value in self._data_inputs(node):
+            if value and value not in values:
+                operands.append(np.asarray(self._constants.scalar(value), dtype=float))
+            elif value:
+                operands.append(values[value])
+        if any(operand is None for operand in operands):
+            return None
+        try:
+            with np.errstate(all="ignore"):
+                return np.broadcast_to(_ALL[node.op](node, operands), _GRID.shape).astype(float)
+        except (IndexError, TypeError, ValueError):
+            return None
 
 
 def _is_affine(values: Array) -> bool:

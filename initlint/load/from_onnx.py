@@ -11,7 +11,7 @@ import numpy as np
 from onnx import ModelProto, helper
 
 from .. import activations
-from ..model import FoldedNorm, Kind, Layer, Model, NotChecked, Role, Tensor, View
+from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
 from ..probe.taps import Tap
 from . import graph as flat
 from . import norms, onnx_file
@@ -88,6 +88,7 @@ class _Assembly:
         self._finder, self._operations, self._dataflow = finder, operations, dataflow
         self._tensor_of: dict[tuple[str, str, int], Tensor] = {}
         self._stored: dict[str, Stored] = {}
+        self._user_of = {id(op.weight): op for op in reversed(operations)}
         self._addresses, self._names = Addresses(), Addresses()
 
     def opened(self) -> Opened:
@@ -103,7 +104,7 @@ class _Assembly:
             layers=tuple(layers),
             tensors=(*tensors.values(), *others),
             parameters=self._parameter_count(tensors.values()),
-            not_checked=(*self._finder.not_checked, *self._unknown_operators()),
+            not_checked=(*self._finder.not_checked, *self._drawn(), *self._unknown_operators()),
             folded_norms=self._folded(layers),
             producer=f"{self._file.proto.producer_name} {self._file.proto.producer_version}".strip(),
             tied=_tied(layers),
@@ -121,7 +122,8 @@ class _Assembly:
         flows = [self._dataflow.flow(i) for i in range(len(self._operations))]
         for op, flow in zip(self._operations, flows, strict=True):
             tensors = self._tensors(op)
-            key = (op.kind, without_call_number(op.node.scope), *(t.address for t in tensors.values() if t is not None), op.segment)
+            addresses = (tensor.address for tensor in tensors.values() if tensor is not None)
+            key = (op.kind, without_call_number(op.node.scope), *addresses, op.segment)
             if key in identity:
                 name = identity[key]
                 built[name] = _called_again(built[name], flow)
@@ -132,8 +134,7 @@ class _Assembly:
             names.append(name)
             if not op.node.inner:
                 taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow))
-        linked = [_with_links(built[name], name, names, flows) for name in dict.fromkeys(names)]
-        return _with_consumers(linked), tuple(taps.values())
+        return _with_consumers(_with_links(built, names, flows)), tuple(taps.values())
 
     @staticmethod
     def _flat(flow: Flow) -> tuple[float, float] | None:
@@ -235,7 +236,7 @@ class _Assembly:
 
     def _first_user(self, address: str) -> Operation | None:
         stored = self._stored.get(address)
-        return next((op for op in self._operations if op.weight is stored), None)
+        return self._user_of.get(id(stored))
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
@@ -263,6 +264,11 @@ class _Assembly:
     @staticmethod
     def _parameter_count(tensors: object) -> int:
         return sum(t.size for t in tensors if t.trainable)  # type: ignore[attr-defined]
+
+    def _drawn(self) -> Iterator[NotChecked]:
+        for address, stored in self._stored.items():
+            if self._constants.is_drawn(stored.value):
+                yield NotChecked(address, "it is drawn anew at every run, so there are no values to look at")
 
     def _unknown_operators(self) -> Iterator[NotChecked]:
         """Weights that go into an operator initlint does not know."""
@@ -309,12 +315,11 @@ def _called_again(layer: Layer, flow: Flow) -> Layer:
     )
 
 
-def _with_links(layer: Layer, name: str, names: list[str], flows: list[Flow]) -> Layer:
-    producers = dict.fromkeys(
-        names[p] for own, flow in zip(names, flows, strict=True) if own == name for p in flow.producers
-    )
-    producers.pop(name, None)
-    return replace(layer, producers=tuple(producers))
+def _with_links(layers: Mapping[str, Layer], names: list[str], flows: list[Flow]) -> list[Layer]:
+    producers: dict[str, dict[str, None]] = {name: {} for name in layers}
+    for own, flow in zip(names, flows, strict=True):
+        producers[own].update((names[p], None) for p in flow.producers if names[p] != own)
+    return [replace(layer, producers=tuple(producers[name])) for name, layer in layers.items()]
 
 
 def _with_consumers(layers: list[Layer]) -> list[Layer]:

@@ -16,6 +16,9 @@ LINK = "initlint::Link"
 SUBGRAPH_OPS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 
+_ATTRIBUTE_TYPES = frozenset(AttributeProto.AttributeType.values()) - {AttributeProto.UNDEFINED}
+
+
 @dataclass(eq=False)
 class Node:
     """One operation. ``op`` is the operator's name, with its domain in front where that is not ONNX's own."""
@@ -30,17 +33,32 @@ class Node:
     """Inside a subgraph: its values cannot be outputs of a probe graph."""
     scope: str = ""
     """Qualified name of the PyTorch module that the exporter says it came from, or empty."""
+    varies: bool = False
+    """Hands a loop's state or slice to its body: another value in every round, even if the first one is constant."""
 
     @cached_property
     def attributes(self) -> Mapping[str, Any]:
         if self.proto is None:
             return {}
-        return {
-            a.name: helper.get_attribute_value(a) for a in self.proto.attribute if a.type != AttributeProto.UNDEFINED
-        }
+        return {a.name: helper.get_attribute_value(a) for a in self.proto.attribute if a.type in _ATTRIBUTE_TYPES}
 
     def attribute(self, name: str, default: Any = None) -> Any:
         return self.attributes.get(name, default)
+
+    def integer(self, name: str, default: int) -> int:
+        """An integer attribute; the default where it holds something else."""
+        value = self.attribute(name, default)
+        return value if isinstance(value, int) else default
+
+    def number(self, name: str, default: float) -> float:
+        """A number attribute; the default where it holds something else."""
+        value = self.attribute(name, default)
+        return float(value) if isinstance(value, int | float) else default
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """An attribute that lists integers; empty where it is absent or holds something else."""
+        value = self.attribute(name, ())
+        return tuple(value) if isinstance(value, list) and all(isinstance(each, int) for each in value) else ()
 
     def text(self, name: str, default: str) -> str:
         """A string attribute."""
@@ -87,9 +105,9 @@ class Graph:
         """Values that carry data of the inputs; shapes of inputs and noise do not count."""
         live = {value.name for value in self.inputs}
         for node in self.nodes:
-            if node.op in _DATALESS or node.op in _RANDOM:
+            if node.op in _DATALESS or node.op in _RANDOM or node.op in DRAWN:
                 continue
-            if any(value in live for value in carried(node)):
+            if node.varies or any(value in live for value in carried(node)):
                 live.update(value for value in node.outputs if value)
         return frozenset(live)
 
@@ -98,7 +116,7 @@ class Graph:
         """Values that depend on no input, except that a constant's shape may be adapted to that of one."""
         constant = set(self.initializers)
         for node in self.nodes:
-            if node.op in _RANDOM or node.op in SUBGRAPH_OPS:
+            if node.op in _RANDOM or node.op in SUBGRAPH_OPS or node.varies:
                 continue
             if all(not value or value in constant for value in carried(node)):
                 constant.update(value for value in node.outputs if value)
@@ -114,9 +132,10 @@ RESHAPES = frozenset({"Reshape", "Unsqueeze", "Squeeze", "CastLike"})
 """Operators that keep all values of their first input, whatever the second one says."""
 
 _DATALESS = frozenset({"Shape", "Size"})
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
+DRAWN = frozenset({"RandomNormal", "RandomUniform"})
+"""Operators that draw a tensor of a given shape: some exporters' way to write an initialised weight."""
+
+_RANDOM = frozenset({"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
 
 
 def build(proto: ModelProto) -> Graph:
@@ -165,6 +184,8 @@ class _Builder:
         return names
 
     def _append(self, node: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...], inner: bool) -> None:
+        if not outputs:
+            return
         domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}::"
         self.nodes.append(
             Node(
@@ -179,8 +200,8 @@ class _Builder:
             )
         )
 
-    def _link(self, inputs: tuple[str, ...], output: str, name: str) -> None:
-        self.nodes.append(Node(LINK, name, inputs, (output,), None, len(self.nodes), True))
+    def _link(self, inputs: tuple[str, ...], output: str, name: str, varies: bool = False) -> None:
+        self.nodes.append(Node(LINK, name, inputs, (output,), None, len(self.nodes), True, varies=varies))
 
     def _add_bodies(
         self,
@@ -196,7 +217,7 @@ class _Builder:
         for label, body in bodies:
             inside = f"{prefix}{node.name or node.op_type}_{position}/{label}/"
             for formal, actual in _handed_in(node.op_type, body, inputs):
-                self._link((actual,), f"{inside}{formal}", node.name)
+                self._link((actual,), f"{inside}{formal}", node.name, varies=True)
             inner_names = self.add_graph(body, inside, names)
             for slot, value in _handed_out(node.op_type, body, len(outputs)):
                 results[slot].append(inner_names.get(value, f"{inside}{value}"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import prod
+from dataclasses import dataclass, replace
+from math import isfinite, prod
 
 import numpy as np
 
@@ -18,9 +19,9 @@ def _conv(reader: WeightReader, node: Node) -> Iterator[Operation]:
     array = reader.weight(node.input(1))
     if array is None or array.ndim < 3 or not reader.is_live(node.input(0)):
         return
-    groups = int(node.attribute("group", 1))
+    groups = node.integer("group", 1)
     out, kernel = array.shape[0], prod(array.shape[2:])
-    if out % max(groups, 1):
+    if groups < 1 or out % groups:
         return
     fan_in = array.shape[1] * kernel
     weight = Stored(node.input(1), Role.WEIGHT, array.shape, View(groups, out // groups, fan_in))
@@ -32,9 +33,9 @@ def _conv_transpose(reader: WeightReader, node: Node) -> Iterator[Operation]:
     array = reader.weight(node.input(1))
     if array is None or array.ndim < 3 or not reader.is_live(node.input(0)):
         return
-    groups = int(node.attribute("group", 1))
+    groups = node.integer("group", 1)
     inputs, units, kernel = array.shape[0], array.shape[1], prod(array.shape[2:])
-    strides = prod(node.attribute("strides") or [1] * (array.ndim - 2))
+    strides = max(1, prod(node.integers("strides")))
     if groups < 1 or inputs % groups:
         return
     view = View(groups, units, inputs // groups * kernel)
@@ -45,18 +46,18 @@ def _conv_transpose(reader: WeightReader, node: Node) -> Iterator[Operation]:
 
 
 def _gemm(reader: WeightReader, node: Node) -> Iterator[Operation]:
-    alpha = float(node.attribute("alpha", 1.0))
+    alpha = node.number("alpha", 1.0)
     left, right = node.input(0), node.input(1)
     if reader.is_live(left):
-        yield from _linear(reader, node, left, right, bool(node.attribute("transB", 0)), node.input(2), alpha)
+        yield from _linear(reader, node, left, right, bool(node.integer("transB", 0)), node.input(2), alpha)
     elif reader.is_live(right):
-        yield from _linear(reader, node, right, left, not node.attribute("transA", 0), node.input(2), alpha, axis=0)
+        yield from _linear(reader, node, right, left, not node.integer("transA", 0), node.input(2), alpha, axis=0)
 
 
 def _matmul(reader: WeightReader, node: Node) -> Iterator[Operation]:
     left, right = node.input(0), node.input(1)
-    transposed = bool(node.attribute("transB", 0)) if node.op.endswith("FusedMatMul") else False
-    alpha = float(node.attribute("alpha", 1.0)) if node.op.endswith("FusedMatMul") else 1.0
+    transposed = bool(node.integer("transB", 0)) if node.op.endswith("FusedMatMul") else False
+    alpha = node.number("alpha", 1.0) if node.op.endswith("FusedMatMul") else 1.0
     if reader.is_live(left) and not reader.is_live(right):
         yield from _linear(reader, node, left, right, transposed, "", alpha)
     elif reader.is_live(right) and not reader.is_live(left):
@@ -69,6 +70,9 @@ def _linear(
     """A product with a constant matrix; ``out_first`` if it is stored as (out, in). Leading axes are groups."""
     array = reader.weight(value)
     if array is None or array.ndim < 1 or array.size == 0:
+        return
+    if alpha == 0 or not isfinite(alpha):
+        reader.not_checked.append(NotChecked(value, f"{node.op} multiplies it by {alpha}"))
         return
     if array.ndim == 1:
         array = array.reshape(1, -1) if out_first else array.reshape(-1, 1)
@@ -86,43 +90,89 @@ def _linear(
         return a.reshape(original.shape)
 
     weight = Stored(value, Role.WEIGHT, shape, View(groups, out, fan_in), to_torch, insert, factor=alpha)
-    vector = reader.vector(bias, Role.BIAS, out) if bias else None
+    vector = reader.vector(bias, Role.BIAS, out) if bias and _along_units(reader, bias, out, axis) else None
+    if vector is not None:
+        vector = replace(vector, factor=node.number("beta", 1.0) or 1.0)
     yield _with_bias(reader, node, source, Kind.LINEAR, weight, vector, axis, fan_in, out)
 
 
+def _along_units(reader: WeightReader, bias: str, units: int, axis: int) -> bool:
+    """Gemm's C is broadcast to (rows, columns); behind a weight on the left it is (units, 1)."""
+    spec = reader.constants.spec(bias)
+    return axis != 0 or spec is None or spec.shape == (units, 1)
+
+
 def _einsum(reader: WeightReader, node: Node) -> Iterator[Operation]:
-    if len(node.inputs) != 2:
-        return
+    """A linear map where one of two operands is constant: shared and kept letters are groups, its own are units."""
+    equation = node.text("equation", "")
+    terms, output = _equation(equation)
     constant = [i for i, value in enumerate(node.inputs) if not reader.is_live(value)]
-    if len(constant) != 1:
+    if len(constant) == len(node.inputs):
         return
-    which = constant[0]
-    terms, output = _equation(node.text("equation", ""))
-    array = reader.weight(node.inputs[which])
-    if array is None or len(terms) != 2 or len(terms[which]) != array.ndim or "." in terms[which]:
-        if array is not None and array.ndim > 1:
-            reader.not_checked.append(NotChecked(node.inputs[which], f"Einsum {node.text('equation', '')!r}"))
-        return
-    mine, other = terms[which], terms[1 - which]
-    batch = [c for c in mine if c in other and c in output]
-    units = [c for c in mine if c not in other and c in output]
-    summed = [c for c in mine if c not in output]
+    for which in constant:
+        array = reader.weight(node.inputs[which])
+        if array is None or array.ndim < 2:
+            continue
+        others = [term for i, term in enumerate(terms) if i != which]
+        letters = _Letters.of(terms[which], others, output) if len(terms) == len(node.inputs) else None
+        if len(constant) > 1 or letters is None or len(terms[which]) != array.ndim:
+            reason = f"initlint does not know Einsum {equation!r} as a linear map"
+            reader.not_checked.append(NotChecked(node.inputs[which], reason))
+            continue
+        summing = [i for i, term in enumerate(terms) if i != which and set(letters.summed) <= set(term)]
+        source = node.inputs[summing[0]] if summing else node.inputs[which - 1]
+        yield _einsum_map(reader, node, array, terms[which], letters, output, node.inputs[which], source)
+
+
+@dataclass(frozen=True)
+class _Letters:
+    """The axes of a weight in an Einsum."""
+
+    groups: str
+    units: str
+    summed: str
+
+    @classmethod
+    def of(cls, mine: str, others: list[str], output: str) -> _Letters | None:
+        """None where the weight is not a linear map of what it is multiplied with.
+
+        A summed letter that two other operands carry mixes experts ("bteh,ehd,bte->btd"): each of them is a group.
+        """
+        count = {letter: sum(letter in term for term in others) for letter in mine}
+        groups = "".join(c for c in mine if count[c] and (c in output or count[c] > 1))
+        units = "".join(c for c in mine if not count[c] and c in output)
+        summed = "".join(c for c in mine if count[c] == 1 and c not in output)
+        if not mine.isalpha() or len(set(mine)) < len(mine) or len(groups + units + summed) < len(mine) or not summed:
+            return None
+        return cls(groups, units, summed)
+
+
+def _einsum_map(
+    reader: WeightReader,
+    node: Node,
+    array: Array,
+    mine: str,
+    letters: _Letters,
+    output: str,
+    value: str,
+    source: str,
+) -> Operation:
     sizes = dict(zip(mine, array.shape, strict=True))
-    groups, out, fan_in = (prod(sizes[c] for c in part) for part in (batch, units, summed))
-    order = [mine.index(c) for c in (*batch, *units, *summed)]
-    shape = tuple(array.shape[i] for i in order) if groups > 1 else (out, fan_in)
-    back = tuple(int(i) for i in np.argsort(order))
+    groups, out, fan_in = (prod(sizes[c] for c in part) for part in (letters.groups, letters.units, letters.summed))
+    order = [mine.index(c) for c in letters.groups + letters.units + letters.summed]
     permuted = tuple(array.shape[i] for i in order)
+    shape = permuted if groups > 1 else (out, fan_in)
+    back = tuple(int(i) for i in np.argsort(order))
     weight = Stored(
-        node.inputs[which],
+        value,
         Role.WEIGHT,
         shape,
         View(groups, out, fan_in),
         lambda a: a.transpose(order).reshape(shape),
         lambda a, original: a.reshape(permuted).transpose(back),
     )
-    axis = output.index(units[-1]) - len(output) if units else -1
-    yield _with_bias(reader, node, node.inputs[1 - which], Kind.LINEAR, weight, None, axis, fan_in, out)
+    axis = output.index(letters.units[-1]) - len(output) if letters.units else -1
+    return _with_bias(reader, node, source, Kind.LINEAR, weight, None, axis, fan_in, out)
 
 
 def _quantized(reader: WeightReader, node: Node) -> Iterator[Operation]:
@@ -141,7 +191,7 @@ def _quantized(reader: WeightReader, node: Node) -> Iterator[Operation]:
         return np.asarray((a.astype(np.float32) - z) * s)
 
     if convolution:
-        groups, out = int(node.attribute("group", 1)), array.shape[0]
+        groups, out = node.integer("group", 1), array.shape[0]
         fan_in = prod(array.shape[1:])
         weight = Stored(node.input(3), Role.WEIGHT, array.shape, View(groups, out // groups, fan_in), dequantize)
         fan_out = out // groups * prod(array.shape[2:])
@@ -160,7 +210,7 @@ def _attention(reader: WeightReader, node: Node) -> Iterator[Operation]:
     if array is None or array.ndim != 2 or not reader.is_live(node.input(0)):
         return
     fan_in, out = array.shape
-    parts = ("q", "k", "v") if out % 3 == 0 and not node.attribute("qkv_hidden_sizes") else ()
+    parts = ("q", "k", "v") if out % 3 == 0 and not node.integers("qkv_hidden_sizes") else ()
     weight = Stored(
         node.input(1),
         Role.WEIGHT,

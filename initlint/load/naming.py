@@ -58,7 +58,7 @@ def role_name(role: Role) -> str:
 
 
 def layer_of(address: str) -> str:
-    """"encoder.0.fc1.weight" -> "encoder.0.fc1"; empty where the name does not look like module plus parameter."""
+    """ "encoder.0.fc1.weight" -> "encoder.0.fc1"; empty where the name does not look like module plus parameter."""
     head, dot, tail = address.rpartition(".")
     if dot and head and (_PARAMETER_NAMES.match(tail) or "." in head):
         return head.removesuffix(".parametrizations.weight")

@@ -138,13 +138,13 @@ def _mean_square(
         if node.op in _HANDED_ON or (node.op == "Add" and rooted):
             name = _live_input(graph, node)
         elif node.op == "Reciprocal" and inverse:
-            inverse, name = False, node.inputs[0]
-        elif node.op == "Div" and inverse and constants.scalar(node.inputs[0]) == 1.0:
-            inverse, name = False, node.inputs[1]
+            inverse, name = False, node.input(0)
+        elif node.op == "Div" and inverse and constants.scalar(node.input(0)) == 1.0:
+            inverse, name = False, node.input(1)
         elif node.op == "Sqrt" and not rooted:
-            rooted, name = True, node.inputs[0]
+            rooted, name = True, node.input(0)
         elif node.op == "Pow" and not rooted and constants.scalar(node.input(1)) == (-0.5 if inverse else 0.5):
-            rooted, inverse, name = True, False, node.inputs[0]
+            rooted, inverse, name = True, False, node.input(0)
         elif node.op in ("ReduceL2", "ReduceMean", "ReduceSumSquare") and not inverse:
             return _squared(graph, constants, node, nodes, rooted)
         else:
@@ -161,27 +161,26 @@ def _squared(
 ) -> tuple[str, tuple[int, ...] | None, set[int]] | None:
     axes = reduce_axes(constants, node)
     if node.op == "ReduceL2":
-        return None if rooted else (node.inputs[0], axes, nodes)
+        return None if rooted else (node.input(0), axes, nodes)
     if not rooted:
         return None
     if node.op == "ReduceSumSquare":
-        return node.inputs[0], axes, nodes
-    square = graph.producer.get(node.inputs[0])
+        return node.input(0), axes, nodes
+    square = graph.producer.get(node.input(0))
     if square is None:
         return None
     is_power = square.op == "Pow" and constants.scalar(square.input(1)) == 2.0
-    is_product = square.op == "Mul" and square.inputs[0] == square.inputs[1]
+    is_product = square.op == "Mul" and square.input(0) == square.input(1)
     if not is_power and not is_product:
         return None
-    return square.inputs[0], axes, nodes | {square.index}
+    return square.input(0), axes, nodes | {square.index}
 
 
 def reduce_axes(constants: Constants, node: Node) -> tuple[int, ...] | None:
     """Axes of a Reduce node in either spelling; None where all or unknown."""
     if node.input(1):
         return constants.ints(node.input(1))
-    axes = node.attribute("axes")
-    return None if axes is None else tuple(int(a) for a in axes)
+    return node.integers("axes") or None
 
 
 def _centre(
@@ -203,7 +202,7 @@ def _centre(
 def _skip_casts(graph: Graph, name: str) -> str:
     node = graph.producer.get(name)
     while node is not None and node.op in ("Cast", "Identity", "CastLike"):
-        name = node.inputs[0]
+        name = node.input(0)
         node = graph.producer.get(name)
     return name
 
@@ -212,9 +211,9 @@ def _is_centred(graph: Graph, name: str) -> tuple[str, set[int]] | None:
     node = graph.producer.get(name)
     if node is None or node.op != "Sub":
         return None
-    source = _skip_casts(graph, node.inputs[0])
-    mean = graph.producer.get(_skip_casts(graph, node.inputs[1]))
-    if mean is None or mean.op != "ReduceMean" or _skip_casts(graph, mean.inputs[0]) != source:
+    source = _skip_casts(graph, node.input(0))
+    mean = graph.producer.get(_skip_casts(graph, node.input(1)))
+    if mean is None or mean.op != "ReduceMean" or _skip_casts(graph, mean.input(0)) != source:
         return None
     return source, {node.index, mean.index}
 

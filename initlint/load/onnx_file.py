@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import FailureKind, TargetError
-
-MAX_NODES = 500_000
-"""After inlining functions. The largest public graphs have some 30,000 nodes; beyond this a file is an attack."""
+from . import functions, wiring
+from .refusals import brief, damaged, first_line
 
 MAX_PROTOBUF = 2**31 - 1
 """protobuf refuses longer messages."""
@@ -40,9 +38,10 @@ def read(source: Path | bytes) -> OnnxFile:
     proto = _parse(data, name)
     del data
     _check_graph(proto, name)
-    if base is not None:
-        _check_external_data(proto, base, name)
-    return OnnxFile(_inline(proto, name), base)
+    _check_external_data(proto, base, name)
+    proto = functions.inlined(proto, name)
+    wiring.check(proto.graph, name)
+    return OnnxFile(proto, base)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -73,68 +72,77 @@ def _parse(data: bytes, name: str) -> ModelProto:
     except (DecodeError, RuntimeError, ValueError) as error:
         raise TargetError(
             FailureKind.UNREADABLE,
-            f"{name} is not an ONNX model or was cut short ({_short(error)}); export or copy it again.",
+            f"{name} is not an ONNX model or was cut short ({first_line(error)}); export or copy it again.",
         ) from None
     return proto
-
-
-def _short(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
 def _check_graph(proto: ModelProto, name: str) -> None:
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.initializer):
         raise TargetError(
-            FailureKind.UNREADABLE, f"{name} holds no ONNX graph; is it an ONNX file, and was it written to the end?"
+            FailureKind.UNREADABLE,
+            f"{name} holds no ONNX graph, as another format or a file cut short may; export or copy it again.",
         )
     if not proto.graph.node:
         message = f"{name} holds weights but no operations; there is no model to check."
         raise TargetError(FailureKind.UNSUPPORTED, message)
-    for tensor in _tensors(proto.graph):
+    for tensor in _tensors(proto):
         _check_tensor(tensor, name)
 
 
-def graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """The graph and every subgraph in it."""
-    pending = [graph]
-    while pending:
-        current = pending.pop()
-        yield current
-        for node in current.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    pending.append(attribute.g)
-                pending.extend(attribute.graphs)
+def _tensors(proto: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor of the model, those of local functions and of attributes included."""
+    bodies = [body for function in proto.functions for body in wiring.bodies(function.node)]
+    for function in proto.functions:
+        yield from _attribute_tensors(function.node)
+    for graph in (each for root in (proto.graph, *bodies) for each in wiring.graphs(root)):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+        yield from _attribute_tensors(graph.node)
 
 
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    for each in graphs(graph):
-        yield from each.initializer
-        for node in each.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
+def _attribute_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
 
 
 def _check_tensor(tensor: TensorProto, name: str) -> None:
+    where = f"{name}: tensor {brief(tensor.name)}"
+    shape = brief(list(tensor.dims))
     if any(dim < 0 for dim in tensor.dims):
-        raise TargetError(
-            FailureKind.UNREADABLE, f"{name}: tensor {tensor.name!r} has a negative dimension {list(tensor.dims)}."
-        )
-    if tensor.data_type not in TensorProto.DataType.values() or tensor.data_type == TensorProto.UNDEFINED:
-        raise TargetError(
-            FailureKind.UNREADABLE,
-            f"{name}: tensor {tensor.name!r} has data type {tensor.data_type}, which ONNX {onnx.__version__} lacks.",
-        )
+        raise damaged(f"{where} has a negative dimension {shape}")
+    if tensor.data_type not in _DATA_TYPES:
+        text = f"{where} has data type {tensor.data_type}, which onnx {onnx.__version__} lacks"
+        raise TargetError(FailureKind.UNREADABLE, f"{text}; upgrade onnx, or export again.")
+    if not _is_possible(tensor):
+        raise damaged(f"{where} has the impossible shape {shape}")
     if is_external(tensor) or tensor.data_type == TensorProto.STRING:
         return
-    expected = byte_size(tensor)
-    if tensor.HasField("raw_data") and len(tensor.raw_data) != expected:
-        raise TargetError(
-            FailureKind.UNREADABLE,
-            f"{name}: tensor {tensor.name!r} of shape {list(tensor.dims)} needs {expected} bytes "
-            f"but holds {len(tensor.raw_data)}; the file is damaged.",
-        )
+    if tensor.HasField("raw_data"):
+        expected, found = byte_size(tensor), len(tensor.raw_data)
+        if found != expected:
+            raise damaged(f"{where} of shape {shape} needs {expected} bytes but holds {found}")
+        return
+    try:
+        numpy_helper.to_array(tensor)
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError):
+        raise damaged(f"{where} does not hold the values of its shape {shape}") from None
+
+
+_DATA_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+
+
+def _is_possible(tensor: TensorProto) -> bool:
+    """numpy can address the shape: at most 64 axes and 2^63 bytes."""
+    try:
+        np.broadcast_to(np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)), tuple(tensor.dims))
+    except ValueError:
+        return False
+    return True
 
 
 def is_external(tensor: TensorProto) -> bool:
@@ -170,93 +178,60 @@ def external_location(tensor: TensorProto) -> tuple[str, int, int]:
 
 
 def external_path(tensor: TensorProto, base: Path) -> Path:
-    """The file that holds the tensor, checked to lie in the model's folder.
-
-    As onnxruntime does, data may lie under the folder that was named or under the one the model file's link leads to
-    (a Hugging Face cache is made of such links).
-    """
+    """The file that holds the tensor; raises TargetError where its name leads out of the model's folder."""
     location, _, _ = external_location(tensor)
-    path = base / location
     if Path(location).is_absolute() or ".." in Path(location).parts:
         raise TargetError(
             FailureKind.UNREADABLE,
-            f"tensor {tensor.name!r} asks for data outside the model's folder ({location!r}); that is refused.",
+            f"tensor {brief(tensor.name)} asks for data outside the model's folder ({brief(location)}), which is "
+            "refused; export again with the data beside the model.",
         )
-    return path
+    return base / location
 
 
-def _check_external_data(proto: ModelProto, base: Path, name: str) -> None:
-    allowed = {base.resolve(), *((base / name).resolve().parent for _ in [0])}
-    for tensor in _tensors(proto.graph):
-        if not is_external(tensor):
-            continue
-        path = external_path(tensor, base)
-        _, offset, length = external_location(tensor)
-        if not path.is_file():
-            raise TargetError(
-                FailureKind.UNREADABLE,
-                f"{name} keeps its weights in {path.name}, which is not beside it; copy that file here too.",
-            )
-        real = path.resolve()
-        if not any(real.is_relative_to(folder) for folder in allowed) and not _in_link_store(base / name, real):
-            raise TargetError(
-                FailureKind.UNREADABLE,
-                f"tensor {tensor.name!r} leads out of the model's folder through a link; that is refused.",
-            )
-        needed = byte_size(tensor)
-        if offset < 0 or length not in (-1, needed) or offset + needed > os.path.getsize(path):
-            raise TargetError(
-                FailureKind.UNREADABLE,
-                f"{name}: {path.name} is too short for tensor {tensor.name!r} "
-                f"({needed} bytes at {offset}); the download or export was cut short.",
-            )
-
-
-def _in_link_store(model: Path, data: Path) -> bool:
-    """Both the model and its data are links into one store folder."""
-    return model.is_symlink() and data.parent == model.resolve().parent
-
-
-def _inline(proto: ModelProto, name: str) -> ModelProto:
-    if not proto.functions:
-        return proto
-    total = _expanded_nodes(proto, name)
-    if total > MAX_NODES:
+def _check_external_data(proto: ModelProto, base: Path | None, name: str) -> None:
+    """As onnxruntime does, allow data under the folder that was named or under the one that the model file's link leads
+    to (a Hugging Face cache is made of such links)."""
+    external = [tensor for tensor in _tensors(proto) if is_external(tensor)]
+    if external and base is None:
         raise TargetError(
-            FailureKind.UNSUPPORTED, f"{name} expands to {total} operations, more than the limit of {MAX_NODES}."
+            FailureKind.UNREADABLE,
+            f"{name} keeps its weights in other files, and its folder is unknown; name the file instead.",
         )
-    from onnx import inliner
+    if not external or base is None:
+        return
+    allowed = {base.resolve(), (base / name).resolve().parent}
+    for tensor in external:
+        _check_external(tensor, base, allowed, name)
 
+
+def _is_file(path: Path) -> bool:
     try:
-        return inliner.inline_local_functions(proto)
-    except (RuntimeError, ValueError, MemoryError) as error:  # onnx's C++ errors
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte in it
+        return False
+
+
+def _check_external(tensor: TensorProto, base: Path, allowed: set[Path], name: str) -> None:
+    path, (location, offset, length) = external_path(tensor, base), external_location(tensor)
+    where = f"tensor {brief(tensor.name)}"
+    if not _is_file(path):
         raise TargetError(
-            FailureKind.UNSUPPORTED, f"{name}: its local functions cannot be inlined ({_short(error)})."
-        ) from None
-
-
-def _expanded_nodes(proto: ModelProto, name: str) -> int:
-    """Number of nodes after inlining, computed on the call graph: doubling functions must not be expanded to count."""
-    functions = {(f.domain, f.name): f for f in proto.functions}
-    sizes: dict[tuple[str, str], int] = {}
-
-    def size(key: tuple[str, str], trail: tuple[tuple[str, str], ...]) -> int:
-        if key in trail or len(trail) > 100:
-            raise TargetError(FailureKind.UNREADABLE, f"{name}: local function {key[1]!r} calls itself.")
-        if key not in sizes:
-            sizes[key] = count(functions[key].node, (*trail, key))
-        return sizes[key]
-
-    def count(nodes: object, trail: tuple[tuple[str, str], ...]) -> int:
-        total = 0
-        for node in nodes:  # type: ignore[attr-defined]
-            key = (node.domain, node.op_type)
-            total += size(key, trail) if key in functions else 1
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    total += count(attribute.g.node, trail)
-                for sub in attribute.graphs:
-                    total += count(sub.node, trail)
-        return total
-
-    return count(proto.graph.node, ())
+            FailureKind.UNREADABLE,
+            f"{name} keeps its weights in {brief(location)}, which is not beside it; copy that file here too.",
+        )
+    real = path.resolve()
+    if not any(real.is_relative_to(folder) for folder in allowed):
+        raise TargetError(
+            FailureKind.UNREADABLE,
+            f"{where} leads out of the model's folder through a link, which is refused; put the data beside the model.",
+        )
+    needed = byte_size(tensor)
+    if offset < 0 or length not in (-1, needed):
+        raise damaged(f"{name}: {where} needs {needed} bytes but asks for {length} at {offset} of {brief(location)}")
+    if offset + needed > path.stat().st_size:
+        raise TargetError(
+            FailureKind.UNREADABLE,
+            f"{name}: {brief(location)} is too short for {where} ({needed} bytes at {offset}), as a download or "
+            "export that was cut short is; copy or export it again.",
+        )

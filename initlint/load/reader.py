@@ -32,21 +32,18 @@ class WeightReader:
             return None
         array = self.constants.spec(name)
         if array is None:
-            self._give_up(name)
+            for root in self.constants.roots(name):
+                what = "its values" if root == name else f"how it becomes {name!r}"
+                self.not_checked.append(NotChecked(root, f"initlint cannot work out {what}"))
             return None
         return array if is_weight_dtype(array.dtype) else None
-
-    def _give_up(self, name: str) -> None:
-        roots = [root for root in self.constants.roots(name) if root != name]
-        for root in roots:
-            self.not_checked.append(NotChecked(root, f"initlint cannot work out how it becomes {name!r}"))
-        if not roots:
-            self.not_checked.append(NotChecked(name, "initlint cannot work out its values"))
 
     def vector(self, name: str, role: Role, size: int, suffix: str = "", fixed: bool = False) -> Stored | None:
         """A constant of ``size`` values as a bias, gain or shift; None where it is something else."""
         array = self.weight(name)
-        if array is None or array.size != size or (role is Role.BIAS and self._is_filler(name)):
+        if array is None or array.size != size or self.constants.is_drawn(name):
+            return None
+        if role is Role.BIAS and self._is_filler(name):
             return None
         view = View(1, size, 1)
         return Stored(name, role, (size,), view, lambda a: a.reshape(-1), suffix=suffix, fixed=fixed)

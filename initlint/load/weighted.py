@@ -35,17 +35,24 @@ class Finder:
         for site in self._norms:
             found += self._norm(site)
         for node in nodes:
-            if node.op in HANDLERS:
-                found += HANDLERS[node.op](self._reader, node)
-            elif node.op in ("LSTM", "GRU", "RNN"):
-                found += recurrences(self._reader, node)
-            elif node.op == "PRelu":
-                found += self._prelu(node)
+            found += self._found_in(node)
         used = {root for op in found for root in self._roots_of(op)}
         for node in nodes:
             if node.op == "Gather":
                 found += self._table(node, used)
         return sorted(found, key=lambda op: op.node.index)
+
+    def _found_in(self, node: Node) -> list[Operation]:
+        try:
+            if node.op in HANDLERS:
+                return list(HANDLERS[node.op](self._reader, node))
+            if node.op in ("LSTM", "GRU", "RNN"):
+                return list(recurrences(self._reader, node))
+            return list(self._prelu(node)) if node.op == "PRelu" else []
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            reason = f"operator {node.op!r} contradicts itself or its weights"
+            self._reader.not_checked.append(NotChecked(node.name or node.outputs[0], reason))
+            return []
 
     def _roots_of(self, op: Operation) -> Iterator[str]:
         for stored in (op.weight, op.bias, op.recurrent, op.recurrent_bias, *op.others):
@@ -55,7 +62,7 @@ class Finder:
     def _table(self, node: Node, used: set[str]) -> Iterator[Operation]:
         """A float matrix looked up by rows: an embedding, positions included, unless a weight was cut out of it."""
         name = node.input(0)
-        if not self._constants.known(name) or int(node.attribute("axis", 0)) != 0:
+        if not self._constants.known(name) or node.integer("axis", 0) != 0:
             return
         array = self._reader.weight(name)
         if array is None or array.ndim != 2 or min(array.shape) < 1:
@@ -76,9 +83,7 @@ class Finder:
             return
         slope = self._reader.vector(node.input(1), Role.SLOPE, array.size)
         if slope is not None:
-            yield Operation(
-                Kind.PRELU, node, (node.input(0),), node.outputs[0], 1, slope, outputs=(node.outputs[0],)
-            )
+            yield Operation(Kind.PRELU, node, (node.input(0),), node.outputs[0], 1, slope, outputs=(node.outputs[0],))
 
     def _norm(self, site: NormSite) -> Iterator[Operation]:
         array = self._reader.weight(site.gain) if site.gain else None
