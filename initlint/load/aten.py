@@ -1,0 +1,256 @@
+"""ATen operators in the vocabulary of the graph: one table, so that every analysis of ONNX graphs serves traces too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Operand = Any
+"""A tensor, or a Python number that becomes a constant."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node: ``inputs`` are tensors, numbers, or ``Previous`` for the result of the step before."""
+
+    op: str
+    inputs: Sequence[Operand]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class Previous:
+    """Stands for the result of the step before."""
+
+
+PREVIOUS = Previous()
+
+Translation = Callable[[Sequence[Any], dict[str, Any]], list[Step]]
+
+
+def _first(op: str, **attributes: Any) -> Translation:
+    """The operator reads its first argument only."""
+    return lambda a, k: [Step(op, a[:1], attributes)]
+
+
+def _operands(op: str, count: int) -> Translation:
+    return lambda a, k: [Step(op, a[:count])]
+
+
+def _add(op: str) -> Translation:
+    def translate(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+        alpha = k.get("alpha", a[2] if len(a) > 2 else 1)
+        if alpha == 1:
+            return [Step(op, a[:2])]
+        return [Step("Mul", (a[1], alpha)), Step(op, (a[0], PREVIOUS))]
+
+    return translate
+
+
+def _addmm(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("Gemm", (a[1], a[2], a[0]), {"alpha": float(k.get("alpha", 1))})]
+
+
+def _baddbmm(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("MatMul", (a[1], a[2])), Step("Add", (PREVIOUS, a[0]))]
+
+
+def _convolution(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    transposed, groups = bool(a[6]), int(a[8])
+    attributes = {"group": groups, "strides": list(a[3])}
+    return [Step("ConvTranspose" if transposed else "Conv", tuple(a[:3]), attributes)]
+
+
+def _norm(op: str, *positions: int) -> Translation:
+    return lambda a, k: [Step(op, tuple(a[i] if i < len(a) else None for i in positions))]
+
+
+def _clip(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    low, high = (a[i] if len(a) > i else k.get(name) for i, name in ((1, "min"), (2, "max")))
+    if any(hasattr(bound, "shape") for bound in (low, high)):
+        return [Step("Identity", a[:1])]
+    limits = {"min": low if low is not None else float("-inf"), "max": high if high is not None else float("inf")}
+    return [Step("Clip", a[:1], limits)]
+
+
+def _reduce(op: str) -> Translation:
+    def translate(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+        axes = a[1] if len(a) > 1 else k.get("dim")
+        axes = [axes] if isinstance(axes, int) else axes
+        return [Step(op, a[:1], {} if axes is None else {"axes": [int(x) for x in axes]})]
+
+    return translate
+
+
+def _elu(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    alpha = float(a[1]) if len(a) > 1 else 1.0
+    scale = float(a[2]) if len(a) > 2 else 1.0
+    return [Step("Selu", a[:1], {"alpha": alpha, "gamma": scale})] if scale != 1 else [Step("Elu", a[:1], {"alpha": alpha})]
+
+
+def _index(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    indices = [i for i in a[1] if i is not None]
+    leading = len(a[1]) > 0 and a[1][0] is not None
+    if len(indices) == 1 and leading:
+        return [Step("Gather", (a[0], indices[0]), {"axis": 0})]
+    return [Step("GatherND", (a[0], *indices))]
+
+
+def _attention(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("Attention", a[:3])]
+
+
+def _merge(*positions: int) -> Translation:
+    return lambda a, k: [Step("Where", tuple(a[i] for i in positions if i < len(a)))]
+
+
+def _rsqrt(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("Sqrt", a[:1]), Step("Reciprocal", (PREVIOUS,))]
+
+
+def _rsub(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("Sub", (a[1], a[0]))]
+
+
+def _addcmul(op: str) -> Translation:
+    return lambda a, k: [Step(op, (a[1], a[2])), Step("Add", (a[0], PREVIOUS))]
+
+
+def _lerp(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("Sub", (a[1], a[0])), Step("Mul", (PREVIOUS, a[2])), Step("Add", (a[0], PREVIOUS))]
+
+
+def _pow(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("Pow", a[:2])]
+
+
+def _glu(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("Sigmoid", a[:1]), Step("Mul", (a[0], PREVIOUS))]
+
+
+_MOVES = (
+    "view _unsafe_view reshape _reshape_alias unsqueeze squeeze flatten alias detach clone lift_fresh contiguous "
+    "unflatten view_as _conj resolve_conj resolve_neg expand_as"
+).split()
+_VIEWS = "expand slice select narrow diagonal as_strided repeat tile roll flip constant_pad_nd unfold im2col tril triu".split()
+
+TABLE: dict[str, Translation] = {
+    "convolution": _convolution,
+    "_convolution": _convolution,
+    "addmm": _addmm,
+    "baddbmm": _baddbmm,
+    "linear": lambda a, k: [Step("Gemm", tuple(a[:3]), {"transB": 1})],
+    **{name: _operands("MatMul", 2) for name in ("mm", "bmm", "matmul", "mv", "dot")},
+    "addmv": lambda a, k: [Step("MatMul", (a[1], a[2])), Step("Add", (PREVIOUS, a[0]))],
+    "embedding": lambda a, k: [Step("Gather", a[:2], {"axis": 0})],
+    "_embedding_bag": lambda a, k: [Step("Gather", a[:2], {"axis": 0})],
+    "_embedding_bag_forward_only": lambda a, k: [Step("Gather", a[:2], {"axis": 0})],
+    "index_select": lambda a, k: [Step("Gather", (a[0], a[2]), {"axis": int(a[1])})],
+    "index": _index,
+    "native_layer_norm": _norm("LayerNormalization", 0, 2, 3),
+    "native_batch_norm": _norm("BatchNormalization", 0, 1, 2, 3, 4),
+    "cudnn_batch_norm": _norm("BatchNormalization", 0, 1, 2, 3, 4),
+    "_native_batch_norm_legit": _norm("BatchNormalization", 0, 1, 2, 3, 4),
+    "_batch_norm_with_update": _norm("BatchNormalization", 0, 1, 2, 3, 4),
+    "native_group_norm": _norm("GroupNormalization", 0, 1, 2),
+    "_fused_rms_norm": _norm("RMSNormalization", 0, 2),
+    "relu": _first("Relu"),
+    "gelu": lambda a, k: [Step("Gelu", a[:1], {"approximate": k.get("approximate", "none")})],
+    "silu": _first("Swish"),
+    "mish": _first("Mish"),
+    "hardtanh": lambda a, k: [
+        Step("Clip", a[:1], {"min": float(a[1]) if len(a) > 1 else -1.0, "max": float(a[2]) if len(a) > 2 else 1.0})
+    ],
+    "hardswish": _first("HardSwish"),
+    "hardsigmoid": _first("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "sigmoid": _first("Sigmoid"),
+    "tanh": _first("Tanh"),
+    "elu": _elu,
+    "celu": lambda a, k: [Step("Celu", a[:1], {"alpha": float(a[1]) if len(a) > 1 else 1.0})],
+    "leaky_relu": lambda a, k: [Step("LeakyRelu", a[:1], {"alpha": float(a[1]) if len(a) > 1 else 0.01})],
+    "rrelu_with_noise": _first("LeakyRelu", alpha=11 / 48),
+    "_prelu_kernel": _operands("PRelu", 2),
+    "softplus": _first("Softplus"),
+    "log_sigmoid_forward": lambda a, k: [Step("Neg", a[:1]), Step("Softplus", (PREVIOUS,)), Step("Neg", (PREVIOUS,))],
+    "threshold": lambda a, k: [Step("Relu" if a[1] == 0 and a[2] == 0 else "ThresholdedRelu", a[:1], {"alpha": a[1]})],
+    "glu": _glu,
+    **{name: _first(op) for name, op in {
+        "exp": "Exp", "log": "Log", "abs": "Abs", "sin": "Sin", "cos": "Cos", "neg": "Neg", "reciprocal": "Reciprocal",
+        "erf": "Erf", "sqrt": "Sqrt", "sign": "Sign", "softsign": "Softsign",
+    }.items()},
+    "rsqrt": _rsqrt,
+    "square": lambda a, k: [Step("Mul", (a[0], a[0]))],
+    "pow": _pow,
+    "clamp": _clip,
+    "clamp_min": lambda a, k: _clip((a[0], a[1]), {}),
+    "clamp_max": lambda a, k: _clip((a[0], None, a[1]), {}),
+    "_softmax": _first("Softmax"),
+    "_log_softmax": _first("LogSoftmax"),
+    "_safe_softmax": _first("Softmax"),
+    "add": _add("Add"),
+    "sub": _add("Sub"),
+    "rsub": _rsub,
+    "mul": _operands("Mul", 2),
+    "div": _operands("Div", 2),
+    "addcmul": _addcmul("Mul"),
+    "addcdiv": _addcmul("Div"),
+    "lerp": _lerp,
+    "maximum": _operands("Max", 2),
+    "minimum": _operands("Min", 2),
+    "cat": lambda a, k: [Step("Concat", tuple(a[0]))],
+    "stack": lambda a, k: [Step("Concat", tuple(a[0]))],
+    **{name: _first("Split") for name in ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")},
+    **{name: _first("Reshape") for name in _MOVES},
+    **{name: _first("Slice") for name in _VIEWS},
+    **{name: _first("Transpose") for name in ("t", "transpose", "permute", "movedim", "numpy_T")},
+    **{name: _first("Cast") for name in ("_to_copy", "to", "float", "type_as")},
+    **{name: _first("Pad") for name in ("pad", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")},
+    "mean": _reduce("ReduceMean"),
+    "sum": _reduce("ReduceSum"),
+    "amax": _reduce("ReduceMax"),
+    "amin": _reduce("ReduceMin"),
+    "linalg_vector_norm": lambda a, k: [Step("ReduceL2", a[:1], {"axes": list(a[2])} if len(a) > 2 and a[2] else {})],
+    "norm": _first("ReduceL2"),
+    **{name: _first("AveragePool") for name in ("avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d")},
+    **{name: _first("MaxPool") for name in ("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "adaptive_max_pool2d", "max_pool1d")},
+    **{name: _first("Resize") for name in (
+        "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_bilinear2d", "upsample_bicubic2d",
+        "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "upsample_linear1d", "upsample_trilinear3d", "_upsample_nearest_exact2d",
+    )},
+    "pixel_shuffle": _first("DepthToSpace"),
+    "pixel_unshuffle": _first("SpaceToDepth"),
+    "grid_sampler_2d": _operands("GridSample", 2),
+    "grid_sampler_3d": _operands("GridSample", 2),
+    "topk": _first("TopK"),
+    "argmax": _first("ArgMax"),
+    "argmin": _first("ArgMin"),
+    "sort": _first("TopK"),
+    "gather": lambda a, k: [Step("GatherElements", (a[0], a[2]))],
+    "scatter": lambda a, k: [Step("ScatterElements", (a[0], a[2], a[3]))],
+    "scatter_add": lambda a, k: [Step("ScatterElements", (a[0], a[2], a[3]))],
+    "index_add": lambda a, k: [Step("ScatterElements", (a[0], a[2], a[3]))],
+    "index_put": lambda a, k: [Step("ScatterND", (a[0], next((i for i in a[1] if i is not None), None), a[2]))],
+    "where": _operands("Where", 3),
+    "masked_fill": lambda a, k: [Step("Identity", a[:1])],
+    "cumsum": _first("CumSum"),
+    "copy": lambda a, k: [Step("Identity", (a[1],))],
+    "dropout": _first("Dropout"),
+    "native_dropout": _first("Dropout"),
+    "round": _first("Round"),
+    "floor": _first("Floor"),
+    "ceil": _first("Ceil"),
+    **{name: _attention for name in (
+        "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
+        "scaled_dot_product_attention", "_scaled_dot_product_attention_math", "_flash_attention_forward",
+    )},
+}  # fmt: skip
+"""By the operator's name without overload and without the trailing underscore of its in-place form."""
+
+DATALESS = frozenset(
+    "zeros ones empty full arange zeros_like ones_like empty_like full_like rand randn rand_like randn_like bernoulli "
+    "new_zeros new_ones new_full new_empty scalar_tensor eye linspace randint randperm multinomial normal uniform "
+    "empty_strided _efficientzerotensor exponential "
+    "eq ne lt le gt ge logical_not logical_and logical_or bitwise_not bitwise_and bitwise_or isnan isinf isfinite any all".split()
+)
+"""Operators whose results carry no data of their inputs."""

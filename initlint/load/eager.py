@@ -1,0 +1,172 @@
+"""Running a module once under a recorder, as it behaves in training but without chance, and leaving no trace.
+
+The module is in evaluation mode, except that batch norms use the batch's statistics: a fresh model's running ones mean
+nothing. Dropout and stochastic depth are off. Parameters, buffers, gradients, modes, hooks and random states are
+afterwards what they were, also when the forward raises.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.modules import module as module_hooks
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .trace import Recorder
+
+_DROPOUTS = frozenset(
+    {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
+)
+_RECURRENT = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn"}
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+
+
+def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], recorder: Recorder) -> Any:
+    """Call the module under ``recorder``; returns what its forward returns. Exceptions of the forward pass through."""
+    with ExitStack() as stack:
+        stack.enter_context(untouched(module))
+        dispatch = _Dispatch(recorder)
+        stack.enter_context(_scopes(module, recorder))
+        stack.enter_context(_Functions(recorder, dispatch))
+        stack.enter_context(dispatch)
+        return module(*args, **kwargs)
+
+
+@contextmanager
+def untouched(module: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards modes, buffers and random states are as they were, bit for bit."""
+    modes = [(each, each.training) for each in module.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        module.eval()
+        yield
+    finally:
+        for each, training in modes:
+            each.training = training
+        with torch.no_grad():
+            for buffer, saved in buffers:
+                if not _same_bits(buffer, saved):
+                    buffer.copy_(saved)
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.is_floating_point():
+        return bool(((one == other) | (one.isnan() & other.isnan())).all())
+    return torch.equal(one, other)
+
+
+@contextmanager
+def _scopes(root: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Keep the qualified name of the executing module on the recorder's stack."""
+    names = {id(each): name for name, each in root.named_modules()}
+
+    def enter(each: torch.nn.Module, args: Any) -> None:
+        recorder.scopes.append(names.get(id(each), recorder.scopes[-1]))
+
+    def leave(each: torch.nn.Module, args: Any, output: Any) -> None:
+        if len(recorder.scopes) > 1:
+            recorder.scopes.pop()
+
+    handles = (
+        module_hooks.register_module_forward_pre_hook(enter),
+        module_hooks.register_module_forward_hook(leave),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Dispatch(TorchDispatchMode):
+    """Shows every ATen operator to the recorder, unless an opaque function is running."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self.paused = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
+        self._recorder.before(args, kwargs)
+        outputs = func(*args, **kwargs)
+        self._recorder.record(func.__name__.partition(".")[0], args, kwargs, outputs)
+        return outputs
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        self.paused += 1
+        try:
+            yield
+        finally:
+            self.paused -= 1
+
+
+class _Functions(TorchFunctionMode):
+    """Batch statistics without dropout; recurrences and instance norms are recorded as what they are."""
+
+    def __init__(self, recorder: Recorder, dispatch: _Dispatch) -> None:
+        super().__init__()
+        self._recorder, self._dispatch = recorder, dispatch
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        if name in _DROPOUTS and (args or "input" in kwargs):
+            return args[0] if args else kwargs["input"]
+        if name == "batch_norm" and getattr(func, "__module__", "") == "torch.nn.functional":
+            return self._batch_norm(func, args, kwargs)
+        if name == "instance_norm" and getattr(func, "__module__", "") == "torch.nn.functional":
+            return self._instance_norm(func, args, kwargs)
+        if name in _RECURRENT and len(args) >= 8:
+            return self._recurrence(_RECURRENT[name], func, args, kwargs)
+        return func(*args, **kwargs)
+
+    @staticmethod
+    def _batch_norm(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        data = given.pop("input")
+        mean, variance = given.pop("running_mean", None), given.pop("running_var", None)
+        if data.numel() > data.shape[1]:  # one value per channel has no variance
+            mean = variance = None
+            given["training"] = True
+        return func(data, mean, variance, **given)
+
+    def _instance_norm(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        names = ("input", "running_mean", "running_var", "weight", "bias")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        with self._dispatch.pause():
+            output = func(*args, **kwargs)
+        operands = (given["input"], given.get("weight"), given.get("bias"))
+        self._recorder.opaque("InstanceNormalization", operands, [output])
+        return output
+
+    def _recurrence(self, kind: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """torch.lstm and its like: all layers and directions in one call, padded or packed."""
+        packed = not isinstance(args[3], bool)
+        with self._dispatch.pause():
+            outputs = func(*args, **kwargs)
+        weights, biases = (args[3], args[4]) if packed else (args[2], args[3])
+        layers = int(args[5]) if packed else int(args[4])
+        both = bool(args[8]) if packed else bool(args[7])
+        self._recorder.recurrence(kind, args[0], list(weights), bool(biases), layers, both, outputs)
+        return outputs
+
+
+Forward = Callable[[], Any]

@@ -1,0 +1,144 @@
+"""A PyTorch module as the neutral Model: its graph is recorded from one eager run and read like an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..model import Model, NotChecked
+from ..probe.taps import Tap
+from .assembly import assemble
+from .constants import Constants
+from .eager import run
+from .folding import Array, placeholder
+from .graph import Graph
+from .stored import Stored
+from .trace import Recorder, Recording
+
+
+@dataclass(frozen=True)
+class TracedModule:
+    """A recorded module: the neutral model, where to measure, and access to weights by address."""
+
+    model: Model
+    taps: tuple[Tap, ...]
+    constants: TensorConstants
+    stored_at: Mapping[str, Stored]
+    recording: Recording
+    output: Any
+    """What the forward returned in the recorded run."""
+
+    def chunks(self, address: str) -> Iterator[Array]:
+        """Rows (n, fan_in) of the canonical view, in order."""
+        stored = self.stored_at[address]
+        array = self.constants.array(stored.value)
+        if array is not None and array.size:
+            yield from stored.rows(array)
+
+
+class TensorConstants(Constants):
+    """Constants of a recording: the tensors themselves."""
+
+    def __init__(self, graph: Graph, recording: Recording) -> None:
+        super().__init__(graph, None)
+        self._tensors = recording.constants
+        self._numbers = recording.numbers
+
+    def spec(self, name: str) -> Array | None:
+        if name in self._numbers:
+            return placeholder((), np.dtype(np.float32))
+        tensor = self._tensors.get(name)
+        return None if tensor is None else placeholder(tuple(tensor.shape), _dtype(tensor))
+
+    def array(self, name: str) -> Array | None:
+        if name in self._numbers:
+            return np.asarray(self._numbers[name], np.float32)
+        tensor = self._tensors.get(name)
+        return None if tensor is None else to_numpy(tensor)
+
+
+def to_numpy(tensor: torch.Tensor) -> Array | None:
+    """The values without a copy where numpy has the type; None where there are none (meta, sparse, complex)."""
+    if tensor.is_meta or tensor.layout is not torch.strided or tensor.is_complex():
+        return None
+    plain = tensor.detach()
+    if type(plain) is not torch.Tensor and type(plain) is not torch.nn.Parameter:
+        plain = plain.as_subclass(torch.Tensor)
+    plain = plain.cpu().resolve_conj().resolve_neg()
+    if plain.dtype in (torch.bfloat16, *_FLOAT8):
+        plain = plain.float()
+    return np.asarray(plain.numpy())
+
+
+_FLOAT8 = tuple(getattr(torch, name) for name in dir(torch) if name.startswith("float8_"))
+
+
+def _dtype(tensor: torch.Tensor) -> np.dtype[Any]:
+    import ml_dtypes
+
+    name = str(tensor.dtype).removeprefix("torch.")
+    try:
+        return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
+    except TypeError:
+        return np.dtype(object)
+
+
+def trace(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TracedModule:
+    """Run ``module`` once and read its graph. Exceptions of the forward pass through."""
+    recorder = Recorder(module)
+    for name, tensor in named_inputs(args, kwargs):
+        recorder.add_input(name, tensor)
+    with torch.no_grad():
+        output = run(module, args, kwargs, recorder)
+    recording = recorder.recording
+    recording.outputs = [recorder.value_of(tensor) for tensor in output_tensors(output)]
+    graph = graph_of(recording)
+    constants = TensorConstants(graph, recording)
+    assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
+    return TracedModule(assembled.model, assembled.taps, constants, assembled.stored_at, recording, output)
+
+
+def graph_of(recording: Recording) -> Graph:
+    """The recording in the form that every analysis reads."""
+    known = dict.fromkeys([*recording.stored, *recording.numbers, *recording.unregistered])
+    return Graph(
+        nodes=recording.nodes,
+        inputs=tuple(SimpleNamespace(name=name) for name in recording.inputs),  # type: ignore[misc]
+        outputs=tuple(recording.outputs),
+        initializers=known,  # type: ignore[arg-type]
+        opset=0,
+        domains={},
+    )
+
+
+def _not_checked(recording: Recording) -> Iterator[NotChecked]:
+    for name, qualified in recording.stored.items():
+        if recording.constants[name].is_meta:
+            yield NotChecked(qualified, "it is on the meta device, so it has no values yet")
+
+
+def named_inputs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor in the call, named by its place."""
+    for place, value in [*((f"input{i}", a) for i, a in enumerate(args)), *kwargs.items()]:
+        for number, tensor in enumerate(output_tensors(value)):
+            yield (place if number == 0 else f"{place}.{number}"), tensor
+
+
+def output_tensors(tree: Any) -> Iterator[torch.Tensor]:
+    """The tensors in a nest of mappings, sequences and dataclasses, in order."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from output_tensors(value)
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            yield from output_tensors(value)
+    elif hasattr(tree, "__dataclass_fields__"):
+        for name in tree.__dataclass_fields__:
+            yield from output_tensors(getattr(tree, name))

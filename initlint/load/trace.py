@@ -1,0 +1,275 @@
+"""One eager run of a PyTorch module, recorded as a graph: every ATen operator with its tensors.
+
+What the Python around it looks like does not matter. A value is one state of one tensor: an operator that writes in
+place makes a new value of the same tensor, and views of what was written read the new state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .aten import DATALESS, PREVIOUS, TABLE
+from .graph import LINK, Node
+
+Observer = Callable[[str, torch.Tensor], None]
+"""Called with every new value that carries data of the inputs, right after it was computed."""
+
+NOISE = "initlint::Noise"
+"""Pseudo operator: values that carry no data of the inputs."""
+
+
+@dataclass
+class Recording:
+    """The graph of one run; ``constants`` holds the tensors that depend on parameters only."""
+
+    nodes: list[Node] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    stored: dict[str, str] = field(default_factory=dict)
+    """Value name -> qualified name, of every parameter and buffer that was read."""
+    constants: dict[str, torch.Tensor] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
+    unregistered: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Leaf tensors that the forward uses and that belong to no parameter, buffer or input."""
+
+
+class Recorder:
+    """Builds a Recording; modes below feed it."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        observe: Observer | None = None,
+        about_to_read: Callable[[torch.Tensor], None] | None = None,
+    ) -> None:
+        self.recording = Recording()
+        self.scopes: list[str] = [""]
+        self._observe = observe
+        self._about_to_read = about_to_read
+        self._values: Any = WeakIdKeyDictionary()
+        self._written: dict[int, tuple[int, str]] = {}
+        """Storage -> (time, value) of the last write in place."""
+        self._time: Any = WeakIdKeyDictionary()
+        self._clock = 0
+        self._names = {id(t): name for name, t in _named_tensors(module)}
+        self._by_storage: dict[int, tuple[str, torch.Tensor]] = {}
+        for name, tensor in _named_tensors(module):
+            if (key := storage_of(tensor)) is not None:
+                self._by_storage.setdefault(key, (name, tensor))
+
+    # -- values --------------------------------------------------------------------------------------------------
+
+    def add_input(self, name: str, tensor: torch.Tensor) -> None:
+        self._assign(tensor, name)
+        self.recording.inputs.append(name)
+        self.recording.live.add(name)
+
+    def value_of(self, tensor: torch.Tensor) -> str:
+        """The name of the tensor's present state; a tensor never seen is a parameter, a buffer or a stray leaf."""
+        name = self._values.get(tensor)
+        if name is None:
+            name = self._introduce(tensor)
+        key = storage_of(tensor)
+        written = self._written.get(key) if key is not None else None
+        if written is not None and written[0] > self._time.get(tensor, 0) and written[1] != name:
+            merged = self._new_value()
+            self._append(LINK, (name, written[1]), (merged,), {})
+            self._assign(tensor, merged)
+            if name in self.recording.live or written[1] in self.recording.live:
+                self.recording.live.add(merged)
+            return merged
+        return name
+
+    def _introduce(self, tensor: torch.Tensor) -> str:
+        qualified = self._names.get(id(tensor))
+        if qualified is None and (key := storage_of(tensor)) in self._by_storage:
+            candidate, owner = self._by_storage[key]  # type: ignore[index]
+            if owner.numel() == tensor.numel():
+                qualified = candidate
+        name = qualified if qualified is not None else self._new_value()
+        self._assign(tensor, name)
+        if qualified is not None:
+            self.recording.stored[name] = qualified
+        elif tensor.is_floating_point() and tensor.numel() > 1:
+            self.recording.unregistered[name] = tensor
+        self.recording.constants[name] = tensor.detach()
+        return name
+
+    def _assign(self, tensor: torch.Tensor, name: str) -> None:
+        self._clock += 1
+        self._values[tensor] = name
+        self._time[tensor] = self._clock
+
+    def _new_value(self) -> str:
+        self._clock += 1
+        return f"%{self._clock}"
+
+    def number(self, value: float) -> str:
+        name = self._new_value()
+        self.recording.numbers[name] = float(value)
+        return name
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def record(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], outputs: Any) -> None:
+        """One executed operator; ``name`` without overload."""
+        in_place = name.endswith("_") and not name.startswith("_")
+        plain = name.rstrip("_") if in_place else name
+        results = [t for t in _tensors(outputs)]
+        if plain in DATALESS:
+            self._finish(NOISE, (), results, {}, in_place, args)
+            return
+        translation = TABLE.get(plain)
+        if translation is None:
+            operands = tuple(self.value_of(t) for t in _tensors((args, kwargs)))
+            self._finish(f"aten::{plain}", operands, results, {}, in_place, args)
+            return
+        try:
+            steps = translation(args, kwargs)
+        except (IndexError, TypeError, ValueError, AttributeError):
+            operands = tuple(self.value_of(t) for t in _tensors((args, kwargs)))
+            self._finish(f"aten::{plain}", operands, results, {}, in_place, args)
+            return
+        previous = ""
+        for position, step in enumerate(steps):
+            operands = tuple(self._operand(each, previous) for each in step.inputs)
+            if position < len(steps) - 1:
+                previous = self._new_value()
+                self._append(step.op, operands, (previous,), step.attributes)
+                if any(v in self.recording.live for v in operands):
+                    self.recording.live.add(previous)
+            else:
+                self._finish(step.op, operands, results, step.attributes, in_place, args)
+
+    def _operand(self, operand: Any, previous: str) -> str:
+        if operand is PREVIOUS:
+            return previous
+        if isinstance(operand, torch.Tensor):
+            return self.value_of(operand)
+        if isinstance(operand, bool | int | float):
+            return self.number(float(operand))
+        return ""
+
+    def _finish(
+        self,
+        op: str,
+        operands: tuple[str, ...],
+        results: Sequence[torch.Tensor],
+        attributes: Mapping[str, Any],
+        in_place: bool,
+        args: Sequence[Any],
+    ) -> None:
+        live = any(v in self.recording.live for v in operands)
+        names = []
+        for tensor in results:
+            name = self._new_value()
+            names.append(name)
+        self._append(op, operands, tuple(names), attributes)
+        for tensor, name in zip(results, names, strict=True):
+            self._assign(tensor, name)
+            if in_place and (key := storage_of(tensor)) is not None:
+                self._written[key] = (self._time[tensor], name)
+            if live:
+                self.recording.live.add(name)
+                if self._observe is not None:
+                    self._observe(name, tensor)
+            elif op != NOISE:
+                self.recording.constants[name] = tensor.detach()
+
+    def _append(
+        self, op: str, operands: tuple[str, ...], outputs: tuple[str, ...], attributes: Mapping[str, Any]
+    ) -> None:
+        index = len(self.recording.nodes)
+        scope = self.scopes[-1]
+        node = Node(op, f"{scope}/{op}" if scope else op, operands, outputs, None, index, False, scope)
+        node.__dict__["attributes"] = dict(attributes)  # the cached property of a node without a protobuf
+        self.recording.nodes.append(node)
+
+    def before(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """An operator is about to run on ``args``: the last moment to see a tensor that it overwrites."""
+        if self._about_to_read is not None:
+            for tensor in _tensors((args, kwargs)):
+                self._about_to_read(tensor)
+
+    # -- functions that are recorded as one node ------------------------------------------------------------------
+
+    def opaque(self, op: str, operands: Sequence[Any], results: Sequence[torch.Tensor], **attributes: Any) -> None:
+        """A function whose inside was not watched: ``operands`` are tensors or None."""
+        names = tuple(self._operand(each, "") for each in operands)
+        self._finish(op, names, results, attributes, False, ())
+
+    def hidden(self, op: str, operands: Sequence[Any], **attributes: Any) -> str:
+        """A node whose result exists inside an opaque function only; an operand may be such a result's name."""
+        names = tuple(each if isinstance(each, str) else self._operand(each, "") for each in operands)
+        value = self._new_value()
+        self._append(op, names, (value,), attributes)
+        if any(name in self.recording.live for name in names):
+            self.recording.live.add(value)
+        return value
+
+    def recurrence(
+        self,
+        kind: str,
+        data: torch.Tensor,
+        weights: Sequence[torch.Tensor],
+        has_biases: bool,
+        layers: int,
+        both: bool,
+        outputs: Sequence[torch.Tensor],
+    ) -> None:
+        """One node per layer and direction; a layer reads the outputs of the one below."""
+        directions = 2 if both else 1
+        per_cell = len(weights) // (layers * directions)
+        current = [self.value_of(data)]
+        for layer in range(layers):
+            results = []
+            for direction in range(directions):
+                start = (layer * directions + direction) * per_cell
+                cell = list(weights[start : start + per_cell])
+                bias = cell[2:4] if has_biases else [None, None]
+                attributes = {"kind": kind, "reverse": direction == 1, "layer": layer}
+                source = current[0] if len(current) == 1 else self.hidden("Concat", current)
+                results.append(self.hidden("initlint::Recurrence", (source, *cell[:2], *bias), **attributes))
+            current = results
+        for tensor in _tensors(outputs):
+            self.alias(tensor, current)
+
+    def alias(self, tensor: torch.Tensor, sources: Sequence[str]) -> None:
+        """``tensor`` is what the values ``sources`` became."""
+        value = self._new_value()
+        self._append(LINK, tuple(sources), (value,), {})
+        self._assign(tensor, value)
+        if any(name in self.recording.live for name in sources):
+            self.recording.live.add(value)
+            if self._observe is not None:
+                self._observe(value, tensor)
+
+
+def storage_of(tensor: torch.Tensor) -> int | None:
+    """Identity of the memory behind a tensor; None for tensors without any (meta, sparse, nested)."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return None
+
+
+def _named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters(remove_duplicate=True)
+    yield from module.named_buffers(remove_duplicate=True)
+
+
+def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for each in tree.values():
+            yield from _tensors(each)
+    elif isinstance(tree, list | tuple):
+        for each in tree:
+            yield from _tensors(each)
