@@ -18,6 +18,7 @@ from enum import Flag, IntEnum, auto
 from typing import Any
 
 from . import activations
+from .deadlock import stuck_at_zero
 from .fixes import Advice, Fill, Fix, Reinit
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import PlainPath, expected_gain, measured_gain, peers, plain_paths
@@ -57,6 +58,7 @@ __all__ = [
     "peers",
     "plain_paths",
     "rule",
+    "stuck_at_zero",
 ]
 
 Value = str | int | float | bool | list[str]

@@ -61,7 +61,7 @@ def is_constant(context: Context, tensor: Tensor) -> bool:
 
 
 def _judge_table(context: Context, layer: Layer) -> Suspicion:
-    """Rows are told apart by their own gradients; beside another input, or as factors, they may start equal on purpose."""
+    """Rows get gradients of their own; beside another input, or as factors, they may start equal on purpose."""
     table = layer.weight
     data = {"count": table.size, "value": context.stats[table.address].mean}
     severity = Severity.NOTE if layer.bypassed or Use.PRODUCT in layer.uses else Severity.WARNING

@@ -3,12 +3,11 @@
 ## Why it matters
 
 A linear map multiplies the scale of its signal by sqrt(fan_in * E[w^2] * E[phi^2]). Initialisation schemes choose the
-variance so that this is about 1. A single layer that is a hundred times too large saturates or floods everything behind
-it; one that is a hundred times too small starves it, and all layers before it get gradients a hundred times too small.
+variance so that this is about 1. A single layer that is far too large floods everything behind it; one that is far too
+small starves it, and starves all layers before it of gradient.
 
-The prediction is checked against the probe where it ran: the layer is reported only if the measured output is off too.
-Layers whose scale cannot show are left alone: in front of a normalisation or of sine and cosine, ends of residual
-branches and heads that are small. A whole network with the same small scale is `vanishing-signal`'s business.
+The layer is reported only if the output that the probe measured is off too. Layers whose scale cannot show are left
+alone: in front of a normalisation or of sine and cosine, small ends of residual branches, small heads.
 
 ## Example
 
@@ -20,8 +19,7 @@ branches and heads that are small. A whole network with the same small scale is 
 
 ## References
 
-- He et al. 2015 (arXiv:1502.01852) section 2.2; Glorot & Bengio 2010, section 4.2
-- huggingface/transformers#16749: an output layer of variance 1 gave an initial loss of 110 instead of 11
+- He et al. 2015 (arXiv:1502.01852) section 2.2; huggingface/transformers#16749: a head of variance 1
 - `benchmarks/results/calibrate_scale.md`: one layer scaled, trained at depths 2 to 20
 """
 
@@ -62,9 +60,6 @@ class Options:
     deep: int = 5  # maps in a plain path; calibrate_scale.md: a starved layer slows nets from about 16 maps on
 
 
-ROLES = (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE)
-
-
 @rule(
     category="scale",
     needs=Needs.WEIGHTS,
@@ -73,7 +68,7 @@ ROLES = (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE)
     message={
         "large": "weights {factor} times larger than fan-in {fan_in} asks for (std {std}, expected {expected_std})",
         "small": "weights {factor} times smaller than fan-in {fan_in} asks for (std {std}, expected {expected_std})",
-        "table": "rows have an rms of {factor}; what reads them expects about 1",
+        "table": "rows have an rms of {factor}, where about 1 is expected",
     },
     explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units", "non-finite-activations"),
 )
@@ -81,13 +76,12 @@ def variance_mismatch(context: Context, options: Options) -> Iterator[Suspicion]
     paths = plain_paths(context.model, context.signals)
     depths = {layer.name: len(path) for path in paths for layer in path.hidden}
     for layer in context.model.layers:
-        # behind a softmax stands a weighted mean of the weights, such as a decoder's bin centres
-        unscaled = layer.activation in activations.PERIODIC or layer.input_activation == "softmax"
-        if layer.norm_after is not None or unscaled:
-            continue
-        for tensor in layer.tensors:
+        periodic = layer.activation in activations.PERIODIC
+        averaging = layer.input_activation == "softmax"  # a weighted mean of the weights, as a decoder's bin centres
+        for tensor in layer.tensors if layer.norm_after is None and not periodic and not averaging else ():
             stats = context.stats.get(tensor.address)
-            if tensor.role in ROLES and stats is not None and 0.0 < stats.mean_square < math.inf:
+            weighs = tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE)
+            if weighs and stats is not None and 0.0 < stats.mean_square < math.inf:
                 yield from _judge(context, layer, tensor, stats, depths.get(layer.name, 0), options)
 
 
@@ -95,25 +89,19 @@ def _judge(
     context: Context, layer: Layer, tensor: Tensor, stats: WeightStats, depth: int, options: Options
 ) -> Iterator[Suspicion]:
     """``depth``: length of the plain path that hides the layer, on which nothing makes up for a small weight; or 0."""
-    gain = _gain(layer, tensor, stats)
+    rms = math.sqrt(stats.mean_square)
+    gain = expected_gain(layer, stats) if tensor.role is Role.WEIGHT else rms * math.sqrt(tensor.view.fan_in)
     data = {"fan_in": tensor.view.fan_in, "std": stats.std, "expected_std": stats.std / gain}
     bounded = layer.kind.is_recurrent or activations.get(layer.activation).bounded
     fix = Reinit(tensor.address, "xavier_normal" if bounded else "he_normal")
     if tensor.role is Role.TABLE:
-        if gain > options.too_large:
-            yield Suspicion(tensor, Severity.WARNING, {"factor": gain}, Reinit(tensor.address, "normal", 0.02), "table")
+        if rms > options.too_large:
+            yield Suspicion(tensor, Severity.WARNING, {"factor": rms}, Reinit(tensor.address, "normal", 0.02), "table")
     elif _is_loud(context, layer, tensor, gain, options):
         yield Suspicion(tensor, Severity.WARNING, {"factor": gain, **data}, fix, "large")
     elif gain < options.too_small and depth and tensor is layer.weight and _is_quiet(context, layer, options):
         severity = Severity.WARNING if depth >= options.deep else Severity.NOTE
         yield Suspicion(tensor, severity, {"factor": 1 / gain, **data}, fix, "small")
-
-
-def _gain(layer: Layer, tensor: Tensor, stats: WeightStats) -> float:
-    """Predicted rms out over rms in; of a table the rms of its rows."""
-    if tensor.role is Role.WEIGHT:
-        return expected_gain(layer, stats)
-    return math.sqrt(stats.mean_square * (1 if tensor.role is Role.TABLE else tensor.view.fan_in))
 
 
 def _is_loud(context: Context, layer: Layer, tensor: Tensor, gain: float, options: Options) -> bool:

@@ -39,8 +39,8 @@ from initlint.plugin import (
     Suspicion,
     Tensor,
     Use,
-    activations,
     rule,
+    stuck_at_zero,
 )
 
 IDIOMS = {
@@ -67,22 +67,22 @@ def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         for tensor in layer.tensors:
             if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
-                if is_zero(context, tensor.address):
+                if _is_zero(context, tensor.address):
                     yield _judge(context, layer, tensor)
                     continue
                 for part in tensor.part_addresses:
-                    if is_zero(context, part):
+                    if _is_zero(context, part):
                         yield _idiom(part, context.stats[part].count, "the other parts of the tensor do not")
 
 
-def is_zero(context: Context, address: str) -> bool:
+def _is_zero(context: Context, address: str) -> bool:
     return address in context.stats and context.stats[address].all_zero
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     is_table = tensor.role is Role.TABLE
     fix = Reinit(tensor.address, "normal", 0.02) if is_table else Reinit(tensor.address, "he_normal")
-    proof = _proof(context, layer) if tensor is layer.weight and layer.kind.is_map else ""
+    proof = stuck_at_zero(context.model, layer, context.stats) if tensor is layer.weight else ""
     if proof:
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
@@ -97,38 +97,3 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
 
 def _idiom(at: Tensor | str, count: int, idiom: str) -> Suspicion:
     return Suspicion(at, Severity.NOTE, {"count": count, "idiom": idiom}, message="idiom")
-
-
-def _proof(context: Context, layer: Layer) -> str:
-    """Why the weights can never get a gradient; empty where that is not certain."""
-    if layer.uses == {Use.LAYER} and _constant_output_is_dead(context, layer):
-        return f"the {layer.activation} behind it stays off, where its slope is zero"
-    after, before = context.model.maps_after(layer), context.model.maps_before(layer)
-    if after and all(_is_zero_pair(context, layer, each) for each in after):
-        return f"{after[0].name} behind it is zero too, so neither ever gets a gradient"
-    if before and all(_is_zero_pair(context, each, layer) for each in before):
-        return f"{before[0].name} before it is zero too, so neither ever gets a gradient"
-    return ""
-
-
-def _constant_output_is_dead(context: Context, layer: Layer) -> bool:
-    """With zero weights the output is the bias, or behind a norm the norm's shift; is it where the slope is zero?"""
-    edge, offset = activations.get(layer.activation).dead_below, layer.bias
-    if layer.norm_after is not None:
-        norms = [each for each in context.model.consumers(layer) if each.kind.is_norm]
-        offset = norms[0].bias if len(norms) == 1 else None
-    highest = context.stats[offset.address].max if offset is not None and offset.address in context.stats else 0.0
-    return edge is not None and highest <= edge
-
-
-def _is_zero_pair(context: Context, first: Layer, second: Layer) -> bool:
-    """``first`` feeds only ``second``, both are zero, and nothing between them makes a constant of the zero."""
-    if (
-        first.uses != {Use.LAYER}
-        or second.name not in first.consumers
-        or not (first.kind.is_map and second.kind.is_map)
-    ):
-        return False
-    biases = [first.bias.address] if first.bias is not None else []
-    zeros = all(is_zero(context, address) for address in (first.weight.address, second.weight.address, *biases))
-    return zeros and activations.get(first.activation)(0.0) == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -440,8 +441,8 @@ def test_attributes_of_the_wrong_kind(value: object) -> None:
     names = {
         "Conv": ["group", "strides"], "ConvTranspose": ["group", "strides"], "Gemm": ["alpha", "beta", "transB"],
         "Gather": ["axis"], "LSTM": ["hidden_size", "direction"], "Transpose": ["perm"], "Cast": ["to"],
-        "Concat": ["axis"], "Split": ["axis", "split"], "Unsqueeze": ["axes"], "DequantizeLinear": ["axis", "block_size"],
-        "ReduceMean": ["axes", "keepdims"], "Einsum": ["equation"], "Softmax": ["axis"], "LeakyRelu": ["alpha"],
+        "Concat": ["axis"], "Split": ["axis", "split"], "Unsqueeze": ["axes"], "ReduceMean": ["axes", "keepdims"],
+        "DequantizeLinear": ["axis", "block_size"], "Einsum": ["equation"], "Softmax": ["axis"], "LeakyRelu": ["alpha"],
     }  # fmt: skip
     for op, attributes in names.items():
         for attribute in attributes:
@@ -476,7 +477,7 @@ def test_bodies_in_bodies() -> None:
 
 def chain(op: str, length: int, *more: str) -> ModelProto:
     names = ["x", *(f"v{i}" for i in range(1, length)), "y"]
-    nodes = [node(op, [a, *more], [b]) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [node(op, [a, *more], [b]) for a, b in itertools.pairwise(names)]
     return proto(nodes, {"w": normal(8, 8)} if more else {})
 
 

@@ -51,7 +51,7 @@ def _evidence(op: Operation, constants: Constants) -> str:
     if renamed and is_generated(bias[0]):
         return f"weight and bias were renamed together ({weight[0]}, {bias[0]})"
     values = constants.array(op.bias.value)
-    foreign = renamed or is_generated(bias[0]) or bias[0].startswith(weight[0]) or layer_of(bias[0]) not in ("", owner)
-    if foreign and values is not None and bool((values == 0).all()):
+    made_up = renamed or is_generated(bias[0]) or bias[0].startswith(weight[0])  # not merely merged with an equal bias
+    if made_up and values is not None and bool((values == 0).all()):
         return f"the bias {bias[0]} holds zeros and belongs to no such module"
     return ""

@@ -21,7 +21,7 @@ from .dataflow import Dataflow, Flow
 from .elementwise import Regions
 from .folded import find_folded_norms
 from .folding import Array, is_float
-from .naming import Addresses, is_generated, layer_of, role_name, without_call_number
+from .naming import Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
 from .stored import Operation, Stored
 from .weighted import Finder
 
@@ -88,17 +88,22 @@ class _Assembly:
         self._finder, self._operations, self._dataflow = finder, operations, dataflow
         self._tensor_of: dict[tuple[str, str, int], Tensor] = {}
         self._stored: dict[str, Stored] = {}
+        self._scopes = {op.node.scope for op in operations}
         self._user_of = {id(op.weight): op for op in reversed(operations)}
         self._addresses, self._names = Addresses(), Addresses()
 
     def opened(self) -> Opened:
         layers, taps = self._layers()
-        tensors = {tensor.address: tensor for layer in layers for tensor in layer.tensors}
+        tensors: dict[str, Tensor] = {}
+        for tensor in (each for layer in layers for each in layer.tensors):
+            tensors.setdefault(tensor.address, tensor)
         roots: dict[str, list[str]] = {}
         for address, stored in self._stored.items():
             for value in {stored.value, *self._constants.roots(stored.value)}:
                 roots.setdefault(value, []).append(address)
         others = self._other_tensors(roots)
+        for other in others:
+            roots.setdefault(self._stored[other.address].value, []).append(other.address)
         model = Model(
             format="onnx",
             layers=tuple(layers),
@@ -176,6 +181,8 @@ class _Assembly:
     def _tensor(self, op: Operation, stored: Stored) -> Tensor:
         roots = self._constants.roots(stored.value)
         key = (roots[0] if len(roots) == 1 else stored.value, stored.role, op.segment == "reverse")
+        if key not in self._tensor_of and (tied := self._tied_tensor(op, stored, key[0])) is not None:
+            self._tensor_of[key] = replace(tied, role=stored.role)
         if key not in self._tensor_of:
             address = self._addresses.unique(self._address(op, stored, roots))
             array = self._constants.spec(stored.value)
@@ -185,6 +192,14 @@ class _Assembly:
             )
             self._stored[address] = stored
         return self._tensor_of[key]
+
+    def _tied_tensor(self, op: Operation, stored: Stored, root: str) -> Tensor | None:
+        """The table that also serves as a head, or the other way round."""
+        if op.kind.is_recurrent or stored.role not in (Role.WEIGHT, Role.TABLE):
+            return None
+        other = Role.TABLE if stored.role is Role.WEIGHT else Role.WEIGHT
+        tensor = self._tensor_of.get((root, other, False))
+        return tensor if tensor is not None and tensor.view == stored.view and tensor.shape == stored.shape else None
 
     def _address(self, op: Operation, stored: Stored, roots: tuple[str, ...]) -> str:
         suffix = stored.suffix.format(self._recurrence_number(op)) if stored.suffix else role_name(stored.role)
@@ -202,7 +217,8 @@ class _Assembly:
                 return f"{owner}.{role_name(stored.role)}"
         scope = op.node.scope
         if not scope and named:
-            return named[0]
+            packed = layer_of(named[0]) or named[0]
+            return f"{packed}.{suffix}" if op.kind.is_recurrent else named[0]
         if not scope:  # a ConstantOfShape or Constant node's result has a name of its own, often a telling one
             generated = [root for root in roots if not is_generated(root)]
             if generated:
@@ -229,8 +245,10 @@ class _Assembly:
         if op.kind.is_recurrent and name:
             tail = address.rpartition(".")[2].removeprefix("weight_ih_")
             return name if tail == "l0" else f"{name}.{tail}"
+        if name and is_own_layer(address) and self._first_user(address) is op:
+            return address
         scope = op.node.scope
-        if scope and name and scope != name and self._first_user(address) is not op:
+        if scope and name and scope != name and (self._first_user(address) is not op or name in self._scopes):
             return scope  # tied, or merged by an exporter that stores equal tensors once
         return name or scope or op.node.name or address
 

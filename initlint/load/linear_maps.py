@@ -137,11 +137,14 @@ class _Letters:
         """None where the weight is not a linear map of what it is multiplied with.
 
         A summed letter that two other operands carry mixes experts ("bteh,ehd,bte->btd"): each of them is a group.
+        So is each matrix of a stack that one input is sent through ("btd,edh->bteh").
         """
         count = {letter: sum(letter in term for term in others) for letter in mine}
         groups = "".join(c for c in mine if count[c] and (c in output or count[c] > 1))
         units = "".join(c for c in mine if not count[c] and c in output)
         summed = "".join(c for c in mine if count[c] == 1 and c not in output)
+        if len(units) > 1 and mine.startswith(units[0]):
+            groups, units = units[0] + groups, units[1:]
         if not mine.isalpha() or len(set(mine)) < len(mine) or len(groups + units + summed) < len(mine) or not summed:
             return None
         return cls(groups, units, summed)

@@ -18,6 +18,7 @@ _GENERATED = re.compile(
         |(?:.*/)?[A-Za-z]*Constant(?:OfShape)?(?:_\d+)?(?:_output_\d+)?
         |/.*_output_\d+     # result of a node of the older exporter
         |const(?:ant)?_?\d*|initializer_?\d*
+        |(?:mul|div|add|linear|permute|_?weight_norm\w*)(?:_\d+)?   # newer PyTorch exporter: a folded operation
         |.*_(?:quantized|scale|zero_point)
     )$""",
     re.VERBOSE | re.IGNORECASE,
@@ -55,6 +56,11 @@ def without_call_number(scope: str) -> str:
 
 def role_name(role: Role) -> str:
     return _ROLE_NAMES[role]
+
+
+def is_own_layer(address: str) -> bool:
+    """"mlp.up" beside "mlp.down": a parameter with a name of its own, several to a module, each a layer."""
+    return not _PARAMETER_NAMES.match(address.rpartition(".")[2])
 
 
 def layer_of(address: str) -> str:

@@ -57,6 +57,7 @@ def through_norm(seed: int = 0) -> onnx.ModelProto:
     Good(
         "near miss: a recurrence of one unit",
         planted(lstm, Fault.CONSTANT, "cell.weight_ih_l0", "cell.weight_hh_l0", width=1),
+        exporters=("legacy",),
     ),
     Bad("a box filter per channel", box_filter, ["blur.weight"], NOTE),
     Bad("one layer between drawn ones", planted(relu_mlp, Fault.CONSTANT, "2.weight"), ["2.weight"], WARNING),
@@ -82,14 +83,22 @@ def through_norm(seed: int = 0) -> onnx.ModelProto:
         planted(lstm, Fault.CONSTANT, "cell.weight_ih_l0"),
         ["cell.weight_ih_l0"],
         WARNING,
+        exporters=("legacy",),
     ),
     Bad(
         "query, key and value",
         altered(vit, lambda m: m.blocks[0].attention.qkv.weight.fill_(0.02)),
         ["blocks.0.attention.qkv.weight"],
         WARNING,
+        exporters=("legacy",),
     ),
-    Bad("a table", planted(lstm, Fault.CONSTANT, "embedding.weight"), ["embedding.weight"], WARNING),
+    Bad(
+        "a table",
+        planted(lstm, Fault.CONSTANT, "embedding.weight"),
+        ["embedding.weight"],
+        WARNING,
+        exporters=("legacy",),
+    ),
 )
 def test_constant_weights(case: Case) -> None:
     check("constant-weights", case, seeds=(0,))

@@ -62,7 +62,7 @@ def grouped(seed: int = 0, within: bool = False) -> onnx.ModelProto:
 
 @cases(
     Good("he-initialised mlp", mlp, notes_ok=False),
-    Good("ICNR in front of a pixel shuffle", pixel_shuffle, notes_ok=False),
+    Good("ICNR in front of a pixel shuffle", pixel_shuffle, notes_ok=False, exporters=("legacy",)),
     Good("equal filters in different groups", grouped, notes_ok=False),
     Good("near miss: binary weights that coincide by chance", binary, notes_ok=False),
     Good("near miss: bfloat16 with a fan-in of one", narrow, notes_ok=False),
@@ -93,6 +93,7 @@ def grouped(seed: int = 0, within: bool = False) -> onnx.ModelProto:
         planted(gpt, Fault.HALF_DUPLICATED, "blocks.0.attention.qkv.weight"),
         ["blocks.0.attention.qkv.weight"],
         WARNING,
+        exporters=("legacy",),
     ),
     Bad(
         "within the gates of an LSTM",

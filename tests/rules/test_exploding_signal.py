@@ -40,6 +40,7 @@ HE = np.sqrt(2.0)
         altered(relu_cnn, lambda m: [p.mul_(4) for p in m.parameters()], depth=8),
         ["15"],
         ERROR,
+        exporters=("legacy",),
     ),
     Bad("a head 40 times too large", partial(mlp, changes={"6.weight": lambda w: w * 40}), ["6"], WARNING),
     Bad(

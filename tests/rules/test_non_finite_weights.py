@@ -64,12 +64,14 @@ def one(value: float) -> object:
         altered(batchnorm_resnet, lambda m: m.norm.running_var.fill_(float("nan"))),
         ["norm.running_var"],
         ERROR,
+        exporters=("legacy",),
     ),
     Bad(
         "a norm's gain",
         altered(batchnorm_resnet, lambda m: m.blocks[0].bn1.weight.fill_(float("inf"))),
         ["blocks.0.bn1.weight"],
         ERROR,
+        exporters=("legacy",),
     ),
 )
 def test_non_finite_weights(case: Case) -> None:

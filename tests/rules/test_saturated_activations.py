@@ -65,6 +65,7 @@ def normed_tanh(seed: int = 0, gain: float = 1.0) -> onnx.ModelProto:
         altered(tanh_mlp, lambda m: m[2].weight.mul_(1000.0)),
         ["2.weight"],
         ERROR,
+        exporters=("legacy",),
     ),
     Bad("a norm's gain of 10 in front of tanh", partial(normed_tanh, gain=10.0), ["norm.weight"], WARNING),
 )

@@ -61,7 +61,13 @@ def normed(seed: int = 0, factor: float = 100.0) -> onnx.ModelProto:
     ),
     Good("near miss: a small head", partial(mlp, depth=10, changes={"18.weight": times(0.01)})),
     Good("near miss: all layers small, which is another rule's", partial(mlp, depth=10, gain=0.4), notes_ok=False),
-    Bad("hidden layer 100 times too large", planted(relu_mlp, Fault.LOUD, "2.weight"), ["2.weight"], WARNING),
+    Bad(
+        "hidden layer 100 times too large",
+        planted(relu_mlp, Fault.LOUD, "2.weight"),
+        ["2.weight"],
+        WARNING,
+        exporters=("legacy",),
+    ),
     Bad(
         "hidden layer of std 1",
         partial(mlp, width=512, changes={"2.weight": times(512**0.5 / 2**0.5)}),
@@ -92,4 +98,4 @@ def normed(seed: int = 0, factor: float = 100.0) -> onnx.ModelProto:
     ),
 )
 def test_variance_mismatch(case: Case) -> None:
-    check("variance-mismatch", case, seeds=(0, 1))
+    check("variance-mismatch", case, seeds=(0,))

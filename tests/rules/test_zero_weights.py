@@ -59,16 +59,20 @@ def gated(seed: int = 0) -> onnx.ModelProto:
 
 @cases(
     Good("he-initialised mlp", mlp, notes_ok=False),
-    Good("zero head", zero_head),
+    Good("zero head", zero_head, exporters=("legacy",)),
     Good("zero logistic regression", partial(mlp, depth=1, changes={"0.weight": 0.0})),
-    Good("one factor of a low-rank pair", lora),
-    Good("adaLN-Zero with a zero head", adaln_zero),
+    Good("one factor of a low-rank pair", lora, exporters=("legacy",)),
+    Good("adaLN-Zero with a zero head", adaln_zero, exporters=("legacy",)),
     Good("identity spatial transformer", spatial_transformer),
     Good("zero query", zero_query),
     Good("zero gate", gated),
     Good("near miss: the last non-zero weight", partial(mlp, changes={"2.weight": lambda w: w * (w == w.max())})),
     Good("near miss: zero positions beside drawn tokens", altered(gpt, lambda m: m.positions.weight.zero_())),
-    Good("near miss: one part of three is zero", altered(gpt, lambda m: m.blocks[0].attention.qkv.weight[:48].zero_())),
+    Good(
+        "near miss: one part of three is zero",
+        altered(gpt, lambda m: m.blocks[0].attention.qkv.weight[:48].zero_()),
+        exporters=("legacy",),
+    ),
     Bad(
         "zero end of a residual branch",
         partial(residual, changes={"blocks.1.fc2.weight": 0.0}),

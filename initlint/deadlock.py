@@ -1,0 +1,56 @@
+"""Zero weights that can never change: what structure alone proves.
+
+The gradient of a weight is the product of what comes in and what comes back. A zero layer wakes up if its input and the
+slope behind it are not zero; it never does behind a ReLU that it holds at zero, nor in a product of two zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import activations
+from .model import Layer, Model, Use
+from .stats import WeightStats
+
+Stats = Mapping[str, WeightStats]
+
+
+def stuck_at_zero(model: Model, layer: Layer, stats: Stats) -> str:
+    """Why the zero weight of ``layer`` can never get a gradient; empty where that is not certain."""
+    if not layer.kind.is_map:
+        return ""
+    if layer.uses == {Use.LAYER} and _constant_output_is_dead(model, layer, stats):
+        return f"the {layer.activation} behind it stays off, where its slope is zero"
+    after, before = model.maps_after(layer), model.maps_before(layer)
+    if after and all(_is_zero_pair(layer, each, stats) for each in after):
+        return f"{after[0].name} behind it is zero too, so neither ever gets a gradient"
+    if before and all(_is_zero_pair(each, layer, stats) for each in before):
+        return f"{before[0].name} before it is zero too, so neither ever gets a gradient"
+    return ""
+
+
+def _constant_output_is_dead(model: Model, layer: Layer, stats: Stats) -> bool:
+    """With zero weights the output is the bias, or behind a norm the norm's shift; is it where the slope is zero?"""
+    edge, offset = activations.get(layer.activation).dead_below, layer.bias
+    if layer.norm_after is not None:
+        norms = [each for each in model.consumers(layer) if each.kind.is_norm]
+        offset = norms[0].bias if len(norms) == 1 else None
+    highest = stats[offset.address].max if offset is not None and offset.address in stats else 0.0
+    return edge is not None and highest <= edge
+
+
+def _is_zero_pair(first: Layer, second: Layer, stats: Stats) -> bool:
+    """``first`` feeds only ``second``, both are zero, and nothing between them makes a constant of the zero."""
+    if (
+        first.uses != {Use.LAYER}
+        or second.name not in first.consumers
+        or not (first.kind.is_map and second.kind.is_map)
+    ):
+        return False
+    biases = [first.bias.address] if first.bias is not None else []
+    zeros = all(_is_zero(address, stats) for address in (first.weight.address, second.weight.address, *biases))
+    return zeros and activations.get(first.activation)(0.0) == 0.0
+
+
+def _is_zero(address: str, stats: Stats) -> bool:
+    return address in stats and stats[address].all_zero
