@@ -128,11 +128,8 @@ def _glu(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     return [Step("Sigmoid", a[:1]), Step("Mul", (a[0], PREVIOUS))]
 
 
-_MOVES = (
-    "view _unsafe_view reshape _reshape_alias unsqueeze squeeze flatten alias detach clone lift_fresh contiguous "
-    "unflatten view_as _conj resolve_conj resolve_neg expand_as"
-).split()
-_VIEWS = "expand slice select narrow diagonal as_strided repeat tile roll flip constant_pad_nd unfold im2col tril triu".split()
+_MOVES = ["view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten", "alias", "detach", "clone", "lift_fresh", "contiguous", "unflatten", "view_as", "_conj", "resolve_conj", "resolve_neg", "expand_as"]
+_VIEWS = ["expand", "slice", "select", "narrow", "diagonal", "as_strided", "repeat", "tile", "roll", "flip", "constant_pad_nd", "unfold", "im2col", "tril", "triu"]
 
 TABLE: dict[str, Translation] = {
     "convolution": _convolution,
@@ -239,18 +236,11 @@ TABLE: dict[str, Translation] = {
     "round": _first("Round"),
     "floor": _first("Floor"),
     "ceil": _first("Ceil"),
-    **{name: _attention for name in (
-        "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
-        "scaled_dot_product_attention", "_scaled_dot_product_attention_math", "_flash_attention_forward",
-    )},
+    **dict.fromkeys(("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention", "scaled_dot_product_attention", "_scaled_dot_product_attention_math", "_flash_attention_forward"), _attention),
 }  # fmt: skip
 """By the operator's name without overload and without the trailing underscore of its in-place form."""
 
 DATALESS = frozenset(
-    "zeros ones empty full arange zeros_like ones_like empty_like full_like rand randn rand_like randn_like bernoulli "
-    "new_zeros new_ones new_full new_empty scalar_tensor eye linspace randint randperm multinomial normal uniform "
-    "empty_strided _efficientzerotensor exponential "
-    "eq ne lt le gt ge logical_not logical_and logical_or bitwise_not bitwise_and bitwise_or isnan isinf isfinite any all".split()
+    ["zeros", "ones", "empty", "full", "arange", "zeros_like", "ones_like", "empty_like", "full_like", "rand", "randn", "rand_like", "randn_like", "bernoulli", "new_zeros", "new_ones", "new_full", "new_empty", "scalar_tensor", "eye", "linspace", "randint", "randperm", "multinomial", "normal", "uniform", "empty_strided", "_efficientzerotensor", "exponential", "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "bitwise_and", "bitwise_or", "isnan", "isinf", "isfinite", "any", "all"]
 )
 """Operators whose results carry no data of their inputs."""

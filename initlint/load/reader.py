@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from onnx import TensorProto
-
 from ..model import NotChecked, Role, View
 from .constants import Constants
-from .folding import Array, is_weight_dtype
+from .folding import Array, is_float, is_weight_dtype
 from .graph import Graph
 from .stored import Stored
-
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
 class WeightReader:
@@ -55,4 +51,5 @@ class WeightReader:
 
     @cached_property
     def _stores_weights(self) -> bool:
-        return any(len(tensor.dims) > 1 and tensor.data_type in _FLOATS for tensor in self.graph.initializers.values())
+        specs = (self.constants.spec(name) for name in self.graph.initializers)
+        return any(spec is not None and spec.ndim > 1 and is_float(spec.dtype) for spec in specs)

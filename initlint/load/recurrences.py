@@ -16,6 +16,9 @@ _GATES: dict[str, tuple[Kind, tuple[str, ...], tuple[int, ...]]] = {
 }
 """PyTorch packs i,f,g,o and r,z,n; ONNX i,o,f,c and z,r,h."""
 
+RECURRENCE = "initlint::Recurrence"
+"""Pseudo operator of a recorded run: one layer and direction of torch.lstm, gru or rnn."""
+
 
 def recurrences(reader: WeightReader, node: Node) -> Iterator[Operation]:
     """LSTM, GRU or RNN: weights (directions, gates * hidden, in), (..., hidden), biases (..., 2 * gates * hidden)."""
@@ -48,6 +51,47 @@ def recurrences(reader: WeightReader, node: Node) -> Iterator[Operation]:
             segment="reverse" if reverse else "forward",
             outputs=outputs,
         )
+
+
+def eager_recurrence(reader: WeightReader, node: Node) -> Iterator[Operation]:
+    """One layer and direction of a recorded torch.lstm, gru or rnn: inputs x, w_ih, w_hh, b_ih, b_hh in PyTorch's form."""
+    kind, parts = _EAGER[str(node.attribute("kind"))]
+    weight, recurrent = reader.weight(node.input(1)), reader.weight(node.input(2))
+    if weight is None or recurrent is None:
+        return
+    (rows, fan_in), hidden = weight.shape, recurrent.shape[-1]
+    reverse = bool(node.attribute("reverse"))
+    names = [f"{name}_l{node.attribute('layer')}{'_reverse' if reverse else ''}" for name in ("weight_ih", "weight_hh")]
+    views = [View(1, rows, fan_in), View(1, rows, hidden)]
+    roles = (Role.WEIGHT, Role.RECURRENT_WEIGHT)
+    matrices = [
+        Stored(node.input(1 + i), roles[i], (rows, views[i].fan_in), views[i], parts=parts, suffix=names[i])
+        for i in range(2)
+    ]
+    biases = [
+        Stored(node.input(3 + i), role, (rows,), View(1, rows, 1), parts=parts, suffix=names[i].replace("weight", "bias"))
+        if node.input(3 + i)
+        else None
+        for i, role in enumerate((Role.BIAS, Role.RECURRENT_BIAS))
+    ]
+    yield Operation(
+        kind,
+        node,
+        (node.input(0),),
+        node.outputs[0],
+        -1,
+        matrices[0],
+        biases[0],
+        matrices[1],
+        biases[1],
+        fan_in=fan_in,
+        fan_out=hidden,
+        segment="reverse" if reverse else "forward",
+        outputs=node.outputs,
+    )
+
+
+_EAGER = {kind.value: (kind, parts) for kind, parts, _ in _GATES.values()}
 
 
 class _Packing:
