@@ -85,7 +85,9 @@ def _reduce(op: str) -> Translation:
 def _elu(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     alpha = float(a[1]) if len(a) > 1 else 1.0
     scale = float(a[2]) if len(a) > 2 else 1.0
-    return [Step("Selu", a[:1], {"alpha": alpha, "gamma": scale})] if scale != 1 else [Step("Elu", a[:1], {"alpha": alpha})]
+    return [
+        Step("Elu", a[:1], {"alpha": alpha}) if scale == 1 else Step("Selu", a[:1], {"alpha": alpha, "gamma": scale})
+    ]
 
 
 def _index(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
@@ -128,8 +130,75 @@ def _glu(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     return [Step("Sigmoid", a[:1]), Step("Mul", (a[0], PREVIOUS))]
 
 
-_MOVES = ["view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten", "alias", "detach", "clone", "lift_fresh", "contiguous", "unflatten", "view_as", "_conj", "resolve_conj", "resolve_neg", "expand_as"]
-_VIEWS = ["expand", "slice", "select", "narrow", "diagonal", "as_strided", "repeat", "tile", "roll", "flip", "constant_pad_nd", "unfold", "im2col", "tril", "triu"]
+_MOVES = [
+    "view",
+    "_unsafe_view",
+    "reshape",
+    "_reshape_alias",
+    "unsqueeze",
+    "squeeze",
+    "flatten",
+    "alias",
+    "detach",
+    "clone",
+    "lift_fresh",
+    "contiguous",
+    "unflatten",
+    "view_as",
+    "_conj",
+    "resolve_conj",
+    "resolve_neg",
+    "expand_as",
+]
+_VIEWS = [
+    "expand",
+    "slice",
+    "select",
+    "narrow",
+    "diagonal",
+    "as_strided",
+    "repeat",
+    "tile",
+    "roll",
+    "flip",
+    "constant_pad_nd",
+    "unfold",
+    "im2col",
+    "tril",
+    "triu",
+]
+
+_PADS = ("pad", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
+_AVERAGE_POOLS = (
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "_adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d",
+    "adaptive_avg_pool1d",
+)
+_MAX_POOLS = ("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "adaptive_max_pool2d", "max_pool1d")
+_UPSAMPLES = (
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "upsample_nearest3d",
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+    "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa",
+    "upsample_linear1d",
+    "upsample_trilinear3d",
+    "_upsample_nearest_exact2d",
+)
+_ATTENTIONS = (
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "scaled_dot_product_attention",
+    "_scaled_dot_product_attention_math",
+    "_flash_attention_forward",
+)
 
 TABLE: dict[str, Translation] = {
     "convolution": _convolution,
@@ -171,10 +240,22 @@ TABLE: dict[str, Translation] = {
     "log_sigmoid_forward": lambda a, k: [Step("Neg", a[:1]), Step("Softplus", (PREVIOUS,)), Step("Neg", (PREVIOUS,))],
     "threshold": lambda a, k: [Step("Relu" if a[1] == 0 and a[2] == 0 else "ThresholdedRelu", a[:1], {"alpha": a[1]})],
     "glu": _glu,
-    **{name: _first(op) for name, op in {
-        "exp": "Exp", "log": "Log", "abs": "Abs", "sin": "Sin", "cos": "Cos", "neg": "Neg", "reciprocal": "Reciprocal",
-        "erf": "Erf", "sqrt": "Sqrt", "sign": "Sign", "softsign": "Softsign",
-    }.items()},
+    **{
+        name: _first(op)
+        for name, op in {
+            "exp": "Exp",
+            "log": "Log",
+            "abs": "Abs",
+            "sin": "Sin",
+            "cos": "Cos",
+            "neg": "Neg",
+            "reciprocal": "Reciprocal",
+            "erf": "Erf",
+            "sqrt": "Sqrt",
+            "sign": "Sign",
+            "softsign": "Softsign",
+        }.items()
+    },
     "rsqrt": _rsqrt,
     "square": lambda a, k: [Step("Mul", (a[0], a[0]))],
     "pow": _pow,
@@ -201,19 +282,16 @@ TABLE: dict[str, Translation] = {
     **{name: _first("Slice") for name in _VIEWS},
     **{name: _first("Transpose") for name in ("t", "transpose", "permute", "movedim", "numpy_T")},
     **{name: _first("Cast") for name in ("_to_copy", "to", "float", "type_as")},
-    **{name: _first("Pad") for name in ("pad", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")},
+    **{name: _first("Pad") for name in _PADS},
     "mean": _reduce("ReduceMean"),
     "sum": _reduce("ReduceSum"),
     "amax": _reduce("ReduceMax"),
     "amin": _reduce("ReduceMin"),
     "linalg_vector_norm": lambda a, k: [Step("ReduceL2", a[:1], {"axes": list(a[2])} if len(a) > 2 and a[2] else {})],
     "norm": _first("ReduceL2"),
-    **{name: _first("AveragePool") for name in ("avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d")},
-    **{name: _first("MaxPool") for name in ("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "adaptive_max_pool2d", "max_pool1d")},
-    **{name: _first("Resize") for name in (
-        "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_bilinear2d", "upsample_bicubic2d",
-        "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "upsample_linear1d", "upsample_trilinear3d", "_upsample_nearest_exact2d",
-    )},
+    **{name: _first("AveragePool") for name in _AVERAGE_POOLS},
+    **{name: _first("MaxPool") for name in _MAX_POOLS},
+    **{name: _first("Resize") for name in _UPSAMPLES},
     "pixel_shuffle": _first("DepthToSpace"),
     "pixel_unshuffle": _first("SpaceToDepth"),
     "grid_sampler_2d": _operands("GridSample", 2),
@@ -236,11 +314,58 @@ TABLE: dict[str, Translation] = {
     "round": _first("Round"),
     "floor": _first("Floor"),
     "ceil": _first("Ceil"),
-    **dict.fromkeys(("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention", "scaled_dot_product_attention", "_scaled_dot_product_attention_math", "_flash_attention_forward"), _attention),
-}  # fmt: skip
+    **dict.fromkeys(_ATTENTIONS, _attention),
+}
 """By the operator's name without overload and without the trailing underscore of its in-place form."""
 
 DATALESS = frozenset(
-    ["zeros", "ones", "empty", "full", "arange", "zeros_like", "ones_like", "empty_like", "full_like", "rand", "randn", "rand_like", "randn_like", "bernoulli", "new_zeros", "new_ones", "new_full", "new_empty", "scalar_tensor", "eye", "linspace", "randint", "randperm", "multinomial", "normal", "uniform", "empty_strided", "_efficientzerotensor", "exponential", "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "bitwise_and", "bitwise_or", "isnan", "isinf", "isfinite", "any", "all"]
+    [
+        "zeros",
+        "ones",
+        "empty",
+        "full",
+        "arange",
+        "zeros_like",
+        "ones_like",
+        "empty_like",
+        "full_like",
+        "rand",
+        "randn",
+        "rand_like",
+        "randn_like",
+        "bernoulli",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "scalar_tensor",
+        "eye",
+        "linspace",
+        "randint",
+        "randperm",
+        "multinomial",
+        "normal",
+        "uniform",
+        "empty_strided",
+        "_efficientzerotensor",
+        "exponential",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "logical_not",
+        "logical_and",
+        "logical_or",
+        "bitwise_not",
+        "bitwise_and",
+        "bitwise_or",
+        "isnan",
+        "isinf",
+        "isfinite",
+        "any",
+        "all",
+    ]
 )
 """Operators whose results carry no data of their inputs."""

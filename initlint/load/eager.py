@@ -44,7 +44,7 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
     modes = [(each, each.training) for each in module.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     try:
         module.eval()
         yield
@@ -91,11 +91,11 @@ def _scopes(root: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
             handle.remove()
 
 
-class _Dispatch(TorchDispatchMode):
+class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Shows every ATen operator to the recorder, unless an opaque function is running."""
 
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._recorder = recorder
         self.paused = 0
 

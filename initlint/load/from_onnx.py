@@ -12,6 +12,7 @@ from ..model import Model
 from ..probe.taps import Tap
 from . import graph as flat
 from . import onnx_file
+from .assembly import assemble
 from .blocks import blocks
 from .constants import Constants
 from .folding import Array

@@ -54,7 +54,7 @@ def recurrences(reader: WeightReader, node: Node) -> Iterator[Operation]:
 
 
 def eager_recurrence(reader: WeightReader, node: Node) -> Iterator[Operation]:
-    """One layer and direction of a recorded torch.lstm, gru or rnn: inputs x, w_ih, w_hh, b_ih, b_hh in PyTorch's form."""
+    """One layer and direction of a recorded torch.lstm, gru or rnn: inputs x, w_ih, w_hh, b_ih, b_hh."""
     kind, parts = _EAGER[str(node.attribute("kind"))]
     weight, recurrent = reader.weight(node.input(1)), reader.weight(node.input(2))
     if weight is None or recurrent is None:
@@ -69,7 +69,9 @@ def eager_recurrence(reader: WeightReader, node: Node) -> Iterator[Operation]:
         for i in range(2)
     ]
     biases = [
-        Stored(node.input(3 + i), role, (rows,), View(1, rows, 1), parts=parts, suffix=names[i].replace("weight", "bias"))
+        Stored(
+            node.input(3 + i), role, (rows,), View(1, rows, 1), parts=parts, suffix=names[i].replace("weight", "bias")
+        )
         if node.input(3 + i)
         else None
         for i, role in enumerate((Role.BIAS, Role.RECURRENT_BIAS))

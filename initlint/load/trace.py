@@ -72,7 +72,7 @@ class Recorder:
 
     def value_of(self, tensor: torch.Tensor) -> str:
         """The name of the tensor's present state; a tensor never seen is a parameter, a buffer or a stray leaf."""
-        name = self._values.get(tensor)
+        name: str | None = self._values.get(tensor)
         if name is None:
             name = self._introduce(tensor)
         key = storage_of(tensor)
@@ -88,8 +88,8 @@ class Recorder:
 
     def _introduce(self, tensor: torch.Tensor) -> str:
         qualified = self._names.get(id(tensor))
-        if qualified is None and (key := storage_of(tensor)) in self._by_storage:
-            candidate, owner = self._by_storage[key]  # type: ignore[index]
+        if qualified is None and (key := storage_of(tensor)) is not None and key in self._by_storage:
+            candidate, owner = self._by_storage[key]
             if owner.numel() == tensor.numel():
                 qualified = candidate
         name = qualified if qualified is not None else self._new_value()
@@ -121,7 +121,7 @@ class Recorder:
         """One executed operator; ``name`` without overload."""
         in_place = name.endswith("_") and not name.startswith("_")
         plain = name.rstrip("_") if in_place else name
-        results = [t for t in _tensors(outputs)]
+        results = list(_tensors(outputs))
         if plain in DATALESS:
             self._finish(NOISE, (), results, {}, in_place, args)
             return
@@ -166,10 +166,7 @@ class Recorder:
         args: Sequence[Any],
     ) -> None:
         live = any(v in self.recording.live for v in operands)
-        names = []
-        for tensor in results:
-            name = self._new_value()
-            names.append(name)
+        names = [self._new_value() for _ in results]
         self._append(op, operands, tuple(names), attributes)
         for tensor, name in zip(results, names, strict=True):
             self._assign(tensor, name)
@@ -254,7 +251,7 @@ class Recorder:
 def storage_of(tensor: torch.Tensor) -> int | None:
     """Identity of the memory behind a tensor; None for tensors without any (meta, sparse, nested)."""
     try:
-        return tensor.untyped_storage()._cdata
+        return int(tensor.untyped_storage()._cdata)
     except (RuntimeError, NotImplementedError, AttributeError):
         return None
 

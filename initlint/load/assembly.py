@@ -1,0 +1,321 @@
+"""Putting a graph's weighted operations together as the neutral Model: names, addresses, links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from .. import activations
+from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
+from ..probe.taps import Tap
+from . import graph as flat
+from . import norms
+from .constants import Constants
+from .dataflow import Dataflow, Flow
+from .elementwise import Regions
+from .folded import find_folded_norms
+from .folding import is_float
+from .naming import Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
+from .stored import Operation, Stored
+from .weighted import Finder
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The neutral model, where to measure, and where its tensors are."""
+
+    model: Model
+    taps: tuple[Tap, ...]
+    roots: Mapping[str, tuple[str, ...]]
+    """Stored or computed value name -> addresses of the tensors it holds."""
+    stored_at: Mapping[str, Stored]
+
+
+def assemble(
+    graph: flat.Graph, constants: Constants, form: str, producer: str, not_checked: Iterable[NotChecked] = ()
+) -> Assembled:
+    """Read ``graph``; ``form`` and ``producer`` are the model's format and the program that made it."""
+    sites = norms.find(graph, constants)
+    finder = Finder(graph, constants, sites)
+    operations = finder.operations()
+    taken = {index for site in sites for index in site.absorbed}
+    taken |= {index for op in operations for index in (op.node.index, *op.absorbed)}
+    regions = Regions(graph, constants, frozenset(taken))
+    dataflow = Dataflow(graph, constants, sites, regions, operations)
+    return _Assembly(graph, constants, finder, operations, dataflow).assembled(form, producer, tuple(not_checked))
+
+
+class _Assembly:
+    """Gives operations their names and puts them together as a Model."""
+
+    def __init__(
+        self,
+        graph: flat.Graph,
+        constants: Constants,
+        finder: Finder,
+        operations: list[Operation],
+        dataflow: Dataflow,
+    ) -> None:
+        self._graph, self._constants = graph, constants
+        self._finder, self._operations, self._dataflow = finder, operations, dataflow
+        self._tensor_of: dict[tuple[str, str, int], Tensor] = {}
+        self._stored: dict[str, Stored] = {}
+        self._scopes = {op.node.scope for op in operations}
+        self._user_of = {id(op.weight): op for op in reversed(operations)}
+        self._addresses, self._names = Addresses(), Addresses()
+
+    def assembled(self, form: str, producer: str, not_checked: tuple[NotChecked, ...]) -> Assembled:
+        layers, taps = self._layers()
+        tensors: dict[str, Tensor] = {}
+        for tensor in (each for layer in layers for each in layer.tensors):
+            tensors.setdefault(tensor.address, tensor)
+        roots: dict[str, list[str]] = {}
+        for address, stored in self._stored.items():
+            for value in {stored.value, *self._constants.roots(stored.value)}:
+                roots.setdefault(value, []).append(address)
+        others = self._other_tensors(roots)
+        for other in others:
+            roots.setdefault(self._stored[other.address].value, []).append(other.address)
+        model = Model(
+            format=form,
+            layers=tuple(layers),
+            tensors=(*tensors.values(), *others),
+            parameters=self._parameter_count(tensors.values()),
+            not_checked=(*not_checked, *self._finder.not_checked, *self._drawn(), *self._unknown_operators()),
+            folded_norms=self._folded(layers),
+            producer=producer,
+            tied=_tied(layers),
+        )
+        frozen = {value: tuple(addresses) for value, addresses in roots.items()}
+        return Assembled(model, taps, frozen, self._stored)
+
+    # -- layers --------------------------------------------------------------------------------------------------
+
+    def _layers(self) -> tuple[list[Layer], tuple[Tap, ...]]:
+        names: list[str] = []
+        built: dict[str, Layer] = {}
+        taps: dict[str, Tap] = {}
+        identity: dict[tuple[str, ...], str] = {}
+        flows = [self._dataflow.flow(i) for i in range(len(self._operations))]
+        for op, flow in zip(self._operations, flows, strict=True):
+            tensors = self._tensors(op)
+            addresses = (tensor.address for tensor in tensors.values() if tensor is not None)
+            key = (op.kind, without_call_number(op.node.scope), *addresses, op.segment)
+            if key in identity:
+                name = identity[key]
+                built[name] = _called_again(built[name], flow)
+            else:
+                name = self._names.unique(self._layer_name(op, tensors["weight"]))
+                identity[key] = name
+                built[name] = self._layer(name, op, flow, tensors)
+            names.append(name)
+            if not op.node.inner:
+                taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow))
+        return _with_consumers(_with_links(built, names, flows)), tuple(taps.values())
+
+    @staticmethod
+    def _flat(flow: Flow) -> tuple[float, float] | None:
+        return activations.get(flow.activation).flat if flow.norm_after is None else None
+
+    def _layer(self, name: str, op: Operation, flow: Flow, tensors: Mapping[str, Tensor | None]) -> Layer:
+        weight = tensors["weight"]
+        assert weight is not None
+        return Layer(
+            name=name,
+            kind=op.kind,
+            weight=weight,
+            bias=tensors["bias"],
+            recurrent=tensors["recurrent"],
+            recurrent_bias=tensors["recurrent_bias"],
+            others=tuple(t for role, t in tensors.items() if role.startswith("other") and t is not None),
+            fan_in=op.fan_in,
+            fan_out=op.fan_out,
+            activation=flow.activation,
+            input_activation=flow.input_activation,
+            input_source=flow.input_source,
+            norm_after=flow.norm_after,
+            uses=frozenset(flow.uses),
+            bypassed=flow.bypassed,
+            shuffles_units=flow.shuffles_units,
+            segment=op.segment,
+        )
+
+    def _tensors(self, op: Operation) -> dict[str, Tensor | None]:
+        stored: dict[str, Stored | None] = {
+            "weight": op.weight,
+            "bias": op.bias,
+            "recurrent": op.recurrent,
+            "recurrent_bias": op.recurrent_bias,
+        }
+        stored.update((f"other{i}", each) for i, each in enumerate(op.others))
+        return {role: None if s is None else self._tensor(op, s) for role, s in stored.items()}
+
+    def _tensor(self, op: Operation, stored: Stored) -> Tensor:
+        roots = self._constants.roots(stored.value)
+        key = (roots[0] if len(roots) == 1 else stored.value, stored.role, op.segment == "reverse")
+        if key not in self._tensor_of and (tied := self._tied_tensor(op, stored, key[0])) is not None:
+            self._tensor_of[key] = replace(tied, role=stored.role)
+        if key not in self._tensor_of:
+            address = self._addresses.unique(self._address(op, stored, roots))
+            array = self._constants.spec(stored.value)
+            dtype = "float32" if array is None else array.dtype.name
+            self._tensor_of[key] = Tensor(
+                address, stored.shape, dtype, stored.role, stored.view, not stored.fixed, stored.parts
+            )
+            self._stored[address] = stored
+        return self._tensor_of[key]
+
+    def _tied_tensor(self, op: Operation, stored: Stored, root: str) -> Tensor | None:
+        """The table that also serves as a head, or the other way round."""
+        if op.kind.is_recurrent or stored.role not in (Role.WEIGHT, Role.TABLE):
+            return None
+        other = Role.TABLE if stored.role is Role.WEIGHT else Role.WEIGHT
+        tensor = self._tensor_of.get((root, other, False))
+        return tensor if tensor is not None and tensor.view == stored.view and tensor.shape == stored.shape else None
+
+    def _address(self, op: Operation, stored: Stored, roots: tuple[str, ...]) -> str:
+        suffix = stored.suffix.format(self._recurrence_number(op)) if stored.suffix else role_name(stored.role)
+        named = [root for root in roots if not is_generated(root) and root not in self._graph.producer]
+        if op.kind.is_recurrent:
+            exact = [root for root in named if root.endswith(stored.suffix.format("")[:9]) and self._fits(root, stored)]
+            direction = [r for r in exact if r.endswith("_reverse") == stored.suffix.endswith("_reverse")]
+            if len(direction) == 1:
+                return direction[0]
+        elif len(named) == 1:
+            return named[0]
+        elif len(named) > 1:
+            owners = {layer_of(root) for root in named}
+            if len(owners) == 1 and (owner := owners.pop()):
+                return f"{owner}.{role_name(stored.role)}"
+        scope = op.node.scope
+        if not scope and named:
+            packed = layer_of(named[0]) or named[0]
+            return f"{packed}.{suffix}" if op.kind.is_recurrent else named[0]
+        if not scope:  # a ConstantOfShape or Constant node's result has a name of its own, often a telling one
+            generated = [root for root in roots if not is_generated(root)]
+            if generated:
+                return generated[0]
+            scope = op.node.name or op.node.outputs[0]
+        return f"{scope}.{suffix}"
+
+    def _fits(self, root: str, stored: Stored) -> bool:
+        spec = self._constants.spec(root)
+        return spec is not None and spec.size == prod(stored.shape)
+
+    def _recurrence_number(self, op: Operation) -> int:
+        """Stacked recurrences of one module are l0, l1, ... in execution order."""
+        if not op.kind.is_recurrent or not op.node.scope:
+            return 0
+        nodes = dict.fromkeys(
+            each.node.index for each in self._operations if each.kind is op.kind and each.node.scope == op.node.scope
+        )
+        return list(nodes).index(op.node.index)
+
+    def _layer_name(self, op: Operation, weight: Tensor | None) -> str:
+        address = weight.address if weight else ""
+        name = layer_of(address)
+        if op.kind.is_recurrent and name:
+            tail = address.rpartition(".")[2].removeprefix("weight_ih_")
+            return name if tail == "l0" else f"{name}.{tail}"
+        if name and is_own_layer(address) and self._first_user(address) is op:
+            return address
+        scope = op.node.scope
+        if scope and name and scope != name and (self._first_user(address) is not op or name in self._scopes):
+            return scope  # tied, or merged by an exporter that stores equal tensors once
+        return name or scope or op.node.name or address
+
+    def _first_user(self, address: str) -> Operation | None:
+        stored = self._stored.get(address)
+        return self._user_of.get(id(stored))
+
+    # -- the rest ------------------------------------------------------------------------------------------------
+
+    def _other_tensors(self, roots: Mapping[str, list[str]]) -> list[Tensor]:
+        """Floating-point tensors that no layer owns: positions, tokens, scales, masks."""
+        others = []
+        for name in self._graph.initializers:
+            spec = self._constants.spec(name)
+            if name in roots or spec is None or spec.size < 2 or not is_float(spec.dtype):
+                continue
+            stored = Stored(name, Role.OTHER, spec.shape, View(1, spec.size, 1))
+            address = self._addresses.unique(name)
+            self._stored[address] = stored
+            trainable = not is_generated(name)
+            others.append(Tensor(address, stored.shape, spec.dtype.name, Role.OTHER, stored.view, trainable))
+        return others
+
+    @staticmethod
+    def _parameter_count(tensors: object) -> int:
+        return sum(t.size for t in tensors if t.trainable)  # type: ignore[attr-defined]
+
+    def _drawn(self) -> Iterator[NotChecked]:
+        for address, stored in self._stored.items():
+            if self._constants.is_drawn(stored.value):
+                yield NotChecked(address, "it is drawn anew at every run, so there are no values to look at")
+
+    def _unknown_operators(self) -> Iterator[NotChecked]:
+        """Weights that go into an operator initlint does not know."""
+        known = set(self._stored)
+        owned = {stored.value for stored in self._stored.values()}
+        for node in self._graph.nodes:
+            if "::" not in node.op and node.op not in _WEIGHTED_BUT_UNKNOWN:
+                continue
+            if node.op.startswith("initlint::") or any(op.node is node for op in self._operations):
+                continue
+            for value in node.inputs:
+                if not value or not self._constants.known(value) or value in owned - known:
+                    continue
+                array = self._constants.spec(value)
+                if array is not None and array.ndim >= 2 and array.dtype.kind not in "OSUb":
+                    yield NotChecked(value, f"operator {node.op!r} is not known to initlint")
+
+    def _folded(self, layers: list[Layer]) -> tuple[FoldedNorm, ...]:
+        by_weight = {layer.weight.address: layer for layer in layers}
+        pairs = []
+        for op in self._operations:
+            if op.kind.is_map:
+                key = self._tensor(op, op.weight).address
+                if key in by_weight:
+                    pairs.append((by_weight[key], op))
+        return find_folded_norms(pairs, self._constants)
+
+
+_WEIGHTED_BUT_UNKNOWN = frozenset(
+    {"MatMulInteger", "ConvInteger", "DeformConv", "Scan", "Attention", "TfIdfVectorizer", "StringNormalizer"}
+)
+"""ONNX operators that take weights in a form that is not judged yet."""
+
+
+def _called_again(layer: Layer, flow: Flow) -> Layer:
+    """One more call of a shared layer: the union of what its outputs do."""
+    return replace(
+        layer,
+        calls=layer.calls + 1,
+        uses=layer.uses | frozenset(flow.uses),
+        activation=layer.activation if layer.activation != "identity" else flow.activation,
+        norm_after=layer.norm_after if layer.norm_after is flow.norm_after else None,
+        bypassed=layer.bypassed and flow.bypassed,
+    )
+
+
+def _with_links(layers: Mapping[str, Layer], names: list[str], flows: list[Flow]) -> list[Layer]:
+    producers: dict[str, dict[str, None]] = {name: {} for name in layers}
+    for own, flow in zip(names, flows, strict=True):
+        producers[own].update((names[p], None) for p in flow.producers if names[p] != own)
+    return [replace(layer, producers=tuple(producers[name])) for name, layer in layers.items()]
+
+
+def _with_consumers(layers: list[Layer]) -> list[Layer]:
+    consumers: dict[str, list[str]] = {}
+    for layer in layers:
+        for producer in layer.producers:
+            consumers.setdefault(producer, []).append(layer.name)
+    return [replace(layer, consumers=tuple(consumers.get(layer.name, ()))) for layer in layers]
+
+
+def _tied(layers: list[Layer]) -> tuple[tuple[str, str], ...]:
+    users: dict[str, list[str]] = {}
+    for layer in layers:
+        users.setdefault(layer.weight.address, []).append(layer.name)
+    return tuple((name, address) for address, names in users.items() if len(names) > 1 for name in names)
