@@ -59,7 +59,7 @@ def role_name(role: Role) -> str:
 
 
 def is_own_layer(address: str) -> bool:
-    """"mlp.up" beside "mlp.down": a parameter with a name of its own, several to a module, each a layer."""
+    """ "mlp.up" beside "mlp.down": a parameter with a name of its own, several to a module, each a layer."""
     return not _PARAMETER_NAMES.match(address.rpartition(".")[2])
 
 
