@@ -165,7 +165,7 @@ class Regions:
         order: list[Node] = []
         frontier = [start]
         while frontier and len(order) < limit:
-            for user in self._elementwise_users(frontier.pop(0), members):
+            for user in self._elementwise_users(frontier.pop(0), members)[: limit - len(order)]:
                 members[user.outputs[0]] = user
                 order.append(user)
                 frontier.append(user.outputs[0])
