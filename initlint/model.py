@@ -174,6 +174,8 @@ class Layer:
     """True where some path leads from an input to an output around the layer."""
     shuffles_units: bool = False
     """True where the output's units become positions (pixel shuffle): equal units are then deliberate (ICNR)."""
+    multiplies_itself: bool = False
+    """Two factors of one product are its own output, as in a packed projection to queries and keys."""
     calls: int = 1
     segment: str = ""
     """Names the recurrent direction ("forward", "reverse") or is empty."""

@@ -7,6 +7,7 @@ copies; at best they need time to separate. Either way the layer starts narrower
 a tensor that was built by repeating a smaller one, and an initialiser that draws one row and copies it.
 
 Only units that read the same input are compared: filters of different groups and experts of a mixture may be equal.
+Equal rows of a table get a note: each row has its own gradient.
 Pixel-shuffle convolutions (ICNR) repeat their filters on purpose and are not reported.
 
 ## Example
@@ -44,14 +45,17 @@ class Options:
     category="symmetry",
     needs=Needs.WEIGHTS,
     options=Options,
-    message="{duplicates} of {units} units start identical to another one",
+    message={
+        "default": "{duplicates} of {units} units start identical to another one",
+        "table": "{duplicates} of {units} rows start identical to another one; each has a gradient of its own",
+    },
 )
 def duplicate_units(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         if layer.shuffles_units:
             continue
         for tensor in layer.tensors:
-            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT):
+            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
                 yield from _judge(context, tensor, options)
 
 
@@ -65,12 +69,12 @@ def _judge(context: Context, tensor: Tensor, options: Options) -> Iterator[Suspi
     if duplicates == 0 or _poisson_tail(duplicates, chance) > options.significance:
         return
     share = duplicates / units
-    yield Suspicion(
-        at=tensor,
-        severity=Severity.WARNING if share >= options.warn_share else Severity.NOTE,
-        data={"duplicates": duplicates, "units": units, "share": share, "expected_by_chance": chance},
-        fix=Reinit(tensor.address, "he_normal"),
-    )
+    data = {"duplicates": duplicates, "units": units, "share": share, "expected_by_chance": chance}
+    if tensor.role is Role.TABLE:
+        yield Suspicion(tensor, Severity.NOTE, data, message="table")
+        return
+    severity = Severity.WARNING if share >= options.warn_share else Severity.NOTE
+    yield Suspicion(tensor, severity, data, Reinit(tensor.address, "he_normal"))
 
 
 def _poisson_tail(count: int, mean: float) -> float:

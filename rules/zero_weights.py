@@ -8,6 +8,8 @@ A zero weight makes the layer's output independent of its input, and no gradient
   wakes up at the first step. Such layers get a note.
 - A zero layer in front of a ReLU whose bias is not positive never wakes up: the slope of ReLU at zero is zero. Two zero
   layers in a row never wake up either: each multiplies the other's gradient by zero. Both are errors.
+- A zero layer whose outputs multiply each other, such as a packed projection to queries and keys, holds itself at zero:
+  a warning, since a third part of it may be free.
 - Elsewhere (in front of tanh, say) it wakes up late, and what comes before it waits: a warning.
 
 ## Example
@@ -58,6 +60,7 @@ IDIOMS = {
     message={
         "idiom": "all {count} weights start at zero; {idiom}",
         "stuck": "all {count} weights are zero and can never change: {proof}",
+        "product": "all {count} weights are zero and its outputs multiply each other: each holds the other at zero",
         "default": "all {count} weights start at zero, so the layer passes neither signal nor gradient at first",
     },
     explains=("dead-units", "vanishing-signal", "dead-relu-bias"),
@@ -86,6 +89,8 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     if proof:
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
+    if layer.multiplies_itself and Use.SUM not in layer.uses:
+        return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix, "product")
     if idiom and Use.LAYER not in layer.uses:
         return _idiom(tensor, tensor.size, idiom)
     if tensor.role is Role.RECURRENT_WEIGHT:

@@ -289,7 +289,8 @@ WAYS: dict[str, tuple[Opened, Array]] = {
         (QUANTISED - np.array([1.0, 0, 0, 0], np.float32)) * np.array([1, 2, 3, 4], np.float32),
     ),
     "DequantizeLinear in blocks": (
-        through(node("DequantizeLinear", ["v", "s"], ["w"], axis=0, block_size=2), opset=21, v=QUANTISED, s=SCALES),QUANTISED * BLOCKED,
+        through(node("DequantizeLinear", ["v", "s"], ["w"], axis=0, block_size=2), opset=21, v=QUANTISED, s=SCALES),
+        QUANTISED * BLOCKED,
     ),
 }  # fmt: skip
 

@@ -138,6 +138,7 @@ class _Assembly:
             uses=frozenset(flow.uses),
             bypassed=flow.bypassed,
             shuffles_units=flow.shuffles_units,
+            multiplies_itself=flow.multiplies_itself,
             segment=op.segment,
         )
 

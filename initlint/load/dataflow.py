@@ -63,6 +63,8 @@ class Flow:
     producers: list[int] = field(default_factory=list)
     bypassed: bool = False
     shuffles_units: bool = False
+    multiplies_itself: bool = False
+    position: int = 0
 
 
 class Dataflow:
@@ -91,7 +93,7 @@ class Dataflow:
 
     def flow(self, position: int) -> Flow:
         op = self._operations[position]
-        flow = Flow()
+        flow = Flow(position=position)
         self._forwards(op, flow)
         if op.fused:
             flow.activation = op.fused
@@ -156,6 +158,7 @@ class Dataflow:
         elif slot in _COORDINATES.get(user.op, ()):
             flow.uses.add(Use.COORDINATE)
         elif user.op in _ATTENTIONS:
+            flow.multiplies_itself |= self._meets_itself(user, flow)
             flow.uses |= {Use.PRODUCT, Use.SOFTMAX} if slot < 2 else {Use.PRODUCT}
         elif user.op in _SUMS or user.op in _PRODUCTS:
             if self._is_combined(user):
@@ -164,11 +167,17 @@ class Dataflow:
                     return
                 flow.uses.add(Use.SUM if user.op in _SUMS else Use.PRODUCT)
                 if user.op not in _SUMS:
+                    flow.multiplies_itself |= self._meets_itself(user, flow)
                     yield from ((value, True) for value, _ in out)
             else:
                 yield from out
         elif (user.op in _FIRST_INPUT and slot == 0) or user.op in _MERGES or user.op in _ELEMENTWISE:
             yield from out
+
+    def _meets_itself(self, product: Node, flow: Flow) -> bool:
+        """Two factors of the product come straight from the operation whose flow this is, as from a packed q, k, v."""
+        factors = {value for value in product.inputs if value in self._graph.live}
+        return sum(flow.position in self._feeds.get(value, _NOTHING) for value in factors) > 1
 
     @staticmethod
     def _meet_operation(user: Node, slot: int, flow: Flow) -> None:

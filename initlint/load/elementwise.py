@@ -23,8 +23,8 @@ Array = NDArray[np.float64]
 MAX_REGION = 24
 """Nodes; the longest spelling seen (tanh-GELU with Pow, in both exporters) has 9."""
 
-_FIRST_TRY = 4
-"""Most non-linearities are one node: they are looked for in a small neighbourhood first."""
+_FIRST_TRY = 8
+"""Most non-linearities are a few nodes: they are looked for in a small neighbourhood first."""
 
 _GRID = np.linspace(-8.0, 8.0, 129)
 _TOLERANCE = 2e-4
@@ -160,12 +160,12 @@ class Regions:
         return len(users & region.nodes) > 1
 
     def _grow(self, start: str, limit: int) -> Region | None:
-        """The smallest closed non-linear region, a known function being preferred over an unknown one."""
+        """The longest closed region with a known function (ReLU and Min are ReLU6), else the smallest unknown one."""
         members: dict[str, Node | None] = {start: None}
         order: list[Node] = []
         frontier = [start]
         while frontier and len(order) < limit:
-            for user in self._elementwise_users(frontier.pop(0), members):
+            for user in self._elementwise_users(frontier.pop(0), members)[: limit - len(order)]:
                 members[user.outputs[0]] = user
                 order.append(user)
                 frontier.append(user.outputs[0])
@@ -193,6 +193,7 @@ class Regions:
 
     def _choose(self, start: str, order: list[Node]) -> Region | None:
         values: dict[str, Any] = {start: _GRID}
+        named: Region | None = None
         fallback: Region | None = None
         for end_node in order:
             end = end_node.outputs[0]
@@ -204,9 +205,9 @@ class Regions:
                 continue
             region = Region(name_of(values[end]), start, end, frozenset(node.index for node in needed))
             if region.name != "elementwise":
-                return region
+                named = region
             fallback = fallback or region
-        return fallback
+        return named or fallback
 
     @staticmethod
     def _needed(start: str, end: str, order: list[Node]) -> list[Node]:

@@ -83,8 +83,6 @@ def relu_cnn(depth: int = 6, width: int = 16, classes: int = 10) -> Built:
     return module, (torch.randn(8, 3, 16, 16),)
 
 
-
-
 @seeded
 def zero_head(width: int = 64, classes: int = 10) -> Built:
     """A ReLU net whose last layer starts at zero: uniform predictions, and it trains."""

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from ml_dtypes import bfloat16
 from models import Fault, gpt, lstm, pixel_shuffle, relu_mlp
-from models.altered import planted
+from models.altered import altered, planted
 from models.graphs import Array, Graph, mlp
 
 from initlint.plugin import Severity
@@ -78,6 +78,13 @@ def grouped(seed: int = 0, within: bool = False) -> onnx.ModelProto:
     Good(
         "near miss: zero units are no copies",
         partial(mlp, changes={"2.weight": lambda w: np.concatenate([w[:32], 0 * w[:32]])}),
+    ),
+    Bad(
+        "half of a table's rows, which separate by themselves",
+        altered(lstm, lambda m: m.embedding.weight[:50].copy_(m.embedding.weight[50:])),
+        ["embedding.weight"],
+        NOTE,
+        exporters=("legacy",),
     ),
     Bad("one unit of 64 copied", partial(mlp, changes={"2.weight": partial(first_copied, 1)}), ["2.weight"], NOTE),
     Bad("half of the units copied", planted(relu_mlp, Fault.HALF_DUPLICATED, "2.weight"), ["2.weight"], WARNING),

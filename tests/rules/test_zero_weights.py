@@ -95,6 +95,12 @@ def gated(seed: int = 0) -> onnx.ModelProto:
         ["0.weight"],
         WARNING,
     ),
+    Bad(
+        "packed queries and keys hold each other at zero",
+        altered(gpt, lambda m: m.blocks[0].attention.qkv.weight.zero_()),
+        ["blocks.0.attention.qkv.weight"],
+        WARNING,
+    ),
     Bad("two in series", in_series, ["2.weight", "4.weight"], ERROR),
     Bad("two in series, told apart by a bias", partial(in_series, bias=0.3), ["2.weight", "4.weight"], WARNING),
     Bad("sigmoid(0) is not 0", partial(in_series, activation="Sigmoid"), ["2.weight", "4.weight"], WARNING),
