@@ -10,7 +10,7 @@ from functools import cached_property
 from ..model import Kind, Source, Use
 from .constants import Constants
 from .elementwise import Regions
-from .graph import LINK, Graph, Node
+from .graph import LINK, Graph, Node, carried
 from .norms import NormSite
 from .stored import Operation
 
@@ -117,17 +117,18 @@ class Dataflow:
             value, behind_product = pending.popleft()
             if value in self._graph.outputs and not behind_product:
                 flow.uses.add(Use.OUTPUT)
-            region = self._regions.starting.get(value)
-            if region is not None and not named and not behind_product:
-                flow.activation, named = region.name, True
+            regions = self._regions.starting.get(value, [])
+            if regions and not named and not behind_product:
+                flow.activation, named = regions[0].name, True
             for step in self._steps(value, flow, behind_product):
                 if step not in seen:
                     seen.add(step)
                     pending.append(step)
 
     def _steps(self, value: str, flow: Flow, behind_product: bool) -> Iterator[tuple[str, bool]]:
-        region = self._regions.starting.get(value)
-        if region is not None:
+        inside: set[int] = set()
+        for region in self._regions.starting.get(value, []):
+            inside |= region.nodes
             yield region.end, behind_product
         for site in self._norm_of_source.get(value, []):
             if behind_product:
@@ -137,7 +138,7 @@ class Dataflow:
             else:
                 yield site.value, behind_product
         for user, slot in self._graph.readers(value):
-            if (region is not None and user.index in region.nodes) or user.index in self._norm_nodes:
+            if user.index in inside or user.index in self._norm_nodes:
                 continue
             yield from self._step(user, slot, flow, behind_product)
 
@@ -244,18 +245,18 @@ class Dataflow:
                 return Source.INPUT, "identity"
             if node.op in _SOFTMAXES:
                 return Source.ACTIVATION, _SOFTMAXES[node.op]
-            carried = [v for v in dict.fromkeys(node.inputs) if v in self._graph.live]
-            if len(carried) == 1 and (node.op in _FIRST_INPUT | _MERGES | _SUMS | _PRODUCTS):
-                value = carried[0]
+            sources = [v for v in dict.fromkeys(node.inputs) if v in self._graph.live]
+            if len(sources) == 1 and (node.op in _FIRST_INPUT | _MERGES | _SUMS | _PRODUCTS):
+                value = sources[0]
             elif node.op in _SUMS:
                 return Source.SUM, "identity"
             elif node.op in _PRODUCTS or node.op in _ATTENTIONS:
                 return Source.PRODUCT, "identity"
-            elif node.op in ("Concat", LINK) and carried:
-                found = {self._source(v) for v in carried[:16]}
+            elif node.op in ("Concat", LINK) and sources:
+                found = {self._source(v) for v in sources[:16]}
                 return found.pop() if len(found) == 1 else (Source.MIXED, "identity")
-            elif node.op in _FIRST_INPUT and carried:
-                value = carried[0]
+            elif node.op in _FIRST_INPUT and sources:
+                value = sources[0]
             else:
                 return Source.MIXED, "identity"
         return Source.MIXED, "identity"
@@ -329,7 +330,7 @@ class _Dominators:
         for node in graph.nodes:
             if node.op in ("Shape", "Size"):
                 continue
-            above = {reached[value] for value in node.inputs if value in reached}
+            above = {reached[value] for value in carried(node) if value in reached}
             if not above:
                 continue
             meet = above.pop()

@@ -132,7 +132,8 @@ class Regions:
         self._graph = graph
         self._constants = constants
         self._taken = set(taken)
-        self.starting: dict[str, Region] = {}
+        self.starting: dict[str, list[Region]] = {}
+        """By the value they read; a value may be read by the same non-linearity in several places."""
         self.ending: dict[str, Region] = {}
         starts = [value.name for value in graph.inputs]
         starts += [value for node in graph.nodes for value in node.outputs if value in graph.live]
@@ -141,18 +142,18 @@ class Regions:
             self._claim(start, nameless_too=True)
 
     def _claim(self, start: str, nameless_too: bool) -> bool:
-        """Whether the matter is settled: a region was found, or there is none."""
-        region = self._grow(start, _FIRST_TRY)
-        if region is None or region.name == "elementwise":
-            region = self._grow(start, MAX_REGION)
-        if region is None:
-            return True
-        if not nameless_too and region.name == "elementwise" and not self._forks(region):
-            return False
-        self.starting[start] = region
-        self.ending[region.end] = region
-        self._taken |= region.nodes
-        return True
+        """Whether the matter is settled: all regions that start there were found, or there is none."""
+        while True:
+            region = self._grow(start, _FIRST_TRY)
+            if region is None or region.name == "elementwise":
+                region = self._grow(start, MAX_REGION)
+            if region is None:
+                return True
+            if not nameless_too and region.name == "elementwise" and not self._forks(region):
+                return False
+            self.starting.setdefault(start, []).append(region)
+            self.ending[region.end] = region
+            self._taken |= region.nodes
 
     def _forks(self, region: Region) -> bool:
         """x * sigmoid(1.5 x): the pieces after the fork mean nothing by themselves."""
