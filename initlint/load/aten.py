@@ -257,6 +257,8 @@ TABLE: dict[str, Translation] = {
         }.items()
     },
     "rsqrt": _rsqrt,
+    "_weight_norm_interface": _operands("initlint::WeightNorm", 2),
+    "_weight_norm": _operands("initlint::WeightNorm", 2),
     "square": lambda a, k: [Step("Mul", (a[0], a[0]))],
     "pow": _pow,
     "clamp": _clip,

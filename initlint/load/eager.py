@@ -8,7 +8,7 @@ afterwards what they were, also when the forward raises.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -24,7 +24,6 @@ _DROPOUTS = frozenset(
     {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
 )
 _RECURRENT = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn"}
-_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], recorder: Recorder) -> Any:
@@ -117,12 +116,8 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.paused -= 1
 
 
-class _Functions(TorchFunctionMode):
-    """Batch statistics without dropout; recurrences and instance norms are recorded as what they are."""
-
-    def __init__(self, recorder: Recorder, dispatch: _Dispatch) -> None:
-        super().__init__()
-        self._recorder, self._dispatch = recorder, dispatch
+class AsInTraining(TorchFunctionMode):
+    """Batch statistics without dropout, in a module that is in evaluation mode."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -131,10 +126,10 @@ class _Functions(TorchFunctionMode):
             return args[0] if args else kwargs["input"]
         if name == "batch_norm" and getattr(func, "__module__", "") == "torch.nn.functional":
             return self._batch_norm(func, args, kwargs)
-        if name == "instance_norm" and getattr(func, "__module__", "") == "torch.nn.functional":
-            return self._instance_norm(func, args, kwargs)
-        if name in _RECURRENT and len(args) >= 8:
-            return self._recurrence(_RECURRENT[name], func, args, kwargs)
+        return self.call(name, func, args, kwargs)
+
+    def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Any other function."""
         return func(*args, **kwargs)
 
     @staticmethod
@@ -148,13 +143,38 @@ class _Functions(TorchFunctionMode):
             given["training"] = True
         return func(data, mean, variance, **given)
 
+
+class _Functions(AsInTraining):
+    """Recurrences and instance norms are recorded as what they are."""
+
+    def __init__(self, recorder: Recorder, dispatch: _Dispatch) -> None:
+        super().__init__()
+        self._recorder, self._dispatch = recorder, dispatch
+
+    def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if name == "instance_norm" and getattr(func, "__module__", "") == "torch.nn.functional":
+            return self._instance_norm(func, args, kwargs)
+        if name == "einsum" and args and isinstance(args[0], str) and "." not in args[0]:
+            return self._einsum(func, args, kwargs)
+        if name in _RECURRENT and len(args) >= 8:
+            return self._recurrence(_RECURRENT[name], func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _einsum(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Which axes are groups, units or summed is lost once it is written as a batched product."""
+        with self._dispatch.pause():
+            output = func(*args, **kwargs)
+            operands = args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:]
+            self._recorder.opaque("Einsum", operands, [output], equation=args[0])
+        return output
+
     def _instance_norm(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         names = ("input", "running_mean", "running_var", "weight", "bias")
         given = dict(zip(names, args, strict=False)) | kwargs
         with self._dispatch.pause():
             output = func(*args, **kwargs)
-        operands = (given["input"], given.get("weight"), given.get("bias"))
-        self._recorder.opaque("InstanceNormalization", operands, [output])
+            operands = (given["input"], given.get("weight"), given.get("bias"))
+            self._recorder.opaque("InstanceNormalization", operands, [output])
         return output
 
     def _recurrence(self, kind: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -162,11 +182,8 @@ class _Functions(TorchFunctionMode):
         packed = not isinstance(args[3], bool)
         with self._dispatch.pause():
             outputs = func(*args, **kwargs)
-        weights, biases = (args[3], args[4]) if packed else (args[2], args[3])
-        layers = int(args[5]) if packed else int(args[4])
-        both = bool(args[8]) if packed else bool(args[7])
-        self._recorder.recurrence(kind, args[0], list(weights), bool(biases), layers, both, outputs)
+            weights, biases = (args[3], args[4]) if packed else (args[2], args[3])
+            layers = int(args[5]) if packed else int(args[4])
+            both = bool(args[8]) if packed else bool(args[7])
+            self._recorder.recurrence(kind, args[0], list(weights), bool(biases), layers, both, outputs)
         return outputs
-
-
-Forward = Callable[[], Any]

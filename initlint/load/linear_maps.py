@@ -253,7 +253,7 @@ def _with_bias(
     """Absorb the constant vector that a following Add brings, as exporters write a linear layer's bias."""
     output, absorbed = node.outputs[0], frozenset[int]()
     out = weight.view.groups * weight.view.units
-    users = reader.graph.readers(output)
+    users, moves = _next_readers(reader, output)
     if bias is None and len(users) == 1 and output not in reader.graph.outputs:
         adder, position = users[0]
         if adder.op in ("Add", "com.microsoft::BiasGelu", "com.microsoft::FastGelu") and len(adder.inputs) == 2:
@@ -262,7 +262,7 @@ def _with_bias(
             if array is not None and array.size == out > 0 and _along(array.shape, axis, weight, kind):
                 bias = reader.vector(other, Role.BIAS, out)
                 if adder.op == "Add":
-                    output, absorbed = adder.outputs[0], frozenset({adder.index})
+                    output, absorbed = adder.outputs[0], frozenset({adder.index, *moves})
     fused = node.text("activation", "") if node.op.startswith("com.microsoft::Fused") else ""
     return Operation(
         kind,
@@ -278,6 +278,16 @@ def _with_bias(
         fused=fused.lower(),
         outputs=(output,),
     )
+
+
+def _next_readers(reader: WeightReader, value: str) -> tuple[list[tuple[Node, int]], tuple[int, ...]]:
+    """Who reads a product: an eager run puts its leading axes back by a view in between."""
+    users = reader.graph.readers(value)
+    if len(users) == 1 and users[0][0].op == "Reshape" and value not in reader.graph.outputs:
+        behind = reader.graph.readers(users[0][0].outputs[0])
+        if len(behind) == 1 and behind[0][0].op == "Add":
+            return behind, (users[0][0].index,)
+    return users, ()
 
 
 def _equation(text: str) -> tuple[list[str], str]:

@@ -17,7 +17,7 @@ from .aten import DATALESS, PREVIOUS, TABLE
 from .graph import LINK, Node
 
 Observer = Callable[[str, torch.Tensor], None]
-"""Called with every new value that carries data of the inputs, right after it was computed."""
+"""Called with every new value, right after it was computed."""
 
 NOISE = "initlint::Noise"
 """Pseudo operator: values that carry no data of the inputs."""
@@ -172,10 +172,10 @@ class Recorder:
             self._assign(tensor, name)
             if in_place and (key := storage_of(tensor)) is not None:
                 self._written[key] = (self._time[tensor], name)
+            if self._observe is not None:
+                self._observe(name, tensor)
             if live:
                 self.recording.live.add(name)
-                if self._observe is not None:
-                    self._observe(name, tensor)
             elif op != NOISE:
                 self.recording.constants[name] = tensor.detach()
 
@@ -236,16 +236,19 @@ class Recorder:
             current = results
         for tensor in _tensors(outputs):
             self.alias(tensor, current)
+        if self._observe is not None:
+            for value, half in zip(current, outputs[0].chunk(directions, -1), strict=True):
+                self._observe(value, half)
 
     def alias(self, tensor: torch.Tensor, sources: Sequence[str]) -> None:
         """``tensor`` is what the values ``sources`` became."""
         value = self._new_value()
         self._append(LINK, tuple(sources), (value,), {})
         self._assign(tensor, value)
+        if self._observe is not None:
+            self._observe(value, tensor)
         if any(name in self.recording.live for name in sources):
             self.recording.live.add(value)
-            if self._observe is not None:
-                self._observe(value, tensor)
 
 
 def storage_of(tensor: torch.Tensor) -> int | None:

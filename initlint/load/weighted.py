@@ -10,7 +10,7 @@ from .graph import Graph, Node
 from .linear_maps import HANDLERS
 from .norms import NormSite
 from .reader import WeightReader
-from .recurrences import recurrences
+from .recurrences import RECURRENCE, eager_recurrence, recurrences
 from .stored import Operation, Stored
 
 
@@ -48,6 +48,8 @@ class Finder:
                 return list(HANDLERS[node.op](self._reader, node))
             if node.op in ("LSTM", "GRU", "RNN"):
                 return list(recurrences(self._reader, node))
+            if node.op == RECURRENCE:
+                return list(eager_recurrence(self._reader, node))
             return list(self._prelu(node)) if node.op == "PRelu" else []
         except (ArithmeticError, LookupError, TypeError, ValueError):
             reason = f"operator {node.op!r} contradicts itself or its weights"
