@@ -11,11 +11,12 @@ from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
 from ..probe.taps import Tap
 from . import graph as flat
 from . import norms
+from .blocks import blocks
 from .constants import Constants
 from .dataflow import Dataflow, Flow
 from .elementwise import Regions
 from .folded import find_folded_norms
-from .folding import is_float
+from .folding import Array, is_float
 from .naming import Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
 from .stored import Operation, Stored
 from .weighted import Finder
@@ -44,6 +45,15 @@ def assemble(
     regions = Regions(graph, constants, frozenset(taken))
     dataflow = Dataflow(graph, constants, sites, regions, operations)
     return _Assembly(graph, constants, finder, operations, dataflow).assembled(form, producer, tuple(not_checked))
+
+
+def pieces(stored: Stored, constants: Constants) -> Iterator[Array]:
+    """Rows (n, fan_in) of a tensor's canonical view, in order, a piece at a time."""
+    array = constants.array(stored.value)
+    if array is None or not array.size:
+        return
+    for block in blocks(stored.rows(array), stored.view.fan_in, constants.release):
+        yield block if stored.factor == 1.0 else block * block.dtype.type(stored.factor)
 
 
 class _Assembly:

@@ -12,8 +12,7 @@ from ..model import Model
 from ..probe.taps import Tap
 from . import graph as flat
 from . import onnx_file
-from .assembly import assemble
-from .blocks import blocks
+from .assembly import assemble, pieces
 from .constants import Constants
 from .folding import Array
 from .stored import Stored
@@ -34,12 +33,7 @@ class Opened:
 
     def chunks(self, address: str) -> Iterator[Array]:
         """Rows (n, fan_in) of the canonical view, in order."""
-        stored = self.stored_at[address]
-        array = self.constants.array(stored.value)
-        if array is None or not array.size:
-            return
-        for block in blocks(stored.rows(array), stored.view.fan_in, self.constants.release):
-            yield block if stored.factor == 1.0 else block * block.dtype.type(stored.factor)
+        return pieces(self.stored_at[address], self.constants)
 
     def stored(self, address: str, canonical: Array) -> tuple[str, Array]:
         """(value name, array in the file's layout) of new values given as canonical rows."""

@@ -12,7 +12,7 @@ import torch
 
 from ..model import Model, NotChecked
 from ..probe.taps import Tap
-from .assembly import assemble
+from .assembly import assemble, pieces
 from .constants import Constants
 from .eager import run
 from .folding import Array, placeholder
@@ -36,9 +36,7 @@ class TracedModule:
     def chunks(self, address: str) -> Iterator[Array]:
         """Rows (n, fan_in) of the canonical view, in order."""
         stored = self.stored_at[address]
-        array = self.constants.array(stored.value)
-        if array is not None and array.size:
-            yield from stored.rows(array)
+        return pieces(stored, self.constants)
 
 
 class TensorConstants(Constants):
