@@ -43,8 +43,11 @@ _HOMES = {
 def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) -> Report:
     """Check one freshly initialised model and return its Report.
 
-    ``target`` is the path of an ONNX file, its bytes, or an ``onnx.ModelProto``. ``inputs`` feeds the probe: an array
-    for a model's only input, a mapping of input names to arrays, or None to infer them. ``settings`` are the keys of
+    ``target`` is a ``torch.nn.Module``, the name of one or of what builds it ("pkg.mod:attr", "path/to/file.py:attr",
+    with ``kwargs={...}``), the path of an ONNX file, of a safetensors file or of a state dict, the bytes of an ONNX
+    file, or an ``onnx.ModelProto``. ``inputs`` feeds the probe: a tensor or array for a model's only input, a tuple of
+    positional arguments, a mapping of names, or None to infer them. A module is afterwards what it was: parameters,
+    buffers, gradients, modes, hooks and random states. ``settings`` are the keys of
     ``[tool.initlint]`` with underscores (``select=["symmetry"]``, ``fail_on="warning"``, ``dims={"batch": 8}``,
     ``rules={"zero-weights": {...}}``); ``config="pyproject.toml"`` reads a file first, otherwise none is read.
 
@@ -68,15 +71,17 @@ def _accepted(target: Any) -> Any:
     from os import PathLike
 
     from .errors import InitlintError
+    from .load.target import is_module
 
-    if hasattr(target, "named_parameters"):
-        raise InitlintError("PyTorch modules are not supported yet; export with torch.onnx.export and check the file")
     if isinstance(target, (bytearray, memoryview)):
         return bytes(target)
-    if isinstance(target, (str, bytes, PathLike)) or hasattr(target, "SerializeToString"):
+    if isinstance(target, type):
+        raise InitlintError(f"{target.__name__} is a class; check an instance of it, as in {target.__name__}(...)")
+    if isinstance(target, (str, bytes, PathLike)) or hasattr(target, "SerializeToString") or is_module(target):
         return target
     raise InitlintError(
-        f"a target is the path of an ONNX file, its bytes, or a ModelProto, not {type(target).__name__}"
+        "a target is a torch.nn.Module, the path of a file, pkg.mod:attr, the bytes of an ONNX file, or a ModelProto,"
+        f" not {type(target).__name__}"
     )
 
 

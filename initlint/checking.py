@@ -10,12 +10,13 @@ from typing import Any
 
 from . import catalog
 from .errors import FailureKind, TargetError
+from .load.target import format_of, name_of
 from .model import Layer, Model
 from .plugin import Context, Finding, Needs, Rule
 from .probe.signals import Forward, Signals
 from .report import Failure, LayerRow, ProbeSummary, Report, Status, Suppressed
 from .session import Session
-from .settings import Settings
+from .settings import ProbeSettings, Settings
 from .spelling import did_you_mean
 from .stats import WeightStats
 
@@ -54,7 +55,7 @@ def check_target(target: Any, plan: Plan, *, weights: bool = False, progress: Pr
     ``weights`` asks for weight statistics in the layer table even if no rule reads them.
     """
     started = perf_counter()
-    report = Report(_name(target), format="onnx", fail_on=plan.settings.fail_on)
+    report = Report(name_of(target), format=format_of(target), fail_on=plan.settings.fail_on)
     try:
         _refuse_folder(target)
         progress("reading")
@@ -100,12 +101,19 @@ def _measure(session: Session, plan: Plan, weights: bool, progress: Progress) ->
             stats = session.stats()
         if not settings.enabled:
             return _Measured(stats, Signals(Forward.NONE, reason="the probe is switched off (--no-probe)"))
-        if Needs.FORWARD not in plan.reads:
+        probe = _wanted(settings, session.model, plan.reads)
+        if not (probe.backward or probe.liveness or Needs.FORWARD in plan.reads):
             return _Measured(stats, Signals(Forward.NONE, reason="no selected rule reads signals"))
         progress("probing")
-        return _Measured(stats, session.probe(settings))
+        return _Measured(stats, session.probe(probe))
     except TargetError as fault:
         return _Measured(stats, Signals(Forward.NONE, reason=str(fault)), fault)
+
+
+def _wanted(settings: ProbeSettings, model: Model, reads: Needs) -> ProbeSettings:
+    """What the rules read of the probe. Files give no gradients."""
+    module = model.format == "torch"
+    return replace(settings, backward=module and Needs.BACKWARD in reads, liveness=module and Needs.LIVENESS in reads)
 
 
 def _judge(model: Model, measured: _Measured, plan: Plan, report: Report) -> Report:
@@ -187,10 +195,11 @@ def _failed(report: Report, fault: TargetError) -> Report:
 
 
 def _probe_summary(signals: Signals) -> ProbeSummary:
-    return ProbeSummary(forward=signals.forward, batch=signals.batch, seed=signals.seed, reason=signals.reason)
-
-
-def _name(target: Any) -> str:
-    if isinstance(target, (str, Path)):
-        return str(target)
-    return "<bytes>" if isinstance(target, (bytes, bytearray, memoryview)) else f"<{type(target).__name__}>"
+    return ProbeSummary(
+        forward=signals.forward,
+        backward=signals.backward,
+        batch=signals.batch,
+        seed=signals.seed,
+        loss=signals.loss,
+        reason=signals.reason or signals.backward_reason,
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,7 +84,8 @@ def main() -> None:
     Exit status:
       0  nothing found at or above --fail-on (default: error)
       1  findings at or above it
-      2  wrong usage, a missing file, a broken configuration or rule pack
+      2  wrong usage, a missing file, a Python target that cannot be imported or built, a broken
+         configuration or rule pack
       3  a file that is unreadable or no supported model, or nothing that could be checked
       4  a model that crashed the runtime or passed a limit
     """
@@ -98,7 +100,9 @@ def _settings_options(command: Command) -> Command:
         click.option("--layers", multiple=True, metavar="GLOB", help="Report only layers or addresses that match."),
         click.option("--exclude-layers", multiple=True, metavar="GLOB", help="Report no layers that match."),
         click.option("--fail-on", type=click.Choice(THRESHOLDS), help="Least severity for exit status 1.  [error]"),
-        click.option("--inputs", metavar="FILE", help="Probe inputs by name: an .npz or .safetensors file."),
+        click.option(
+            "--inputs", metavar="FILE|FUNC", help="Probe inputs: an .npz or .safetensors file, or pkg.mod:function."
+        ),
         click.option(
             "--input-shape", multiple=True, metavar="NAME:SHAPE", help="As in x:1x3x224x224 or x:[1,3,224,224]."
         ),
@@ -107,6 +111,8 @@ def _settings_options(command: Command) -> Command:
         ),
         click.option("--batch", type=int, metavar="N", help="Batch size of the probe."),
         click.option("--seed", type=int, metavar="N", help="Seed of the probe's inputs.  [0]"),
+        click.option("--kwargs", metavar="JSON", help="Arguments of a builder (Python targets)."),
+        click.option("--device", metavar="NAME", help="Where to run a PyTorch module, as in cuda:0."),
         click.option("--no-probe", is_flag=True, help="Look at the weights only, run nothing."),
         click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Read settings from this file."),
         click.option("--isolated", is_flag=True, help="Read no configuration file."),
@@ -137,7 +143,15 @@ def check(
     color: str,
     **given: Any,
 ) -> int:
-    """Check ONNX files. This is the default command."""
+    """Check models. This is the default command.
+
+    \b
+    A TARGET is one of
+      model.onnx                an ONNX file
+      pkg.mod:attr              a torch.nn.Module, or a class or function that builds one; it is imported and run
+      path/to/file.py:attr      the same, in a file
+      model.safetensors, .pt    weights without a network: only their values are checked
+    """
     _refuse_contradictions(targets, output_format, statistics, quiet, verbose)
 
     from . import output
@@ -178,7 +192,7 @@ def _run(targets: tuple[str, ...], planned: Plan, layout: Layout, stream: bool) 
 
     run = Run()
     for target in targets:
-        with Progress(target) as progress:
+        with Progress(target) as progress, redirect_stdout(sys.stderr):  # a Python target may print
             report = check_target(target, planned, weights=layout.detail is Detail.VERBOSE, progress=progress)
         run = Run((*run.reports, report))
         if stream:

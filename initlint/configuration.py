@@ -44,6 +44,8 @@ KEYS: Mapping[str, Key] = {
     "dims": Key("dims", values.dims, probe=True, adds=True),
     "batch": Key("batch", values.positive, probe=True),
     "seed": Key("seed", values.natural, probe=True),
+    "kwargs": Key("kwargs", values.builder_arguments, probe=True),
+    "device": Key("device", values.device, probe=True),
     "wall-seconds": Key("wall_seconds", values.seconds, probe=True),
     "rules": Key("options", values.rule_tables, adds=True),
     "allow": Key("allow", values.allowances, adds=True),

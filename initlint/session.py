@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +24,10 @@ from typing import IO, Any, Protocol, Self
 
 from .errors import FailureKind, TargetError
 from .fixes import Fix
+from .load.target import TargetKind, kind_of
 from .model import Model
 from .probe import wire
+from .probe.given import arrays
 from .probe.signals import Signals
 from .settings import ProbeSettings
 from .stats import WeightStats
@@ -46,12 +49,23 @@ class Session(Protocol):
 
     def close(self) -> None: ...
 
+    def __enter__(self) -> Self: ...
 
-def open_session(target: Any, settings: ProbeSettings) -> FileSession:
-    """Open a model file (str or path), a serialised model (bytes) or a ModelProto.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_session(target: Any, settings: ProbeSettings) -> Session:
+    """Open a file (str or path), a serialised model (bytes), a ModelProto, a PyTorch module or the name of one.
 
     Raises TargetError where the target is missing or cannot be opened. The session is a context manager.
     """
+    kind = kind_of(target)
+    if kind in (TargetKind.PYTHON, TargetKind.MODULE):
+        from .probe.modules import open_target
+
+        return open_target(target, settings)
     return FileSession(_source(target), settings.wall_seconds)
 
 
@@ -109,7 +123,8 @@ class FileSession:
 
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         """Push a batch through the model with ``edits`` applied for this call only. Raises TargetError."""
-        answer: Signals = self._ask("probing the model", settings.wall_seconds, "probe", settings, tuple(edits))
+        fed = replace(settings, inputs=arrays(settings), kwargs={}, device="")
+        answer: Signals = self._ask("probing the model", settings.wall_seconds, "probe", fed, tuple(edits))
         return answer
 
     def close(self) -> None:

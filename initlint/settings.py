@@ -15,10 +15,12 @@ from .plugin import Finding, Severity
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How to feed the model.
+    """How to build and feed the model.
 
-    ``inputs`` is a path of an .npz or .safetensors file, or a mapping of input names to arrays; ``shapes`` gives whole
-    shapes by input name ("" for a model's only input), ``dims`` sizes of named dimensions.
+    ``inputs`` is the path of an .npz or .safetensors file, the name of a function ("pkg.mod:function"), a mapping of
+    input names to arrays, or a tuple of positional ones; ``shapes`` gives whole shapes by input name ("" for a model's
+    only input), ``dims`` sizes of named dimensions. ``kwargs`` and ``device`` are for Python targets: what their
+    builder is called with, and where their module is moved ("" leaves it where it is).
     """
 
     enabled: bool = True
@@ -29,6 +31,12 @@ class ProbeSettings:
     seed: int = 0
     wall_seconds: float = 600.0
     """Limit for one answer of the child process."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    device: str = ""
+    backward: bool = False
+    """Measure gradients as well, where the target is a module."""
+    liveness: bool = False
+    """Find out by a few steps which parameters can never learn, where the target is a module."""
 
 
 @dataclass(frozen=True, slots=True)

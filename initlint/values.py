@@ -5,12 +5,14 @@ A reader takes the value and its ``Place`` and raises ``UsageError`` naming that
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .load.target import python_name
 from .plugin import Severity
 from .report import FAIL_NEVER
 from .settings import Allow
@@ -86,19 +88,43 @@ def seconds(value: object, place: Place) -> float:
 
 
 def inputs(value: object, place: Place) -> Any:
-    """A path of a file with arrays, made absolute; or arrays by input name, one array alone going by ""."""
+    """A path of a file with arrays, made absolute; "pkg.mod:function"; arrays by input name, one alone going by "";
+    a tuple of positional ones."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (list, tuple)):
-        raise UsageError(f"{place.label}: give several inputs by name, as in {{'x': array}}")
+        return tuple(value)
     if not isinstance(value, (str, Path)):
         return {"": value}
+    name = python_name(str(value))
+    if name is not None:
+        return f"{place.folder / name.source}:{name.attribute}" if name.is_file else str(name)
     path = place.folder / value
     if path.suffix not in INPUT_SUFFIXES:
-        raise place.fault(f"a file of arrays by input name ({' or '.join(INPUT_SUFFIXES)})", str(value))
+        raise place.fault(f"a file of arrays ({' or '.join(INPUT_SUFFIXES)}) or pkg.mod:function", str(value))
     if not path.is_file():
         raise UsageError(f"{place.label}: no such file: {value}")
     return str(path.resolve())
+
+
+def builder_arguments(value: object, place: Place) -> dict[str, Any]:
+    """A mapping, or the text of a JSON object."""
+    expected = 'a JSON object such as {"width": 64}'
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise UsageError(f"{place.label} has to be {expected}: {error}") from None
+    if not isinstance(value, Mapping):
+        raise place.fault(expected, value)
+    return {str(name): each for name, each in value.items()}
+
+
+def device(value: object, place: Place) -> str:
+    """The name of a device, or a torch.device."""
+    if not str(value).strip() or isinstance(value, bool | float):
+        raise place.fault('a device such as "cpu" or "cuda:0"', value)
+    return str(value)
 
 
 def shapes(value: object, place: Place) -> dict[str, tuple[int, ...]]:

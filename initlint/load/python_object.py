@@ -13,6 +13,7 @@ import inspect
 import os
 import random
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +63,13 @@ def find(name: PythonName) -> Any:
     return found
 
 
-def call(name: PythonName, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
+def call(name: PythonName, function: Callable[..., Any], kwargs: Mapping[str, Any], what: str = "built") -> Any:
     """What ``function`` returns; raises TargetError(USAGE) for arguments that do not fit and (IMPORT) if it raises."""
     _refuse_arguments(name, function, kwargs)
     try:
         return function(**kwargs)
     except (Exception, SystemExit) as error:
-        text = f"{name} could not be built: {described(error)}; call it in Python until it returns a module"
+        text = f"{name} could not be {what}: {described(error)}; make the call work in Python first"
         raise TargetError(FailureKind.IMPORT, text) from None
 
 
@@ -104,6 +105,7 @@ def _imported(name: PythonName) -> ModuleType:
     folder = os.path.dirname(os.path.abspath(name.source)) if name.is_file else os.getcwd()
     if name.is_file and not os.path.isfile(name.source):
         raise TargetError(FailureKind.MISSING, f"{name.source} does not exist")
+    importlib.invalidate_caches()  # the file may be newer than the listing of its folder
     try:
         with _searched(folder):
             return _executed(name.source) if name.is_file else importlib.import_module(name.source)
@@ -126,8 +128,7 @@ def _advice(name: PythonName, error: BaseException) -> str:
 def _executed(path: str) -> ModuleType:
     """Run a file as a module of its own; a file of the same name that was imported before stays what it was."""
     stem = Path(path).stem
-    known = sys.modules.get(stem)
-    name = stem if known is None else f"{stem}_{abs(hash(os.path.abspath(path)))}"
+    name = stem if stem not in sys.modules else f"{stem}_{zlib.crc32(os.path.abspath(path).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
@@ -135,8 +136,9 @@ def _executed(path: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickle look a class's module up there
     try:
         spec.loader.exec_module(module)
-    finally:
-        sys.modules.pop(name, None) if known is not None or not vars(module).get("__spec__") else None
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
     return module
 
 
@@ -183,3 +185,13 @@ def _no_module(name: PythonName, value: Any, verb: str) -> TargetError:
     what = "None" if value is None else f"a {type(value).__name__}"
     text = f"{name} gives no torch.nn.Module: {verb} {what}; name a module, a class, or a function that returns one"
     return TargetError(FailureKind.USAGE, text)
+
+
+def function_inputs(name: PythonName, seed: int) -> Any:
+    """What the function ``name`` returns as inputs of a probe; raises TargetError with exit status 2."""
+    function = find(name)
+    if not callable(function):
+        text = f"{name} is a {type(function).__name__}, not a function that returns inputs"
+        raise TargetError(FailureKind.USAGE, text)
+    with seeded(seed) if "torch" in sys.modules else contextlib.nullcontext():
+        return call(name, function, {}, what="called for inputs")

@@ -29,8 +29,8 @@ FORMATS = {TargetKind.WEIGHTS: "weights", TargetKind.PYTHON: "torch", TargetKind
 """``Report.format`` by kind; "onnx" for the others."""
 
 SAFETENSORS = ".safetensors"
-PICKLED = (".pt", ".pth", ".ckpt", ".bin")
-"""Suffixes of what torch.save writes."""
+PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".pt2")
+"""Suffixes of what torch.save and torch.export.save write."""
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 

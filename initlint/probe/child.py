@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from ..errors import FailureKind, TargetError
 from ..fixes import Fix
+from ..load.target import TargetKind, kind_of
 from ..model import Model
 from ..settings import ProbeSettings
 from ..stats import WeightStats
@@ -83,7 +84,18 @@ class OnnxBackend:
         return dict(self._opened.stored(address, values) for address, values in changed.items())
 
 
-def start(opener: Opener = OnnxBackend) -> None:
+def open_backend(source: Source) -> Backend:
+    """By the suffix of the file; bytes are ONNX."""
+    if isinstance(source, Path) and kind_of(source) is TargetKind.WEIGHTS:
+        from ..load.from_weights import NO_NETWORK, open_weights
+        from .unrun import UnrunSession
+
+        opened = open_weights(source)
+        return UnrunSession(opened.model, opened.chunks, NO_NETWORK)
+    return OnnxBackend(source)
+
+
+def start(opener: Opener = open_backend) -> None:
     """Answer requests until standard input ends, then end the process without the clean-up of native libraries."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy works on cache-sized blocks; threads slow these down
     requests, answers = _take_channel()

@@ -16,12 +16,13 @@ from . import batch_norm, moments, origin, payload, plan
 from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph, replace_values, rewrite
 from .inputs import Attempt, Feeder, feeder_of
+from .limits import NORM_SAMPLES
 from .moments import Moments
 from .payload import Array
 from .plan import Plan, Point
 from .reductions import Place
 from .runtime import LoadFailure, RuntimeFailure, Session
-from .setup import NORM_SAMPLES, Setup
+from .setup import Setup
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals
 from .signature import Unfeedable, listing
 from .taps import Tap

@@ -10,16 +10,11 @@ from pathlib import Path
 from . import batch_norm, payload, shapes
 from .graph_rewrite import ProbeGraph
 from .inputs import Attempt, Feeder
+from .limits import MAX_BATCH, NORM_SAMPLES
 from .payload import Array
 from .plan import Plan, scouting
 from .runtime import LoadFailure, RuntimeFailure, Session
 from .shapes import Known
-
-NORM_SAMPLES = 16
-"""Values per channel that a batch norm needs: the variance of 16 normal values is known to sqrt(2 / 15), a third."""
-
-MAX_BATCH = 64
-"""A batch is not raised beyond this for the sake of a norm: 8 times the usual one, and 8 times its memory."""
 
 
 @dataclass

@@ -1,0 +1,65 @@
+"""Errors of code that is not ours: shown short and whole, with the user's own line, never as our traceback."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+_QUOTE = 400
+"""Characters of a foreign message that fit into one sentence."""
+
+_HERE = str(Path(__file__).parent)
+
+
+def described(error: BaseException) -> str:
+    """ "ValueError: no such width (model.py:12)": type, message, and the user's line that it came from."""
+    text = " ".join(str(_text(error)).split())
+    text = text if len(text) <= _QUOTE else f"{text[: _QUOTE - 3]}..."
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    place = _place(error)
+    return f"{said} ({place})" if place else said
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether it was raised by initlint's own reading of a run, rather than by the code that was run."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or not frames[-1].filename.startswith(_HERE):
+        return False
+    return Path(frames[-1].filename).name != "eager.py"  # there the operators of the forward are called
+
+
+def _text(error: BaseException) -> object:
+    if isinstance(error, SyntaxError):
+        return error.msg
+    if isinstance(error, KeyError) and error.args:  # its text is the bare key
+        return f"no such key: {error.args[0]!r}"
+    return error
+
+
+def _place(error: BaseException) -> str:
+    """Where it happened: the last line of the user's own code, else the last line of any code but ours."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_shown(error.filename)}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    last = (own or frames)[-1:]
+    return f"{_shown(last[0].filename)}:{last[0].lineno}" if last else ""
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith((_HERE, "<frozen")) and "<stdin>" not in filename
+
+
+def _is_library(filename: str) -> bool:
+    prefixes = {str(Path(prefix)) for prefix in (sys.prefix, sys.base_prefix)}
+    installed = "site-packages" in filename or "dist-packages" in filename
+    return installed or any(filename.startswith(str(Path(prefix) / "lib")) for prefix in prefixes)
+
+
+def _shown(filename: str) -> str:
+    """As seen from the current folder where it lies below it."""
+    try:
+        return str(Path(filename).resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return filename

@@ -1,0 +1,174 @@
+"""Reading files that hold weights and nothing else: safetensors, and state dicts that torch.save wrote.
+
+Runs in the child process. Nothing of a file is executed: of torch.load only ``weights_only=True`` is used, after the
+archive's directory was looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ..errors import FailureKind, TargetError
+from .folding import Array
+from .refusals import brief, first_line
+from .target import SAFETENSORS
+
+_SAFE_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+}
+
+_NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "ema")
+"""Keys under which training scripts keep a state dict."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Floating-point arrays by name, in the file's order, and what was left out with the reason."""
+
+    arrays: Mapping[str, Array]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    producer: str = ""
+
+
+def read(path: Path) -> WeightsFile:
+    """Raises TargetError where the file is damaged, or holds code."""
+    return _safetensors(path) if path.suffix.lower() == SAFETENSORS else _state_dict(path)
+
+
+def _safetensors(path: Path) -> WeightsFile:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"), path.open("rb") as file:  # checks every offset and length
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+    except (SafetensorError, OSError, ValueError, struct.error) as error:
+        text = f"{path.name} is no safetensors file: {first_line(error)}; save it again"
+        raise TargetError(FailureKind.UNREADABLE, text) from None
+    arrays: dict[str, Array] = {}
+    left_out: dict[str, str] = {}
+    entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+    for name, entry in sorted(entries, key=lambda each: int(each[1]["data_offsets"][0])):
+        dtype, shape = _SAFE_DTYPES.get(entry["dtype"]), tuple(entry["shape"])
+        if dtype is None:
+            left_out[name] = f"it holds {entry['dtype']} values, no floating-point weights"
+        elif prod(shape):
+            offset = 8 + length + int(entry["data_offsets"][0])
+            arrays[name] = np.memmap(path, dtype, "r", offset, shape)
+    return WeightsFile(arrays, left_out, "safetensors")
+
+
+def _state_dict(path: Path) -> WeightsFile:
+    _look_before(path)
+    loaded = _loaded(path)
+    found, where = _tensors_in(loaded)
+    if not found:
+        text = f"{path.name} holds no state dict; save model.state_dict() with torch.save or safetensors"
+        raise TargetError(FailureKind.UNSUPPORTED, text)
+    import torch
+
+    from .from_torch import to_numpy
+
+    arrays: dict[str, Array] = {}
+    left_out: dict[str, str] = {}
+    for name, tensor in found.items():
+        if not tensor.is_floating_point():
+            left_out[name] = f"it holds {str(tensor.dtype).removeprefix('torch.')} values, no floating-point weights"
+        elif tensor.is_meta or tensor.layout is not torch.strided:
+            left_out[name] = "it has no values" if tensor.is_meta else "it is sparse"
+        elif tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            left_out[name] = "it repeats one stored value, as expand() makes it"
+        elif tensor.numel() and (array := to_numpy(tensor)) is not None:
+            arrays[name] = array
+    if where:
+        left_out[f"everything beside {where!r}"] = "only the model's own weights are judged"
+    return WeightsFile(arrays, left_out, f"pytorch state dict, read by {torch.__version__}")
+
+
+def _look_before(path: Path) -> None:
+    """Refuse archives that are programs, or that unpack to more than they say."""
+    if not zipfile.is_zipfile(path):
+        text = f"{path.name} is not in the format of PyTorch 1.6 or newer; load it where you trust it and save it again"
+        raise TargetError(FailureKind.UNSUPPORTED, text)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise TargetError(FailureKind.UNREADABLE, f"{path.name} is damaged: {first_line(error)}") from None
+    names = [entry.filename for entry in entries]
+    inner = {name.partition("/")[2] for name in names}
+    if {"constants.pkl"} & inner and any(name.startswith("code/") for name in inner):
+        raise _code(path, "a TorchScript program")
+    if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in inner | set(names)):
+        raise _code(path, "an exported program")
+    if len(set(names)) < len(names) or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        text = f"{path.name} has compressed or doubled entries, which torch.save never writes; save it again"
+        raise TargetError(FailureKind.UNREADABLE, text)
+
+
+def _code(path: Path, what: str) -> TargetError:
+    text = (
+        f"{path.name} is {what}, which is code and is not run; name the Python that builds the model (pkg.mod:attr), "
+        "export it to ONNX, or save model.state_dict()"
+    )
+    return TargetError(FailureKind.UNSUPPORTED, text)
+
+
+def _loaded(path: Path) -> Any:
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)  # would turn the safe way of loading off
+    try:
+        import torch
+    except ImportError:
+        text = f"{path.name} needs PyTorch to be read (pip install torch); or save the weights with safetensors"
+        raise TargetError(FailureKind.UNSUPPORTED, text) from None
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
+        text = f"PyTorch {torch.__version__} reads foreign files unsafely (CVE-2026-24747); install 2.10 or newer"
+        raise TargetError(FailureKind.UNSUPPORTED, text)
+    import pickle
+
+    try:
+        with torch.sparse.check_sparse_tensor_invariants():  # type: ignore[no-untyped-call]
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        what = "pickled code besides weights"
+        if "GLOBAL " in str(error):
+            what = f"pickled objects ({brief(str(error).partition('GLOBAL ')[2].split()[0])})"
+        raise _code(path, f"a file of {what}") from None
+    except (RuntimeError, ValueError, EOFError, OSError, KeyError, AssertionError, TypeError) as error:
+        raise TargetError(FailureKind.UNREADABLE, f"{path.name} cannot be read: {first_line(error)}") from None
+
+
+def _tensors_in(loaded: Any) -> tuple[dict[str, Any], str]:
+    """The tensors by name, and the key of a checkpoint under which they were found (empty for a plain state dict)."""
+    own = _named(loaded)
+    if own:
+        return own, ""
+    if isinstance(loaded, Mapping):
+        keys = [*(key for key in _NESTED if key in loaded), *(key for key in loaded if key not in _NESTED)]
+        for key in keys:
+            inner = _named(loaded[key])
+            if inner:
+                return inner, str(key)
+    return {}, ""
+
+
+def _named(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(name): each for name, each in value.items() if hasattr(each, "untyped_storage")}

@@ -1,0 +1,212 @@
+"""Opening a PyTorch module: find inputs that it runs on and trace it, or say why not and look at its weights only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import ceil, prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as module_hooks
+from torch.nn.parameter import is_lazy
+
+from ..errors import FailureKind, TargetError
+from ..foreign import described, is_own
+from ..load import from_modules
+from ..load.from_torch import output_tensors
+from ..settings import ProbeSettings
+from . import torch_inputs
+from .limits import MAX_BATCH, NORM_SAMPLES
+from .on_torch import TorchSession
+from .torch_inputs import Call, Guess
+from .unrun import UnrunSession
+
+HOW_TO_GIVE = "give inputs with --inputs or --input-shape (inputs= in Python)"
+
+TRIES = 60
+"""Guesses that are tried; most fail in their first layer, within a millisecond."""
+
+_MISFIT = re.compile(
+    r"shape|size|dimension|dims?\b|dtype|scalar type|same type|same device|expected|channels|out of range|"
+    r"out of bounds|multipl|unpack|positional argument|keyword argument|must match|broadcast",
+    re.IGNORECASE,
+)
+"""What errors say when a tensor is not what an operator wants."""
+
+
+class _NoTensor(Exception):
+    """The forward returns something without a tensor in it."""
+
+
+def open_module(module: nn.Module, inputs: Any, settings: ProbeSettings) -> TorchSession | UnrunSession:
+    """``inputs`` is what the user or a builder gave, None to find some.
+
+    Raises TargetError(USAGE) where given inputs do not fit. A forward that cannot be run gives a session without
+    signals.
+    """
+    if settings.dims.keys() - {"batch"}:
+        name = min(settings.dims.keys() - {"batch"})
+        text = f"--dim names {name!r}, and inputs of a PyTorch module have no named dimensions; use --input-shape"
+        raise TargetError(FailureKind.USAGE, text)
+    obstacle = _obstacle(module, settings)
+    if obstacle:
+        return _unrun(module, obstacle)
+    if inputs is not None:
+        return _with_given(module, torch_inputs.given_call(module, inputs))
+    return _with_guessed(module, settings)
+
+
+def _obstacle(module: nn.Module, settings: ProbeSettings) -> str:
+    """Why the module must not be run at all."""
+    if not settings.enabled:
+        return "the probe is switched off (--no-probe)"
+    tensors = (*module.parameters(), *module.buffers())
+    if any(is_lazy(tensor) for tensor in tensors):
+        return "it has lazy modules, which a first run would change; run one batch through it before the check"
+    if any(tensor.is_meta for tensor in tensors):
+        return "it has parameters on the meta device; move it with to_empty(device=...) and initialise it first"
+    return ""
+
+
+def _unrun(module: nn.Module, reason: str) -> UnrunSession:
+    static = from_modules.read(module)
+    return UnrunSession(static.model, static.chunks, reason)
+
+
+def _with_given(module: nn.Module, call: Call) -> TorchSession | UnrunSession:
+    try:
+        return _traced(module, call)
+    except _NoTensor as fault:
+        return _unrun(module, str(fault))
+    except Exception as error:  # noqa: BLE001 - whatever the user's forward raises
+        if not is_own(error) and _is_misfit(error):
+            text = f"the inputs ({call}) do not fit the module: {described(error)}; give what its forward takes"
+            raise TargetError(FailureKind.USAGE, text) from None
+        return _unrun(module, _why_not(error))
+
+
+def _with_guessed(module: nn.Module, settings: ProbeSettings) -> TorchSession | UnrunSession:
+    batch = settings.batch or settings.dims.get("batch") or torch_inputs.DEFAULT_BATCH
+    first: Exception | None = None
+    other: Exception | None = None
+    for _, guess in zip(range(TRIES), torch_inputs.guesses(module, settings), strict=False):
+        try:
+            return _enlarged(module, guess, batch, settings)
+        except Exception as error:  # noqa: BLE001 - a guess that does not fit can raise anything
+            first = first or error
+            if other is None and (isinstance(error, _NoTensor) or is_own(error) or not _is_misfit(error)):
+                other = error
+    if settings.shapes:
+        assert first is not None
+        text = f"--input-shape does not fit the module: {_said(first)}; give the shapes its forward takes"
+        raise TargetError(FailureKind.USAGE, text)
+    if isinstance(other, _NoTensor):
+        return _unrun(module, str(other))
+    if other is not None:
+        return _unrun(module, f"{_why_not(other)}; if that is because of made-up inputs, {HOW_TO_GIVE}")
+    last = f" (the first guess ended with {_said(first)})" if first is not None else ""
+    return _unrun(module, f"no inputs were found that its forward takes; {HOW_TO_GIVE}{last}")
+
+
+def _enlarged(module: nn.Module, guess: Guess, batch: int, settings: ProbeSettings) -> TorchSession:
+    """Traced at ``batch``, or at a larger one where a batch norm would have too few values per channel."""
+    call = guess(batch)
+    with _norm_samples() as counts:
+        session = _traced(module, call)
+    if not counts or min(counts) >= NORM_SAMPLES or settings.batch or not call.resizable:
+        return session
+    needed = min(ceil(NORM_SAMPLES * batch / min(counts)), MAX_BATCH)
+    return _traced(module, guess(needed)) if needed > batch else session
+
+
+def _traced(module: nn.Module, call: Call) -> TorchSession:
+    session = TorchSession(module, call.args, call.kwargs)
+    output = session.traced.output
+    if next(output_tensors(output), None) is None:
+        what = "None" if output is None else f"a {type(output).__name__} without a tensor in it"
+        raise _NoTensor(f"its forward returned {what}; wrap it in a module that returns the tensors it computes")
+    return session
+
+
+@contextmanager
+def _norm_samples() -> Iterator[list[int]]:
+    """Values per channel of everything that batch norms read meanwhile."""
+    counts: list[int] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and args and isinstance(args[0], torch.Tensor):
+            shape = args[0].shape
+            counts.append(prod(shape) // max(shape[1] if len(shape) > 1 else 1, 1))
+
+    handle = module_hooks.register_module_forward_pre_hook(note)
+    try:
+        yield counts
+    finally:
+        handle.remove()
+
+
+def _is_misfit(error: Exception) -> bool:
+    return isinstance(error, IndexError) or bool(_MISFIT.search(str(error)))
+
+
+def _why_not(error: Exception) -> str:
+    if is_own(error):
+        return f"initlint could not follow its forward ({type(error).__name__}: {error}); please report this"
+    return f"its forward raised {described(error)}; make `module(inputs)` work first"
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, _NoTensor) else described(error)
+
+
+def inputs_of(settings: ProbeSettings) -> Any:
+    """What ``settings.inputs`` stands for: the arrays of a file, what a function returns, or the values themselves."""
+    given = settings.inputs
+    if not isinstance(given, str):
+        return given
+    from ..load.python_object import function_inputs
+    from ..load.target import python_name
+
+    name = python_name(given)
+    if name is not None:
+        return function_inputs(name, settings.seed)
+    found: Mapping[str, Any] = torch_inputs.read_file(given)
+    return found
+
+
+def open_target(target: Any, settings: ProbeSettings) -> TorchSession | UnrunSession:
+    """Open a module, or import and build what the text ``target`` names; raises TargetError."""
+    from ..load.python_object import build
+    from ..load.target import python_name
+
+    name = python_name(target) if isinstance(target, str) else None
+    if name is None:
+        if settings.kwargs:
+            raise TargetError(FailureKind.USAGE, "kwargs are for a builder, and the target is a module already")
+        return open_module(_placed(target, settings, ours=False), inputs_of(settings), settings)
+    built = build(name, settings.kwargs, settings.seed)
+    given = inputs_of(settings)
+    inputs = built.inputs if given is None and not settings.shapes else given
+    return open_module(_placed(built.module, settings, ours=True), inputs, settings)
+
+
+def _placed(module: nn.Module, settings: ProbeSettings, *, ours: bool) -> nn.Module:
+    """The module on the device that was asked for; one that belongs to the caller is not moved."""
+    if not settings.device:
+        return module
+    try:
+        device = torch.empty(0, device=settings.device).device
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        text = f"--device {settings.device}: {described(error)}; name a device that PyTorch has here, such as cpu"
+        raise TargetError(FailureKind.USAGE, text) from None
+    if ours:
+        return module.to(device)
+    if torch_inputs.device_of(module) != device:
+        text = (
+            f"the module is on {torch_inputs.device_of(module)} and is not moved; call module.to({settings.device!r})"
+        )
+        raise TargetError(FailureKind.USAGE, text)
+    return module
