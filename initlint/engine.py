@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from .model import Layer, Model, Tensor
 from .plugin import Cause, Context, Finding, Needs, Rule, Severity, Suspicion, Value
+from .probe.signals import Backward
 from .report import SkippedRule
 
 
@@ -41,8 +42,11 @@ def _missing(context: Context, needs: Needs) -> str:
         return "no weights were read"
     if Needs.FORWARD in needs and not context.probed:
         return context.signals.reason or "the model was not probed"
-    if Needs.BACKWARD in needs or Needs.LIVENESS in needs:
-        return "needs gradients, which this version does not measure"
+    signals = context.signals
+    if (Needs.BACKWARD in needs or Needs.LIVENESS in needs) and signals.backward is Backward.NONE:
+        return signals.backward_reason or signals.reason or "needs gradients, which are measured for modules only"
+    if Needs.LIVENESS in needs and not signals.liveness:
+        return "the gradients are not finite, so no steps could be taken"
     return ""
 
 
@@ -165,7 +169,9 @@ def _root(symptom: int, cause_of: Mapping[int, int], findings: Sequence[Finding]
 def _reaches(model: Model, cause: Finding, symptom: Finding) -> bool:
     if symptom.layer is None or cause.layer is None:
         return True  # a symptom of the whole model
-    return cause.layer == symptom.layer or model.is_upstream(cause.layer, symptom.layer)
+    if cause.layer == symptom.layer or model.is_upstream(cause.layer, symptom.layer):
+        return True
+    return symptom.category == "gradient" and model.is_upstream(symptom.layer, cause.layer)  # gradients flow back
 
 
 def _in_reading_order(model: Model, findings: Iterable[Finding]) -> list[Finding]:

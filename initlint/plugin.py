@@ -22,7 +22,7 @@ from .deadlock import stuck_at_zero
 from .fixes import Advice, Fill, Fix, Reinit
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import PlainPath, expected_gain, measured_gain, peers, plain_paths
-from .probe.signals import Forward, LayerSignal, NonFiniteOrigin, Signals
+from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
 from .stats import WeightStats
 
 __all__ = [
@@ -33,9 +33,11 @@ __all__ = [
     "Fix",
     "FoldedNorm",
     "Forward",
+    "GradientSignal",
     "Kind",
     "Layer",
     "LayerSignal",
+    "Liveness",
     "Model",
     "Needs",
     "NoOptions",
@@ -49,6 +51,7 @@ __all__ = [
     "Source",
     "Suspicion",
     "Tensor",
+    "Twin",
     "Use",
     "View",
     "WeightStats",
@@ -155,6 +158,16 @@ class Context:
     def signal(self, layer: Layer) -> LayerSignal | None:
         """What the probe measured at the layer's output; None where it did not get there."""
         return self.signals.layers.get(layer.name)
+
+    def liveness(self, tensor: Tensor | str) -> Liveness | None:
+        """Whether the tensor, or packed part, can learn; None where that was not measured."""
+        return self.signals.liveness.get(tensor if isinstance(tensor, str) else tensor.address)
+
+    def measured_stuck(self, tensor: Tensor | str) -> str:
+        """How its gradient was found to stay zero, for messages; empty where it did not, or was not measured."""
+        if self.liveness(tensor) is not Liveness.STUCK:
+            return ""
+        return f"no gradient in {self.signals.steps} steps on {self.signals.batches} batches"
 
 
 Generator = Callable[..., Iterator[Suspicion]]

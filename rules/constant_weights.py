@@ -34,14 +34,16 @@ from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity,
 @rule(
     category="symmetry",
     needs=Needs.WEIGHTS,
+    uses=Needs.LIVENESS,
     message={
         "default": "all {count} weights are {value}, so its {units} units start identical",
         "neighbour": "all {count} weights are {value}, and so are {neighbour}'s: its {units} units stay identical",
+        "permanent": "all {count} weights are {value}, and {equal} of its {units} units stay equal",
         "table": "all {count} values are {value}, so the network cannot tell one row from another",
         "filter": "all {count} weights are {value}; each channel has its own input, as in a box filter",
     },
     explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units", "non-finite-activations"),
-    overrides=("duplicate-units", "variance-mismatch", "looks-trained"),
+    overrides=("duplicate-units", "variance-mismatch", "looks-trained", "permanent-symmetry"),
 )
 def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for layer in context.model.layers:
@@ -72,7 +74,10 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspic
     stats = context.stats[tensor.part_addresses[0]]
     data = {"count": tensor.size, "value": stats.mean, "units": units}
     fix = Reinit(tensor.address, "he_normal")
-    neighbour = _constant_neighbour(context, layer, tensor)
+    still_equal = context.signals.still_equal.get(tensor.address)
+    if still_equal and tensor.view.units > 1:
+        return Suspicion(tensor, Severity.ERROR, {**data, "equal": still_equal}, fix, "permanent")
+    neighbour = _constant_neighbour(context, layer, tensor) if still_equal is None else ""
     if neighbour:
         return Suspicion(tensor, Severity.ERROR, {**data, "neighbour": neighbour}, fix, "neighbour")
     if tensor.view.units == 1:

@@ -44,11 +44,14 @@ class Options:
 @rule(
     category="symmetry",
     needs=Needs.WEIGHTS,
+    uses=Needs.LIVENESS,
     options=Options,
     message={
         "default": "{duplicates} of {units} units start identical to another one",
+        "permanent": "{duplicates} of {units} units start identical to another one, and {equal} of them stay so",
         "table": "{duplicates} of {units} rows start identical to another one; each has a gradient of its own",
     },
+    overrides=("permanent-symmetry",),
 )
 def duplicate_units(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
@@ -73,8 +76,11 @@ def _judge(context: Context, tensor: Tensor, options: Options) -> Iterator[Suspi
     if tensor.role is Role.TABLE:
         yield Suspicion(tensor, Severity.NOTE, data, message="table")
         return
-    severity = Severity.WARNING if share >= options.warn_share else Severity.NOTE
-    yield Suspicion(tensor, severity, data, Reinit(tensor.address, "he_normal"))
+    equal, fix = context.signals.still_equal.get(tensor.address, 0), Reinit(tensor.address, "he_normal")
+    if equal / units >= options.warn_share:
+        yield Suspicion(tensor, Severity.ERROR, {**data, "equal": equal}, fix, "permanent")
+        return
+    yield Suspicion(tensor, Severity.WARNING if share >= options.warn_share else Severity.NOTE, data, fix)
 
 
 def _poisson_tail(count: int, mean: float) -> float:

@@ -34,6 +34,7 @@ from collections.abc import Iterator
 from initlint.plugin import (
     Context,
     Layer,
+    Liveness,
     Needs,
     Reinit,
     Role,
@@ -57,14 +58,15 @@ IDIOMS = {
 @rule(
     category="symmetry",
     needs=Needs.WEIGHTS,
+    uses=Needs.LIVENESS,
     message={
         "idiom": "all {count} weights start at zero; {idiom}",
         "stuck": "all {count} weights are zero and can never change: {proof}",
         "product": "all {count} weights are zero and its outputs multiply each other: each holds the other at zero",
         "default": "all {count} weights start at zero, so the layer passes neither signal nor gradient at first",
     },
-    explains=("dead-units", "vanishing-signal", "dead-relu-bias"),
-    overrides=("constant-weights", "duplicate-units", "variance-mismatch"),
+    explains=("dead-units", "vanishing-signal", "dead-relu-bias", "stuck-parameters"),
+    overrides=("constant-weights", "duplicate-units", "variance-mismatch", "stuck-parameters"),
 )
 def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for layer in context.model.layers:
@@ -75,7 +77,7 @@ def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
                     continue
                 for part in tensor.part_addresses:
                     if _is_zero(context, part):
-                        yield _idiom(part, context.stats[part].count, "the other parts of the tensor do not")
+                        yield _judge_part(context, part)
 
 
 def _is_zero(context: Context, address: str) -> bool:
@@ -85,7 +87,7 @@ def _is_zero(context: Context, address: str) -> bool:
 def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     is_table = tensor.role is Role.TABLE
     fix = Reinit(tensor.address, "normal", 0.02) if is_table else Reinit(tensor.address, "he_normal")
-    proof = stuck_at_zero(context.model, layer, context.stats) if tensor is layer.weight else ""
+    proof = _proof(context, layer, tensor)
     if proof:
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
@@ -98,6 +100,21 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     if is_table and layer.bypassed:
         return _idiom(tensor, tensor.size, "it joins another input, as a table of positions does")
     return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix)
+
+
+def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:
+    """Why it can never change: by structure, by measured gradients; empty where it can, or nobody knows."""
+    if context.liveness(tensor) is Liveness.LIVE:
+        return ""
+    proof = stuck_at_zero(context.model, layer, context.stats) if tensor is layer.weight else ""
+    return proof or context.measured_stuck(tensor)
+
+
+def _judge_part(context: Context, part: str) -> Suspicion:
+    count, proof = context.stats[part].count, context.measured_stuck(part)
+    if proof:
+        return Suspicion(part, Severity.ERROR, {"count": count, "proof": proof}, message="stuck")
+    return _idiom(part, count, "the other parts of the tensor do not")
 
 
 def _idiom(at: Tensor | str, count: int, idiom: str) -> Suspicion:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -21,6 +21,9 @@ from ..measure import measure_all
 from ..model import Model, NotChecked
 from ..settings import ProbeSettings
 from ..stats import WeightStats
+from .backward import Differentiator
+from .gradients import BackwardProbe
+from .objective import Objective, UserLoss
 from .signals import Forward, LayerSignal, Signals
 from .taps import Tap
 
@@ -28,8 +31,15 @@ from .taps import Tap
 class TorchSession:
     """Holds one module with its inputs; the module is left exactly as it was found, after every call."""
 
-    def __init__(self, module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        loss: UserLoss | None = None,
+    ) -> None:
         self.module = module
+        self.loss = loss
         self.args, self.kwargs = tuple(args), dict(kwargs)
         self.traced: TracedModule = trace(module, self.args, self.kwargs)
 
@@ -59,7 +69,17 @@ class TorchSession:
             outputs=_outputs(output),
             input_rms=self._input_rms(),
             not_probed=tuple(meter.not_probed),
+            **self._backward(settings),
         )
+
+    def _backward(self, settings: ProbeSettings) -> dict[str, Any]:
+        """The fields of Signals that need gradients."""
+        if not (settings.backward or settings.liveness):
+            return {}
+        differentiator = Differentiator(self.module, Objective(self.loss, settings.seed))
+        probe = BackwardProbe(differentiator, self.traced, (self.args, self.kwargs), settings.seed)
+        measured = probe.measure(settings.liveness)
+        return {each.name: getattr(measured, each.name) for each in fields(measured)}
 
     @property
     def batch(self) -> int:

@@ -33,6 +33,46 @@ class Loss(StrEnum):
     NONE = "none"
 
 
+class Liveness(StrEnum):
+    """Whether a tensor can learn, as a few scaled gradient steps show it."""
+
+    LIVE = "live"
+    """Its gradient is not zero, at the start or after a few steps."""
+    STUCK = "stuck"
+    """Its gradient is exactly zero at every step, whatever the input, although the outputs depend on it."""
+    DETACHED = "detached"
+    """The forward reads it past autograd (``detach``, ``.data``), so that it never gets a gradient."""
+    UNREACHED = "unreached"
+    """The probe batches or the loss did not reach it: units that are off, experts that were not chosen."""
+    UNUSED = "unused"
+    """No output depends on it."""
+    INVARIANT = "invariant"
+    """The outputs do not change along it: a bias that a normalisation or a softmax takes away again."""
+    FROZEN = "frozen"
+    """On purpose: ``requires_grad`` is off, or it is read under ``torch.no_grad`` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradientSignal:
+    """The gradient of one parameter, or of one part of a packed one, at initialisation."""
+
+    rms: float
+    zero_share: float
+    """Share of entries that are exactly zero."""
+    weight_rms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """Two weights, not tied, that start equal bit for bit."""
+
+    tensor: str
+    other: str
+    """The first one in the order of the parameters."""
+    separated: bool
+    """Whether the probe's steps made them differ."""
+
+
 @dataclass(frozen=True)
 class LayerSignal:
     """The output of one layer before its non-linearity, over the probe batch.
@@ -91,3 +131,22 @@ class Signals:
     """Root mean square of the floating-point inputs; 0 where all inputs are integers."""
     origin: NonFiniteOrigin | None = None
     not_probed: tuple[NotChecked, ...] = ()
+    backward: Backward = Backward.NONE
+    backward_reason: str = ""
+    """Why there are no gradients, or what the loss left out."""
+    loss: Loss = Loss.NONE
+    gradients: Mapping[str, GradientSignal] = field(default_factory=dict)
+    """By address of every parameter that got a gradient, packed parts included."""
+    activation_gradients: Mapping[str, float] = field(default_factory=dict)
+    """Root mean square of the gradient at the layer's output, by layer name."""
+    liveness: Mapping[str, Liveness] = field(default_factory=dict)
+    """By address of every parameter, packed parts included; empty where liveness was not measured."""
+    still_equal: Mapping[str, int] = field(default_factory=dict)
+    """By address of the weights that had equal units: how many still equal another one after the steps."""
+    twins: tuple[Twin, ...] = ()
+    unregistered: tuple[str, ...] = ()
+    """Addresses of leaf tensors that require a gradient and belong to no module."""
+    steps: int = 0
+    """Scaled steps that liveness took, on ``batches`` different batches and with ``draws`` draws of the loss."""
+    batches: int = 0
+    draws: int = 0

@@ -37,6 +37,8 @@ _DATACLASSES: tuple[type[Any], ...] = (
     stats.WeightStats,
     signals.LayerSignal,
     signals.NonFiniteOrigin,
+    signals.GradientSignal,
+    signals.Twin,
     signals.Signals,
     settings.ProbeSettings,
     fixes.Reinit,
@@ -52,6 +54,7 @@ _ENUMS: tuple[type[StrEnum], ...] = (
     signals.Forward,
     signals.Backward,
     signals.Loss,
+    signals.Liveness,
 )
 _CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in (*_DATACLASSES, *_ENUMS)}
 _FIELDS: dict[type[Any], tuple[str, ...]] = {cls: tuple(f.name for f in fields(cls)) for cls in _DATACLASSES}

@@ -1,0 +1,273 @@
+"""The backward part of a probe: gradients at initialisation and, where asked for, what can never learn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..load.from_torch import TracedModule
+from ..load.trace import Recording
+from ..model import Layer, Model
+from .backward import (
+    Backflow,
+    Call,
+    Differentiator,
+    GradientMeter,
+    GradientRecorder,
+    Gradients,
+    NoGradientError,
+    Reads,
+    entries,
+    reach_outputs,
+    same_operators,
+    signals,
+    tensor_inputs,
+)
+from .batches import shuffled
+from .liveness import Shape, Walk, restored
+from .signals import Backward, GradientSignal, Liveness, Loss, Twin
+from .symmetry import equal_units, twins
+
+CANCELS = 1e-5
+"""|sum g| over sum |g| of a bias: independent terms cancel to 1 / sqrt(samples), rounding in float32 leaves 1e-7."""
+CANCELS_IN_HALF = 2e-2
+"""The same where the parameters have 8 or 11 bits."""
+
+
+@dataclass
+class BackwardSignals:
+    """The fields of Signals that come from gradients."""
+
+    backward: Backward = Backward.NONE
+    backward_reason: str = ""
+    loss: Loss = Loss.NONE
+    gradients: dict[str, GradientSignal] = field(default_factory=dict)
+    activation_gradients: dict[str, float] = field(default_factory=dict)
+    liveness: dict[str, Liveness] = field(default_factory=dict)
+    still_equal: dict[str, int] = field(default_factory=dict)
+    twins: tuple[Twin, ...] = ()
+    unregistered: tuple[str, ...] = ()
+    steps: int = 0
+    batches: int = 0
+    draws: int = 0
+
+
+@dataclass
+class BackwardProbe:
+    """One probe of one module; ``call`` are the arguments of its forward."""
+
+    differentiator: Differentiator
+    traced: TracedModule
+    call: Call
+    seed: int
+
+    @property
+    def model(self) -> Model:
+        return self.traced.model
+
+    def measure(self, liveness: bool) -> BackwardSignals:
+        """Exceptions of the forward and the loss pass through; a module without gradients gets a reason."""
+        result = BackwardSignals()
+        meter, reads = GradientMeter(self.traced.taps), Reads()
+        recorder = GradientRecorder(self.differentiator.module, meter, reads)
+        for number, tensor in enumerate(tensor_inputs(self.call)):
+            recorder.add_input(f"input{number}", tensor)
+        try:
+            gradients, left_out = self.differentiator.recorded(self.call, 0, recorder, meter)
+        except NoGradientError as reason:
+            result.backward_reason = f"no gradients: {reason}"
+            return result
+        except RuntimeError as error:  # what autograd cannot do: leaves written in place, re-entrant checkpoints
+            result.backward_reason = f"no gradients: {str(error).splitlines()[0]}"
+            return result
+        result.backward, result.loss = Backward.EXACT, self.differentiator.objective.kind
+        result.backward_reason = "outputs that the loss leaves out: caches and auxiliary ones" if left_out else ""
+        result.unregistered = self._unregistered(reads)
+        result.gradients = self._with_parts(gradients)
+        flows = meter.flows if same_operators(self.traced.recording, recorder.recording) else {}
+        result.activation_gradients = {layer: flow.rms for layer, flow in flows.items() if flow.count}
+        if liveness:
+            self._find_liveness(result, gradients, self._invariant(flows), recorder.recording, reads)
+        return result
+
+    def _with_parts(self, gradients: Gradients) -> dict[str, GradientSignal]:
+        parameters = self.differentiator.parameters
+        made = signals(gradients, parameters)
+        for tensor in self.model.tensors:
+            gradient = gradients.get(tensor.address)
+            if tensor.parts and gradient is not None and gradient.shape[0] % len(tensor.parts) == 0:
+                pieces = gradient.chunk(len(tensor.parts))
+                weights = parameters[tensor.address].detach().chunk(len(tensor.parts))
+                made.update(
+                    signals(
+                        dict(zip(tensor.part_addresses, pieces, strict=True)),
+                        dict(zip(tensor.part_addresses, weights, strict=True)),
+                    )
+                )
+        return made
+
+    def _unregistered(self, reads: Reads) -> tuple[str, ...]:
+        """Leaves that autograd watched and that no module lists, by the attribute that holds them."""
+        leaves = self.traced.recording.unregistered.values()
+        wanted = {
+            id(leaf): leaf for leaf in leaves if leaf.requires_grad and leaf.is_leaf and id(leaf) in reads.watched
+        }
+        held = _held(self.differentiator.module) if wanted else {}
+        return tuple(sorted(held.get(key, f"unregistered {tuple(leaf.shape)}") for key, leaf in wanted.items()))
+
+    # -- liveness ----------------------------------------------------------------------------------------------------
+
+    def _find_liveness(
+        self,
+        result: BackwardSignals,
+        gradients: Gradients,
+        invariant: frozenset[str],
+        recording: Recording,
+        reads: Reads,
+    ) -> None:
+        parameters = self.differentiator.parameters
+        used = reach_outputs(recording)
+        calls = self._calls()
+        walk = Walk(self.differentiator, calls, self._shapes(), invariant)
+        walk.begin(gradients)
+        pairs, watched = twins(parameters), list(equal_units(self.model, parameters))
+        open_cases = {name for name, _ in walk.zero if name in used and name not in invariant}
+        result.batches = result.draws = 1
+        if walk.finite and (open_cases or watched or pairs):
+            with restored(parameters):
+                walk.run(gradients, watched)
+                result.still_equal = walk.still_equal(watched)
+                result.twins = tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs)
+            result.batches = len(calls)
+            result.draws = walk.steps + 1 if result.loss is Loss.RANDOM_LINEAR else 1
+        result.steps = walk.steps
+        if walk.finite:
+            result.liveness = self._verdicts(walk, used, invariant, recording, reads)
+
+    def _calls(self) -> list[Call]:
+        """The batch and a shuffled one, if the module takes that."""
+        other: Call = (shuffled(self.call[0], self.seed), shuffled(self.call[1], self.seed))
+        pairs = zip(tensor_inputs(self.call), tensor_inputs(other), strict=True)
+        if all(one is two for one, two in pairs):
+            return [self.call]
+        try:
+            self.differentiator.gradients(other, 1)
+        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError, NoGradientError):
+            return [self.call]
+        return [self.call, other]
+
+    def _shapes(self) -> dict[str, Shape]:
+        shapes = {}
+        for tensor in self.model.tensors:
+            parameter = self.differentiator.parameters.get(tensor.address)
+            if parameter is not None:
+                parts = len(tensor.parts) or 1
+                divides = parameter.ndim > 0 and parameter.shape[0] % parts == 0
+                shapes[tensor.address] = Shape(max(1, tensor.view.fan_in), parts if divides else 1)
+        return shapes
+
+    def _invariant(self, flows: Mapping[str, Backflow]) -> frozenset[str]:
+        """Biases and shifts that something behind them takes away: their gradient cancels over the samples."""
+        found = set()
+        for name, flow in flows.items():
+            layer = self.model.layer(name)
+            if layer.bias is not None and flow.count and _cancels(layer, flow, self.differentiator.parameters):
+                found.add(layer.bias.address)
+        return frozenset(found)
+
+    def _verdicts(
+        self, walk: Walk, used: set[str], invariant: frozenset[str], recording: Recording, reads: Reads
+    ) -> dict[str, Liveness]:
+        parameters = dict(self.differentiator.module.named_parameters())
+        read = set(recording.stored.values())
+        routed = any(node.op in _ROUTING for node in recording.nodes)
+        made: dict[str, Liveness] = {}
+        for name, parameter in parameters.items():
+            if name not in self.differentiator.parameters:
+                made[name] = Liveness.FROZEN
+            elif not any(each == name for each, _ in walk.zero):
+                made[name] = Liveness.INVARIANT if name in invariant else Liveness.LIVE
+            elif name not in used:
+                expert = name not in read and routed and _has_sibling(name, read)
+                made[name] = Liveness.UNREACHED if expert else Liveness.UNUSED
+            else:
+                made[name] = self._zero_verdict(walk, name, parameter, invariant, reads)
+        return {**made, **self._part_verdicts(walk, made)}
+
+    def _zero_verdict(
+        self, walk: Walk, name: str, parameter: torch.Tensor, invariant: frozenset[str], reads: Reads
+    ) -> Liveness:
+        parts = walk.shapes.get(name, Shape()).parts
+        zero = {part for each, part in walk.zero if each == name}
+        if name in invariant:
+            return Liveness.INVARIANT
+        if len(zero) < parts:
+            return Liveness.LIVE
+        if any((name, part) in walk.unreached for part in zero):
+            return Liveness.UNREACHED
+        if name in walk.absent:
+            return Liveness.DETACHED if id(parameter) in reads.watched else Liveness.FROZEN
+        return Liveness.STUCK
+
+    def _part_verdicts(self, walk: Walk, whole: Mapping[str, Liveness]) -> dict[str, Liveness]:
+        made = {}
+        for tensor in self.model.tensors:
+            verdict = whole.get(tensor.address)
+            if not tensor.parts or verdict is None or walk.shapes.get(tensor.address, Shape()).parts == 1:
+                continue
+            for part, address in enumerate(tensor.part_addresses):
+                key = (tensor.address, part)
+                if verdict is not Liveness.LIVE or key not in walk.zero:
+                    made[address] = verdict
+                else:
+                    made[address] = Liveness.UNREACHED if key in walk.unreached else Liveness.STUCK
+        return made
+
+
+_ROUTING = frozenset({"TopK", "ArgMax", "aten::nonzero", "aten::where", "Where", "GatherND"})
+"""Operators that choose by data which experts run."""
+
+
+def _has_sibling(name: str, read: set[str]) -> bool:
+    """Whether the same parameter of another member of some list was read: "experts.3.up" beside "experts.0.up"."""
+    for number in re.finditer(r"(?<=\.)\d+(?=\.)", name):
+        pattern = re.compile(re.escape(name[: number.start()]) + r"\d+" + re.escape(name[number.end() :]))
+        if any(pattern.fullmatch(each) for each in read):
+            return True
+    return False
+
+
+def _cancels(layer: Layer, flow: Backflow, parameters: Mapping[str, torch.Tensor]) -> bool:
+    bias = parameters.get(layer.bias.address) if layer.bias is not None else None
+    if bias is None or bias.numel() != flow.total.numel() or not bool((flow.absolute > 0).all()):
+        return False
+    limit = CANCELS if entries(bias).dtype in (torch.float32, torch.float64) else CANCELS_IN_HALF
+    return bool((flow.total.abs() < limit * flow.absolute).all())
+
+
+def _held(module: torch.nn.Module) -> dict[int, str]:
+    """Names of the tensors that plain attributes of modules hold, in lists and dictionaries too, by identity."""
+    found: dict[int, str] = {}
+    for prefix, owner in module.named_modules():
+        for name, value in vars(owner).items():
+            if not name.startswith("_"):
+                _collect(value, f"{prefix}.{name}".lstrip("."), found)
+    return found
+
+
+def _collect(value: Any, name: str, found: dict[int, str], depth: int = 3) -> None:
+    if isinstance(value, torch.Tensor):
+        found.setdefault(id(value), name)
+    elif isinstance(value, torch.nn.Module):
+        for inner, parameter in value.named_parameters():
+            found.setdefault(id(parameter), f"{name}.{inner}")
+    elif depth and isinstance(value, dict):
+        for key, each in value.items():
+            _collect(each, f"{name}.{key}", found, depth - 1)
+    elif depth and isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            _collect(each, f"{name}.{number}", found, depth - 1)

@@ -1,0 +1,194 @@
+"""Which parameters can never learn: a few scaled gradient steps, made in place and taken back bit by bit.
+
+One zero factor on a path wakes up at the second or third step (LoRA; adaLN-Zero with a zero head); two stacked zeros
+never do. A tensor is stuck if its gradient is exactly zero at every step although the outputs depend on it, and stays
+so where units that were merely off are kept ajar.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..load.eager import AsInTraining
+from .backward import Call, Differentiator, Gradients, entries, is_finite, is_zero, rms
+from .symmetry import TOLERANCE, EqualUnits, rows_of
+
+STEPS = 4
+"""adaLN-Zero with a zero head, the longest chain of zeros in use, needs three."""
+LIMIT = 12
+"""Steps go on while they wake something up, but not beyond this."""
+STEP = 1e-2
+"""Of the weight's scale: the raw gradient explodes or stalls."""
+AJAR = 1e-2
+"""Slope given to units that are off, to see whether it is only the batch that does not reach them."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the steps have to know of a parameter."""
+
+    fan_in: int = 1
+    parts: int = 1
+
+
+@dataclass
+class Walk:
+    """Takes the steps. ``zero`` holds the (name, part) that had no gradient at any of them."""
+
+    differentiator: Differentiator
+    calls: Sequence[Call]
+    shapes: Mapping[str, Shape]
+    invariant: frozenset[str]
+    """Not moved: their gradient is rounding."""
+    zero: set[tuple[str, int]] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
+    unreached: set[tuple[str, int]] = field(default_factory=set)
+    finite: bool = True
+    steps: int = 0
+    moved: dict[str, torch.Tensor] = field(default_factory=dict)
+    """By address of a weight with equal units: which rows ever had a gradient."""
+
+    def begin(self, gradients: Gradients) -> None:
+        self.absent = {name for name, gradient in gradients.items() if gradient is None}
+        self.zero = {
+            (name, part)
+            for name, gradient in gradients.items()
+            for part in range(self._shape(name).parts)
+            if self._part_is_zero(name, gradient, part)
+        }
+        self.finite = all(is_finite(gradient) for gradient in gradients.values())
+
+    def _shape(self, name: str) -> Shape:
+        return self.shapes.get(name, Shape())
+
+    def _part_is_zero(self, name: str, gradient: torch.Tensor | None, part: int) -> bool:
+        parts = self._shape(name).parts
+        if gradient is None or parts == 1 or gradient.is_sparse:
+            return is_zero(gradient)
+        return is_zero(gradient.chunk(parts)[part])
+
+    def run(self, gradients: Gradients, watched: Sequence[EqualUnits], first_draw: int = 1) -> None:
+        """At least four steps, more while they wake something up, then one look with everything ajar."""
+        parameters = self.differentiator.parameters
+        scales = {name: self._scale(name, parameter) for name, parameter in parameters.items()}
+        quiet = 0
+        while (
+            self.finite
+            and self.steps < LIMIT
+            and (self.steps < STEPS or quiet < STEPS - 1)
+            and (self.zero or self.steps < STEPS)
+        ):
+            self._note_moves(gradients, watched)
+            self._move(gradients, scales)
+            self.steps += 1
+            call = self.calls[self.steps % len(self.calls)]
+            gradients = self.differentiator.gradients(call, first_draw + self.steps)
+            before = len(self.zero)
+            self._update(gradients)
+            quiet = 0 if len(self.zero) < before else quiet + 1
+        if self.zero and self.finite:
+            self._look_ajar(first_draw + self.steps + 1)
+
+    def _update(self, gradients: Gradients) -> None:
+        if not all(is_finite(gradient) for gradient in gradients.values()):
+            self.finite = False
+            return
+        self.absent -= {name for name, gradient in gradients.items() if gradient is not None}
+        self.zero = {(name, part) for name, part in self.zero if self._part_is_zero(name, gradients[name], part)}
+
+    def _look_ajar(self, draw: int) -> None:
+        """Where a gradient appears with units ajar and all outputs counted, the probe only did not reach it."""
+        for call in self.calls:
+            gradients = self.differentiator.gradients(call, draw, Ajar(), everything=True)
+            for name, part in self.zero:
+                if not self._part_is_zero(name, gradients[name], part):
+                    self.unreached.add((name, part))
+
+    def _scale(self, name: str, parameter: torch.Tensor) -> float:
+        values = entries(parameter)
+        return max(rms(values, values.numel()), 1 / math.sqrt(self._shape(name).fan_in))
+
+    def _move(self, gradients: Gradients, scales: Mapping[str, float]) -> None:
+        for name, gradient in gradients.items():
+            parameter = self.differentiator.parameters[name]
+            if gradient is None or name in self.invariant:
+                continue
+            size = rms(entries(gradient), parameter.numel())
+            if size > 0 and torch.isfinite(torch.tensor(size)):
+                # .data: neither autograd nor the version counter of the parameter is to know
+                direction = gradient.detach() / size
+                parameter.data.add_(direction.to(parameter.dtype), alpha=-STEP * scales[name])
+
+    def _note_moves(self, gradients: Gradients, watched: Sequence[EqualUnits]) -> None:
+        for each in watched:
+            gradient = gradients[each.address]
+            if gradient is None or gradient.is_sparse:
+                continue
+            moves = rows_of(gradient, each.layer, each.tensor).any(1)
+            known = self.moved.get(each.address)
+            self.moved[each.address] = moves if known is None else known | moves
+
+    def still_equal(self, watched: Sequence[EqualUnits]) -> dict[str, int]:
+        """By address; to be called before the parameters are restored."""
+        return {
+            each.address: each.still_equal(self.moved[each.address], self._scale(each.address, each.parameter))
+            if each.address in self.moved
+            else 0
+            for each in watched
+        }
+
+    def separated(self, one: str, other: str) -> bool:
+        """Whether two weights that started equal differ by now by more than rounding."""
+        parameters = self.differentiator.parameters
+        difference = (parameters[one].detach() - parameters[other].detach()).abs().max()
+        return bool(difference > TOLERANCE * self._scale(one, parameters[one]))
+
+
+@contextmanager
+def restored(parameters: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Whatever happens inside, the values are afterwards what they were, bit for bit."""
+    saved = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data.copy_(saved[name])
+
+
+class Ajar(AsInTraining):
+    """Non-linearities that are flat somewhere let a little gradient through, where their input varies.
+
+    An input that is the same for every sample (behind zero weights, say) gets none: no other batch would change it.
+    """
+
+    FLAT = frozenset(
+        (
+            "relu", "relu_", "relu6", "threshold", "threshold_", "hardtanh", "hardtanh_",
+            "hardswish", "hardsigmoid", "clamp", "clamp_", "clamp_min", "clamp_min_", "sigmoid",
+            "tanh", "softmax", "gelu", "silu", "softplus", "selu", "elu",
+        )
+    )  # fmt: skip
+
+    def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        data = args[0] if args else kwargs.get("input")
+        if name not in self.FLAT or not isinstance(data, torch.Tensor) or not data.is_floating_point():
+            return func(*args, **kwargs)
+        before = data.clone()
+        output = func(*args, **kwargs)
+        if not isinstance(output, torch.Tensor) or output.shape != before.shape:
+            return output
+        return output + AJAR * _varies(before) * before
+
+
+def _varies(data: torch.Tensor) -> torch.Tensor:
+    """1 where an entry differs between samples; of a single sample, where it is not zero."""
+    values = data.detach()
+    if values.ndim > 1 and values.shape[0] > 1:
+        return (values != values[:1]).any(0, keepdim=True).to(values.dtype)
+    return (values != 0).to(values.dtype)

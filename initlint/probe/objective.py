@@ -1,0 +1,95 @@
+"""What the backward pass starts from: the user's loss, or a random linear one on the outputs that matter."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..load.from_torch import output_tensors
+from .signals import Loss
+
+UserLoss = Callable[..., torch.Tensor]
+"""``loss(output)`` or ``loss(output, inputs)``, a scalar."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Makes a scalar of what a forward returned; ``draw`` numbers the random coefficients."""
+
+    given: UserLoss | None = None
+    seed: int = 0
+
+    @property
+    def kind(self) -> Loss:
+        return Loss.RANDOM_LINEAR if self.given is None else Loss.GIVEN
+
+    def __call__(self, output: Any, inputs: Any, draw: int) -> torch.Tensor:
+        if self.given is None:
+            return self.linear(split(output)[0], draw)
+        wants_inputs = _positional(self.given) > 1
+        loss = self.given(output, inputs) if wants_inputs else self.given(output)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            what = tuple(loss.shape) if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise ValueError(f"the loss gives {what} where a tensor with one value is needed")
+        return loss.reshape(())
+
+    def linear(self, outputs: Sequence[torch.Tensor], draw: int) -> torch.Tensor:
+        """Sum of outputs times coefficients from N(0, 1 / size); outputs of equal shape share their coefficients."""
+        drawn: dict[torch.Size, torch.Tensor] = {}
+        total = torch.zeros(())
+        for output in outputs:
+            values = torch.view_as_real(output.resolve_conj()) if output.is_complex() else output
+            if values.shape not in drawn:
+                generator = torch.Generator().manual_seed(1_000_003 * self.seed + 97 * draw + len(drawn))
+                drawn[values.shape] = torch.randn(values.shape, generator=generator) / max(1, values.numel()) ** 0.5
+            coefficients = drawn[values.shape].to(values)
+            total = total.to(values.device) + (values * coefficients).sum(dtype=_wide(values.dtype))
+        return total
+
+
+def split(output: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """(outputs the loss reads, outputs it leaves out): ``logits``, or the first tensor and others of its shape.
+
+    Caches, hidden states and auxiliary outputs are left out; only what depends on a parameter counts.
+    """
+    everything = [tensor for tensor in output_tensors(output) if _differentiable(tensor)]
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, torch.Tensor) and _differentiable(logits):
+        chosen = [logits]
+    else:
+        top = [tensor for tensor in _top_level(output) if _differentiable(tensor)] or everything[:1]
+        chosen = [tensor for tensor in top if tensor.shape == top[0].shape]
+    known = {id(tensor) for tensor in chosen}
+    return chosen, [tensor for tensor in everything if id(tensor) not in known]
+
+
+def _top_level(output: Any) -> Iterator[torch.Tensor]:
+    if isinstance(output, Mapping):
+        values: Sequence[Any] = list(output.values())
+    elif hasattr(output, "__dataclass_fields__"):
+        values = [getattr(output, name) for name in output.__dataclass_fields__]
+    else:
+        values = output if isinstance(output, list | tuple) else [output]
+    return (value for value in values if isinstance(value, torch.Tensor))
+
+
+def _differentiable(tensor: torch.Tensor) -> bool:
+    return tensor.requires_grad and tensor.numel() > 0
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _positional(function: Callable[..., Any]) -> int:
+    """How many positional arguments it needs; 1 where it does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)

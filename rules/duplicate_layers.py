@@ -1,0 +1,75 @@
+"""Two layers start with the same drawn weights, bit for bit.
+
+## Why it matters
+
+Layers are meant to start different. Copies come from `copy.deepcopy` of an initialised block, from one seed used for
+every layer, or from an initialiser object that is shared.
+
+- In parallel, with equal readouts, they get equal gradients and never separate: an ensemble of critics is one critic.
+  That is an error.
+- One behind the other they separate, but start correlated: a warning.
+- In parallel, told apart by a router or by different readouts, copies may be on purpose (up-cycled experts): a note.
+
+Only trainable tensors that are not tied are compared, and only values that look drawn.
+
+## Example
+
+    self.critic2 = copy.deepcopy(self.critic1)
+    nn.TransformerEncoder(layer, num_layers=6)   # deep-copies `layer` six times
+
+## Fix
+
+Initialise every copy anew: `for p in self.critic2.parameters(): ...`, or build each with its own draw.
+
+## References
+
+- EdanToledo/Stoix issue 72: identical twin critics
+- pytorch issues 72253, 86274: layers of nn.TransformerEncoder start identical
+- Komatsuzaki et al. 2023, Sparse Upcycling (arXiv:2212.05055): experts copied on purpose
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, Twin, rule
+
+
+@rule(
+    category="symmetry",
+    needs=Needs.LIVENESS,
+    message={
+        "default": "{copies} weights equal those of {other} bit for bit",
+        "permanent": "{copies} weights equal those of {other} bit for bit and get equal gradients: they never differ",
+    },
+)
+def duplicate_layers(context: Context, options: object) -> Iterator[Suspicion]:
+    for (_, other), twins in _by_module(context.signals.twins).items():
+        data = {"copies": len(twins), "other": other}
+        if all(not twin.separated and _is_live(context, twin) for twin in twins):
+            yield Suspicion(twins[0].tensor, Severity.ERROR, data, message="permanent")
+        else:
+            severity = Severity.WARNING if _in_series(context, twins[0]) else Severity.NOTE
+            yield Suspicion(twins[0].tensor, severity, data)
+
+
+def _by_module(twins: tuple[Twin, ...]) -> dict[tuple[str, str], list[Twin]]:
+    """Twins by the pair of modules that differ: ("layers.1", "layers.0")."""
+    found: dict[tuple[str, str], list[Twin]] = {}
+    for twin in twins:
+        one, other = twin.tensor.split("."), twin.other.split(".")
+        while len(one) > 1 and len(other) > 1 and one[-1] == other[-1]:
+            one, other = one[:-1], other[:-1]
+        found.setdefault((".".join(one), ".".join(other)), []).append(twin)
+    return found
+
+
+def _is_live(context: Context, twin: Twin) -> bool:
+    return context.liveness(twin.tensor) is Liveness.LIVE and context.liveness(twin.other) is Liveness.LIVE
+
+
+def _in_series(context: Context, twin: Twin) -> bool:
+    one, other = context.model.owner(twin.tensor), context.model.owner(twin.other)
+    if one is None or other is None:  # outside every layer, or an expert that was not chosen
+        return False
+    return context.model.is_upstream(one.name, other.name) or context.model.is_upstream(other.name, one.name)

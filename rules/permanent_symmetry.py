@@ -1,0 +1,46 @@
+"""Units of a layer start identical, and training keeps them identical.
+
+## Why it matters
+
+Two units with equal incoming weights separate if what they are used for differs: their gradients then differ too. If
+their outgoing weights are equal as well, both get the same gradient at every step, and the layer is as wide as the
+number of its different units. initlint takes a few scaled gradient steps and looks which units are still equal, up to
+rounding.
+
+Where a more telling rule speaks of the same tensor (constant or duplicated weights), that rule carries the verdict as
+its severity and this one stays silent.
+
+## Example
+
+    nn.init.zeros_(self.fc1.weight)          # tanh(self.fc1(x)): each unit gets its gradient through fc2
+    nn.init.constant_(self.fc2.weight, 0.1)  # and fc2 treats all units alike
+
+## Fix
+
+Draw one of the two layers at random: `nn.init.xavier_normal_(self.fc2.weight)`.
+
+## References
+
+- Goodfellow, Bengio & Courville 2016, Deep Learning, section 8.4: initial parameters need to break symmetry
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initlint.plugin import Context, Needs, Reinit, Severity, Suspicion, rule
+
+
+@rule(
+    category="symmetry",
+    needs=Needs.LIVENESS,
+    message="{equal} of {units} units still equal another one after {steps} steps, so they will never differ",
+)
+def permanent_symmetry(context: Context, options: object) -> Iterator[Suspicion]:
+    for layer in context.model.layers:
+        for tensor in (layer.weight, layer.recurrent):
+            equal = 0 if tensor is None else context.signals.still_equal.get(tensor.address, 0)
+            if tensor is not None and equal:
+                units = tensor.view.groups * tensor.view.units
+                data = {"equal": equal, "units": units, "steps": context.signals.steps}
+                yield Suspicion(tensor, Severity.ERROR, data, Reinit(tensor.address, "he_normal"))

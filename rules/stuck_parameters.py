@@ -1,0 +1,48 @@
+"""The gradient of a trainable tensor is exactly zero and stays so, whatever the input.
+
+## Why it matters
+
+Gradient descent moves a weight by its gradient. One zero factor on the way from the weight to the loss is harmless, as
+in LoRA or at the end of a residual branch: that factor gets a gradient itself and lets the others through at the next
+step. Two zero factors in a row hold each other at zero for ever, and so does a zero layer in front of a ReLU.
+
+initlint takes at least four scaled gradient steps, on two batches where the inputs allow it and with different random
+losses, and puts all values back afterwards. A tensor is stuck if no step gave it a gradient although the outputs depend
+on it. Units that the batches did not switch on, experts that were not chosen and outputs that the loss leaves out are
+not stuck. A packed tensor is judged part by part: gates of an LSTM, query, key and value.
+
+## Example
+
+    self.scale = nn.Parameter(torch.zeros(1))      # ReZero: fine
+    nn.init.zeros_(self.branch[-1].weight)         # fine too, but not both: x + self.scale * self.branch(x)
+
+## Fix
+
+Start one of the two factors away from zero: `nn.init.kaiming_normal_(self.branch[-1].weight)`.
+
+## References
+
+- Hu et al. 2021 (LoRA, arXiv:2106.09685) section 4.1; Bachlechner et al. 2020 (ReZero, arXiv:2003.04887)
+- yz93/LAVT-RIS issue 25: two zero layers in one gate, zero gradient
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
+
+
+@rule(
+    category="gradient",
+    needs=Needs.LIVENESS,
+    message="its gradient stayed exactly zero over {steps} steps on {batches} batches, so it can never learn",
+)
+def stuck_parameters(context: Context, options: object) -> Iterator[Suspicion]:
+    signals = context.signals
+    data = {"steps": signals.steps, "batches": signals.batches}
+    for address, verdict in signals.liveness.items():
+        tensor = address.partition("[")[0]
+        told = tensor != address and signals.liveness.get(tensor) is Liveness.STUCK
+        if verdict is Liveness.STUCK and not told:
+            yield Suspicion(address, Severity.ERROR, data)

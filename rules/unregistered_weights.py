@@ -1,0 +1,48 @@
+"""The forward uses trainable tensors that the optimiser never gets.
+
+## Why it matters
+
+`model.parameters()` lists what is registered. A layer in a plain Python list, a dictionary or a closure runs and has
+gradients, but the optimiser does not know it, `model.to(device)` leaves it behind and checkpoints do not hold it: an
+error. A registered parameter that is read only through `.data` or `.detach()` is known to the optimiser but never gets
+a gradient: a warning, since it may be updated by hand, as a running average is.
+
+Tensors that are read under `torch.no_grad()` only, or that do not require a gradient, are taken to be frozen
+on purpose.
+
+## Example
+
+    self.layers = [nn.Linear(64, 64) for _ in range(4)]   # meant: nn.ModuleList([...])
+    return functional.linear(x, self.weight.data)         # meant: self.weight
+
+## Fix
+
+Use `nn.ModuleList`, `nn.ModuleDict` or `nn.Parameter`; take the `.data` away. Constants belong into a buffer.
+
+## References
+
+- PyTorch documentation of nn.ModuleList: modules it contains are properly registered
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
+
+
+@rule(
+    category="gradient",
+    needs=Needs.BACKWARD,
+    uses=Needs.LIVENESS,
+    message={
+        "default": "the forward uses it and it requires a gradient, but model.parameters() does not list it",
+        "detached": "it is read only through .data or .detach(), so it never gets a gradient",
+    },
+)
+def unregistered_weights(context: Context, options: object) -> Iterator[Suspicion]:
+    for address in context.signals.unregistered:
+        yield Suspicion(address, Severity.ERROR)
+    for address, verdict in context.signals.liveness.items():
+        if verdict is Liveness.DETACHED and "[" not in address:
+            yield Suspicion(address, Severity.WARNING, message="detached")

@@ -1,0 +1,59 @@
+"""Copies of a layer: an error where they stay copies, a warning in series, a note beside each other."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import torch
+from judging import check_module
+from models import Built, gpt, lora, seeded, tanh_mlp
+from models.altered import altered
+from models.deadlocks import sparse_experts, twin_critics
+from torch import nn
+
+from initlint.plugin import Severity
+from initlint.testing import Bad, Case, Good, cases
+
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
+
+
+@seeded
+def cloned_encoder() -> Built:
+    """pytorch#72253: nn.TransformerEncoder deep-copies its layer."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), (torch.randn(4, 6, 16),)
+
+
+def up_cycled(module: nn.Module) -> None:
+    for expert in module.experts[1:]:
+        expert.load_state_dict(module.experts[0].state_dict())
+
+
+def tie(module: nn.Sequential) -> None:
+    module[4].weight = module[2].weight
+
+
+def identities(module: nn.Sequential) -> None:
+    nn.init.eye_(module[2].weight)
+    nn.init.eye_(module[4].weight)
+
+
+def momentum(module: nn.Module) -> None:
+    module.two = copy.deepcopy(module.one).requires_grad_(False)
+
+
+@cases(
+    Good("drawn one by one", gpt, notes_ok=False),
+    Good("critics of their own", partial(twin_critics, copied=False), notes_ok=False),
+    Good("low-rank pairs with zero halves", lora, notes_ok=False),
+    Good("near miss: tied layers", altered(tanh_mlp, tie), notes_ok=False),
+    Good("near miss: two identities", altered(tanh_mlp, identities), notes_ok=False),
+    Good("near miss: a frozen copy", altered(partial(twin_critics, copied=False), momentum), notes_ok=False),
+    Good("near miss: up-cycled experts", altered(sparse_experts, up_cycled, experts=3)),
+    Bad("twin critics", twin_critics, ["two.0.weight"], ERROR),
+    Bad("clones in series", altered(tanh_mlp, lambda m: m[4].weight.copy_(m[2].weight)), ["4.weight"], WARNING),
+    Bad("deep-copied encoder layers", cloned_encoder, ["layers.1.self_attn.in_proj_weight"], WARNING),
+)
+def test_duplicate_layers(case: Case) -> None:
+    check_module("duplicate-layers", case)

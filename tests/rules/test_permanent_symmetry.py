@@ -1,0 +1,62 @@
+"""Units that stay equal are an error, told once: by the rule that sees why they are equal."""
+
+from __future__ import annotations
+
+import pytest
+from judging import check_module, findings
+from models import fixup, pixel_shuffle, relu_mlp, tanh_mlp, zero_head
+from models.altered import altered
+from torch import nn
+
+from initlint.plugin import Severity
+from initlint.testing import Bad, Case, Good, cases
+
+ERROR, WARNING = Severity.ERROR, Severity.WARNING
+
+
+def copied_in_and_out(module: nn.Sequential) -> None:
+    module[2].weight[:32] = module[2].weight[32:]
+    module[4].weight[:, :32] = module[4].weight[:, 32:]
+
+
+def zero_before_constant(module: nn.Sequential) -> None:
+    module[2].weight.zero_()
+    module[4].weight.fill_(0.1)
+
+
+def constant(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        if parameter.ndim > 1:
+            parameter.fill_(0.05)
+
+
+@cases(
+    Good("he-initialised mlp", relu_mlp, notes_ok=False),
+    Good("zero head", zero_head, notes_ok=False),
+    Good("zero ends of residual branches", fixup, notes_ok=False),
+    Good("pixel shuffle", pixel_shuffle, notes_ok=False),
+    Good(
+        "near miss: copied units with different readouts",
+        altered(tanh_mlp, lambda m: m[2].weight[:32].copy_(m[2].weight[32:])),
+        notes_ok=False,
+    ),
+    Good("near miss: a constant in one layer", altered(tanh_mlp, lambda m: m[2].weight.fill_(0.05)), notes_ok=False),
+    Bad("copied units with copied readouts", altered(tanh_mlp, copied_in_and_out), ["2.weight"], ERROR),
+    Bad("zeros read by a constant", altered(tanh_mlp, zero_before_constant), ["2.weight", "4.weight"], ERROR),
+)
+def test_permanent_symmetry(case: Case) -> None:
+    check_module("permanent-symmetry", case)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"), [(copied_in_and_out, "duplicate-units"), (constant, "constant-weights")], ids=str
+)
+def test_the_rule_that_sees_the_reason_carries_the_verdict(change: object, rule: str) -> None:
+    build = altered(tanh_mlp, change)  # type: ignore[arg-type]
+    found = findings(build, select=["permanent-symmetry", "duplicate-units", "constant-weights"])
+    assert {(finding.rule, finding.severity) for finding in found if finding.severity is ERROR} == {(rule, ERROR)}
+
+
+def test_units_that_separate_are_a_warning() -> None:
+    build = altered(tanh_mlp, lambda m: m[2].weight.fill_(0.05))
+    assert [finding.severity for finding in findings(build, select=["constant-weights"])] == [WARNING]

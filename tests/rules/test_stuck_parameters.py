@@ -1,0 +1,65 @@
+"""A tensor is stuck if no step gives it a gradient, whatever the idiom around it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from judging import check_module, findings
+from models import adaln_zero, batchnorm_resnet, lora, re_zero, relu_mlp
+from models.altered import altered
+from models.deadlocks import auxiliary, spare, sparse_experts, zero_gate
+
+from initlint.plugin import Severity
+from initlint.testing import Bad, Case, Good, cases
+
+ERROR = Severity.ERROR
+
+
+@cases(
+    Good("he-initialised mlp", relu_mlp, notes_ok=False),
+    Good("near miss: one zero factor of a gate", partial(zero_gate, zeros=1), notes_ok=False),
+    Good("near miss: adaLN-Zero with a zero head", adaln_zero, notes_ok=False),
+    Good("near miss: one of a low-rank pair", lora, notes_ok=False),
+    Good("near miss: experts that are not chosen", sparse_experts, notes_ok=False),
+    Good("near miss: an output that the loss leaves out", auxiliary, notes_ok=False),
+    Good("near miss: layers that are not used", spare, notes_ok=False),
+    Good("near miss: units that are off", altered(relu_mlp, lambda m: m[2].bias.fill_(-10.0)), notes_ok=False),
+    Bad("two zero factors of a gate", zero_gate, ["1.inner.weight", "1.outer.weight"], ERROR),
+    Bad(
+        "both of a low-rank pair",
+        altered(lora, lambda m: m[2].a.weight.zero_()),
+        ["2.a.weight", "2.b.weight"],
+        ERROR,
+    ),
+    Bad(
+        "a zero scale on a zero branch",
+        altered(re_zero, lambda m: m[1].project.weight.zero_()),
+        [
+            "1.scale",
+            "1.depthwise.weight",
+            "1.depthwise.bias",
+            "1.norm.weight",
+            "1.norm.bias",
+            "1.expand.weight",
+            "1.expand.bias",
+            "1.project.weight",
+            "1.project.bias",
+        ],
+        ERROR,
+    ),
+)
+def test_stuck_parameters(case: Case) -> None:
+    check_module("stuck-parameters", case)
+
+
+@pytest.mark.parametrize("build", [zero_gate, altered(relu_mlp, lambda m: m[2].weight.zero_())])
+def test_zero_weights_speak_for_what_they_hold_up(build: object) -> None:
+    found = findings(build, select=["stuck-parameters", "zero-weights"])  # type: ignore[arg-type]
+    assert {(finding.rule, finding.severity) for finding in found} == {("zero-weights", ERROR)}
+
+
+def test_zero_gain_speaks_for_its_branch() -> None:
+    build = altered(batchnorm_resnet, lambda m: m.blocks[0].bn1.weight.zero_())
+    found = findings(build, select=["stuck-parameters", "zero-norm-gain"])
+    assert [(finding.rule, finding.address) for finding in found] == [("zero-norm-gain", "blocks.0.bn1.weight")]

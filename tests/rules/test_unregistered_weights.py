@@ -1,0 +1,33 @@
+"""Layers in a plain list learn nothing; neither does what is read past autograd."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from judging import check_module
+from models import gpt, relu_mlp, weight_norm_mlp
+from models.altered import altered
+from models.deadlocks import detached, listed
+
+from initlint.plugin import Severity
+from initlint.testing import Bad, Case, Good, cases
+
+IN_A_LIST = ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
+
+
+@cases(
+    Good("he-initialised mlp", relu_mlp, notes_ok=False),
+    Good("effective weights", weight_norm_mlp, notes_ok=False),
+    Good("positions made on the fly", gpt, notes_ok=False),
+    Good("near miss: a module list", partial(listed, registered=True), notes_ok=False),
+    Good(
+        "near miss: a frozen teacher in a list",
+        altered(listed, lambda m: [layer.requires_grad_(False) for layer in m.layers]),
+        notes_ok=False,
+    ),
+    Good("near miss: a backbone under no_grad", partial(detached, way="no_grad"), notes_ok=False),
+    Bad("layers in a list", listed, IN_A_LIST, Severity.ERROR),
+    Bad("read through .data", detached, ["outer.weight"], Severity.WARNING),
+)
+def test_unregistered_weights(case: Case) -> None:
+    check_module("unregistered-weights", case)

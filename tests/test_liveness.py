@@ -1,0 +1,195 @@
+"""Which parameters can learn: every idiom is live, every deadlock is named, tensor by tensor."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import models
+import pytest
+import torch
+from judging import BOTH, fingerprint, probe
+from models import deadlocks
+from models.altered import altered
+from torch import nn
+
+from initlint.plugin import Liveness
+from initlint.probe.on_torch import TorchSession
+from initlint.testing import Build
+
+EXEMPT = (Liveness.LIVE, Liveness.FROZEN, Liveness.INVARIANT)
+
+
+def verdicts(build: Build, kind: Liveness) -> list[str]:
+    return sorted(address for address, verdict in probe(build).liveness.items() if verdict is kind)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        models.lora,
+        models.adaln_zero,
+        models.re_zero,
+        models.fixup,
+        models.zero_head,
+        models.layer_scale,
+        models.gpt,
+        models.vit,
+        models.torch_encoder,
+        models.batchnorm_resnet,
+        models.squeeze_excite,
+        models.mixture_of_experts,
+        models.lstm,
+        models.weight_norm_mlp,
+        deadlocks.control_net,
+        partial(deadlocks.zero_gate, zeros=1),
+        altered(models.batchnorm_resnet, lambda m: [b.bn2.weight.zero_() for b in m.blocks]),
+    ],
+    ids=lambda build: getattr(build, "__name__", "altered"),
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_idioms_are_live(build: Build, seed: int) -> None:
+    found = probe(build, seed).liveness
+    assert [address for address, verdict in found.items() if verdict not in EXEMPT] == []
+
+
+def test_healthy_models_cost_one_backward_pass() -> None:
+    assert probe(models.relu_mlp).steps == 0
+
+
+def test_adaln_zero_takes_steps_on_two_batches_with_several_draws() -> None:
+    signals = probe(models.adaln_zero)
+    assert (signals.steps, signals.batches, signals.draws) == (4, 2, 5)
+
+
+def test_two_zero_factors_of_a_gate_are_stuck() -> None:
+    assert verdicts(deadlocks.zero_gate, Liveness.STUCK) == ["1.inner.weight", "1.outer.weight"]
+
+
+def test_a_low_rank_pair_of_zeros_is_stuck() -> None:
+    build = altered(models.lora, lambda m: m[2].a.weight.zero_())
+    assert verdicts(build, Liveness.STUCK) == ["2.a.weight", "2.b.weight"]
+
+
+def test_a_zero_scale_on_a_zero_branch_is_stuck() -> None:
+    found = verdicts(altered(models.re_zero, lambda m: m[1].project.weight.zero_()), Liveness.STUCK)
+    assert {"1.scale", "1.project.weight", "1.expand.weight"} <= set(found)
+    assert all(address.startswith("1.") for address in found)
+
+
+def test_a_zero_layer_in_front_of_relu_is_stuck_and_in_front_of_tanh_is_not() -> None:
+    relu = altered(models.relu_mlp, lambda m: m[2].weight.zero_())
+    tanh = altered(models.tanh_mlp, lambda m: m[2].weight.zero_())
+    assert "2.weight" in verdicts(relu, Liveness.STUCK)
+    assert verdicts(tanh, Liveness.STUCK) == []
+
+
+def test_units_that_the_batch_does_not_switch_on_are_not_reached() -> None:
+    build = altered(models.relu_mlp, lambda m: m[2].bias.fill_(-10.0))
+    assert verdicts(build, Liveness.STUCK) == []
+    assert "2.weight" in verdicts(build, Liveness.UNREACHED)
+
+
+def test_experts_that_were_not_chosen_are_not_reached() -> None:
+    found = verdicts(deadlocks.sparse_experts, Liveness.UNREACHED)
+    assert found and all(address.startswith("experts.") for address in found)
+    assert verdicts(deadlocks.sparse_experts, Liveness.UNUSED) == []
+
+
+def test_outputs_that_the_loss_leaves_out_are_not_reached() -> None:
+    assert verdicts(deadlocks.auxiliary, Liveness.UNREACHED) == ["aside.bias", "aside.weight"]
+
+
+def test_a_bias_that_a_norm_takes_away_is_invariant() -> None:
+    build = deadlocks.stacked(lambda: nn.Linear(8, 16), lambda: nn.BatchNorm1d(16), nn.ReLU, lambda: nn.Linear(16, 4))
+    assert verdicts(build, Liveness.INVARIANT) == ["0.bias"]
+
+
+def test_frozen_is_what_requires_no_gradient_or_is_read_without_autograd() -> None:
+    assert verdicts(partial(deadlocks.detached, way="no_grad"), Liveness.FROZEN) == ["backbone.weight"]
+    assert "0.base.weight" in verdicts(models.lora, Liveness.FROZEN)
+
+
+def test_what_is_read_past_autograd_is_detached() -> None:
+    assert verdicts(deadlocks.detached, Liveness.DETACHED) == ["outer.weight"]
+
+
+def test_what_no_output_depends_on_is_unused() -> None:
+    assert verdicts(deadlocks.spare, Liveness.UNUSED) == [
+        "dropped.bias",
+        "dropped.weight",
+        "spare.bias",
+        "spare.weight",
+    ]
+
+
+def constant(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        if parameter.ndim > 1:
+            parameter.fill_(0.05)
+
+
+def copied_in_and_out(module: nn.Sequential) -> None:
+    module[2].weight[:32] = module[2].weight[32:]
+    module[4].weight[:, :32] = module[4].weight[:, 32:]
+
+
+def test_constants_in_all_layers_never_separate_and_in_one_layer_they_do() -> None:
+    assert probe(altered(models.tanh_mlp, constant)).still_equal == {
+        "0.weight": 63,
+        "2.weight": 63,
+        "4.weight": 63,
+        "6.weight": 0,
+    }
+    assert probe(altered(models.tanh_mlp, lambda m: m[2].weight.fill_(0.05))).still_equal == {"2.weight": 0}
+
+
+def test_copied_units_separate_unless_their_outgoing_weights_are_copied_too() -> None:
+    half = altered(models.tanh_mlp, lambda m: m[2].weight[:32].copy_(m[2].weight[32:]))
+    assert probe(half).still_equal == {"2.weight": 0}
+    assert probe(altered(models.tanh_mlp, copied_in_and_out)).still_equal == {"2.weight": 32}
+
+
+def test_twin_critics_never_separate() -> None:
+    twins = probe(deadlocks.twin_critics).twins
+    assert [(twin.tensor, twin.separated) for twin in twins] == [("two.0.weight", False), ("two.2.weight", False)]
+    assert probe(partial(deadlocks.twin_critics, copied=False)).twins == ()
+
+
+def test_clones_in_series_separate() -> None:
+    build = altered(models.tanh_mlp, lambda m: m[4].weight.copy_(m[2].weight))
+    assert [(t.tensor, t.other, t.separated) for t in probe(build).twins] == [("4.weight", "2.weight", True)]
+
+
+@pytest.mark.parametrize("build", [models.adaln_zero, models.fixup, deadlocks.twin_critics, models.weight_norm_mlp])
+def test_nothing_is_left_behind(build: Build) -> None:
+    module, inputs = build(0)
+    module.train()
+    first = next(module.parameters())
+    first.grad = torch.ones_like(first)
+    before = fingerprint(module)
+    TorchSession(module, inputs, {}).probe(BOTH)
+    assert fingerprint(module) == before
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_nothing_is_left_behind_by_a_loss_that_raises(after: int, error: type[BaseException]) -> None:
+    module, inputs = models.adaln_zero(0)
+    calls = 0
+
+    def loss(output: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            raise error
+        return output.square().sum() + output.sum()
+
+    session = TorchSession(module, inputs, {}, loss)
+    before = fingerprint(module)
+    # a loss that cannot take the second batch is no fault: the first one serves alone
+    if after != 2 or error is KeyboardInterrupt:
+        with pytest.raises(error):
+            session.probe(BOTH)
+    else:
+        session.probe(BOTH)
+    assert fingerprint(module) == before
