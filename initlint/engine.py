@@ -46,7 +46,7 @@ def _missing(context: Context, needs: Needs) -> str:
     if (Needs.BACKWARD in needs or Needs.LIVENESS in needs) and signals.backward is Backward.NONE:
         return signals.backward_reason or signals.reason or "needs gradients, which are measured for modules only"
     if Needs.LIVENESS in needs and not signals.liveness:
-        return "the gradients are not finite, so no steps could be taken"
+        return signals.backward_reason or "the gradients are not finite, so no steps could be taken"
     return ""
 
 

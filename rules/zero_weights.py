@@ -87,8 +87,7 @@ def _is_zero(context: Context, address: str) -> bool:
 def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     is_table = tensor.role is Role.TABLE
     fix = Reinit(tensor.address, "normal", 0.02) if is_table else Reinit(tensor.address, "he_normal")
-    proof = _proof(context, layer, tensor)
-    if proof:
+    if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
     if layer.multiplies_itself and Use.SUM not in layer.uses:
@@ -111,8 +110,8 @@ def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:
 
 
 def _judge_part(context: Context, part: str) -> Suspicion:
-    count, proof = context.stats[part].count, context.measured_stuck(part)
-    if proof:
+    count = context.stats[part].count
+    if proof := context.measured_stuck(part):
         return Suspicion(part, Severity.ERROR, {"count": count, "proof": proof}, message="stuck")
     return _idiom(part, count, "the other parts of the tensor do not")
 

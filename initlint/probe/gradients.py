@@ -138,10 +138,14 @@ class BackwardProbe:
         open_cases = {name for name, _ in walk.zero if name in used and name not in invariant}
         result.batches = result.draws = 1
         if walk.finite and (open_cases or watched or pairs):
-            with restored(parameters):
-                walk.run(gradients, watched)
-                result.still_equal = walk.still_equal(watched)
-                result.twins = tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs)
+            try:
+                with restored(parameters):
+                    walk.run(gradients, watched)
+                    result.still_equal = walk.still_equal(watched)
+                    result.twins = tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs)
+            except RuntimeError as error:  # a forward that asserts something of its values, memory that runs out
+                result.backward_reason = f"no steps could be taken: {str(error).splitlines()[0]}"
+                return
             result.batches = len(calls)
             result.draws = walk.steps + 1 if result.loss is Loss.RANDOM_LINEAR else 1
         result.steps = walk.steps
