@@ -11,7 +11,7 @@ import torch
 
 from ..load.from_torch import TracedModule
 from ..load.trace import Recording
-from ..model import Layer, Model
+from ..model import Layer, Model, NotChecked
 from .backward import (
     Backflow,
     Call,
@@ -54,6 +54,7 @@ class BackwardSignals:
     steps: int = 0
     batches: int = 0
     draws: int = 0
+    not_probed: tuple[NotChecked, ...] = ()
 
 
 @dataclass
@@ -85,7 +86,8 @@ class BackwardProbe:
             result.backward_reason = f"no gradients: {str(error).splitlines()[0]}"
             return result
         result.backward, result.loss = Backward.EXACT, self.differentiator.objective.kind
-        result.backward_reason = "outputs that the loss leaves out: caches and auxiliary ones" if left_out else ""
+        if left_out:
+            result.not_probed = (NotChecked("auxiliary outputs", "the random loss leaves out all but the main output"),)
         result.unregistered = self._unregistered(reads)
         result.gradients = self._with_parts(gradients)
         flows = meter.flows if same_operators(self.traced.recording, recorder.recording) else {}

@@ -68,18 +68,18 @@ class TorchSession:
             layers=meter.signals,
             outputs=_outputs(output),
             input_rms=self._input_rms(),
-            not_probed=tuple(meter.not_probed),
-            **self._backward(settings),
+            **self._backward(settings, meter.not_probed),
         )
 
-    def _backward(self, settings: ProbeSettings) -> dict[str, Any]:
-        """The fields of Signals that need gradients."""
+    def _backward(self, settings: ProbeSettings, not_probed: Sequence[NotChecked]) -> dict[str, Any]:
+        """The fields of Signals that need gradients, and what was not probed."""
         if not (settings.backward or settings.liveness):
-            return {}
+            return {"not_probed": tuple(not_probed)}
         differentiator = Differentiator(self.module, Objective(self.loss, settings.seed))
         probe = BackwardProbe(differentiator, self.traced, (self.args, self.kwargs), settings.seed)
         measured = probe.measure(settings.liveness)
-        return {each.name: getattr(measured, each.name) for each in fields(measured)}
+        made = {each.name: getattr(measured, each.name) for each in fields(measured)}
+        return {**made, "not_probed": (*not_probed, *measured.not_probed)}
 
     @property
     def batch(self) -> int:

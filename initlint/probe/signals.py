@@ -133,7 +133,7 @@ class Signals:
     not_probed: tuple[NotChecked, ...] = ()
     backward: Backward = Backward.NONE
     backward_reason: str = ""
-    """Why there are no gradients, or what the loss left out."""
+    """Why there are no gradients, or no steps."""
     loss: Loss = Loss.NONE
     gradients: Mapping[str, GradientSignal] = field(default_factory=dict)
     """By address of every parameter that got a gradient, packed parts included."""
