@@ -47,20 +47,28 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
     with ``kwargs={...}``), the path of an ONNX file, of a safetensors file or of a state dict, the bytes of an ONNX
     file, or an ``onnx.ModelProto``. ``inputs`` feeds the probe: a tensor or array for a model's only input, a tuple of
     positional arguments, a mapping of names, or None to infer them. A module is afterwards what it was: parameters,
-    buffers, gradients, modes, hooks and random states. ``settings`` are the keys of
-    ``[tool.initlint]`` with underscores (``select=["symmetry"]``, ``fail_on="warning"``, ``dims={"batch": 8}``,
+    buffers, gradients, modes, hooks and random states. ``loss(output)`` or ``loss(output, inputs)`` gives the number
+    to differentiate for a module, a random linear one if left out. ``settings`` are the keys of ``[tool.initlint]``
+    with underscores (``select=["symmetry"]``, ``fail_on="warning"``, ``dims={"batch": 8}``,
     ``rules={"zero-weights": {...}}``); ``config="pyproject.toml"`` reads a file first, otherwise none is read.
 
     Raises InitlintError where the command line would exit with 2: wrong settings, a missing file. A target that is
     unreadable or unsupported, crashes or passes a limit gives a Report whose ``status`` is not "ok".
     """
+    from dataclasses import replace
+
     from .checking import check_target, plan
     from .configuration import from_call
     from .errors import InitlintError, TargetError
+    from .load.target import format_of
 
+    accepted = _accepted(target)
+    chosen = from_call(inputs, settings)
     if loss is not None:
-        raise InitlintError("a loss cannot be given yet, since no gradients are measured; leave out loss=")
-    report = check_target(_accepted(target), plan(from_call(inputs, settings)))
+        if format_of(accepted) != "torch" or not callable(loss):
+            raise InitlintError("a loss is a function of a PyTorch module's output; leave out loss= for files")
+        chosen = replace(chosen, probe=replace(chosen.probe, loss=loss))
+    report = check_target(accepted, plan(chosen))
     if report.failure is not None and report.failure.kind.exit_status == 2:
         raise TargetError(report.failure.kind, report.failure.message)
     return report

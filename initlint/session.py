@@ -123,7 +123,7 @@ class FileSession:
 
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         """Push a batch through the model with ``edits`` applied for this call only. Raises TargetError."""
-        fed = replace(settings, inputs=arrays(settings), kwargs={}, device="")
+        fed = replace(settings, inputs=arrays(settings), kwargs={}, device="", loss=None)
         answer: Signals = self._ask("probing the model", settings.wall_seconds, "probe", fed, tuple(edits))
         return answer
 

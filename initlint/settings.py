@@ -33,6 +33,8 @@ class ProbeSettings:
     """Limit for one answer of the child process."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     device: str = ""
+    loss: Any = None
+    """A function of a module's output, perhaps of its inputs too, that gives the number to differentiate."""
     backward: bool = False
     """Measure gradients as well, where the target is a module."""
     liveness: bool = False

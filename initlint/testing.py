@@ -10,8 +10,8 @@
     def test_duplicate_units(case): check("duplicate-units", case)
 
 A ``build`` is called with the keyword ``seed`` and returns an ``onnx.ModelProto``, a ``torch.nn.Module`` that can be
-exported without further words (it has an ``example_input_array``), or (module, inputs). Modules are exported honestly,
-by both of PyTorch's exporters. Torch is imported for modules alone.
+exported without further words (it has an ``example_input_array``), or (module, inputs). Modules are checked themselves
+and as honest exports by both of PyTorch's exporters, and both have to say the same. Torch is imported for modules alone.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ import onnx
 
 import initlint
 
+from . import catalog
 from .errors import UsageError
-from .plugin import Finding, Severity
+from .plugin import Finding, Needs, Severity
 from .report import Report, Status
 
 if TYPE_CHECKING:
@@ -105,25 +106,75 @@ def cases(*table: Case) -> Callable[[Test], Test]:
 
 
 def check(rule: str, case: Case, *, seeds: Sequence[int] = SEEDS) -> None:
-    """Assert that ``rule`` says of every variant of the case's model exactly what the case promises."""
-    for variant in _variants(case.build, case.exporters, seeds):
-        report = _examine(variant, select=[rule])
+    """Assert that ``rule`` says of every variant of the case's model exactly what the case promises.
+
+    A module and its honest exports have to agree finding by finding, notes included. Severities that gradients decide
+    are compared once files give gradients too; a rule that needs gradients is asked about modules alone.
+    """
+    needs, uses = _reads(rule)
+    told: dict[int, tuple[str, list[Finding]]] = {}
+    for variant in _variants(case.build, () if needs & GRADIENTS else case.exporters, seeds):
+        findings = _findings(rule, case, variant)
+        if findings is None:
+            continue
+        if not variant.is_module or not uses & GRADIENTS:
+            _hold_against(rule, case, variant, findings)
+        if variant.is_module:
+            told[variant.seed] = variant.label, findings
+        elif variant.seed in told:
+            _compare(rule, case, *told[variant.seed], variant, findings, severities=not uses & GRADIENTS)
+
+
+GRADIENTS = Needs.BACKWARD | Needs.LIVENESS
+"""What files do not give yet."""
+
+
+def _reads(rule: str) -> tuple[Needs, Needs]:
+    """What the rule needs and what it uses; nothing for a rule that is not installed, which the check will refuse."""
+    found = next((each for each in catalog.load_rules() if each.name == rule), None)
+    return (Needs.STRUCTURE, Needs.STRUCTURE) if found is None else (found.needs, found.needs | found.uses)
+
+
+def _findings(rule: str, case: Case, variant: _Variant) -> list[Finding] | None:
+    """Findings of the rule; None where it gave way and the case is about that."""
+    report = _examine(variant, select=[rule])
+    skipped = [entry.reason for entry in report.skipped_rules if entry.rule == rule]
+    if skipped and not (isinstance(case, Good) and case.skipped_ok):
+        raise AssertionError(f"{case.name!r}, {variant.label}: {rule} was skipped: {skipped[0]}")
+    return None if skipped else [finding for finding in report.headlines if finding.rule == rule]
+
+
+def _hold_against(rule: str, case: Case, variant: _Variant, findings: list[Finding]) -> None:
+    if isinstance(case, Good):
+        threshold = Severity.WARNING if case.notes_ok else Severity.NOTE
+        expected = set[tuple[str, str]]()
+    else:
+        threshold = min(Severity.WARNING, case.severity or Severity.WARNING)
+        expected = {(address, _wanted(case.severity)) for address in case.at}
+    compared = [finding for finding in findings if finding.severity >= threshold]
+    any_severity = isinstance(case, Bad) and case.severity is None
+    found = [(f.address, _wanted(None if any_severity else f.severity)) for f in compared]
+    if sorted(found) != sorted(expected):
         where = f"{case.name!r}, {variant.label}"
-        skipped = [entry.reason for entry in report.skipped_rules if entry.rule == rule]
-        if skipped and not (isinstance(case, Good) and case.skipped_ok):
-            raise AssertionError(f"{where}: {rule} was skipped: {skipped[0]}")
-        findings = [finding for finding in report.headlines if finding.rule == rule]
-        if isinstance(case, Good):
-            threshold = Severity.WARNING if case.notes_ok else Severity.NOTE
-            expected = set[tuple[str, str]]()
-        else:
-            threshold = min(Severity.WARNING, case.severity or Severity.WARNING)
-            expected = {(address, _wanted(case.severity)) for address in case.at}
-        compared = [finding for finding in findings if finding.severity >= threshold]
-        any_severity = isinstance(case, Bad) and case.severity is None
-        found = [(f.address, _wanted(None if any_severity else f.severity)) for f in compared]
-        if sorted(found) != sorted(expected):
-            raise AssertionError(_difference(where, rule, expected, set(found), findings))
+        raise AssertionError(_difference(where, rule, expected, set(found), findings))
+
+
+def _compare(
+    rule: str,
+    case: Case,
+    label: str,
+    of_module: list[Finding],
+    variant: _Variant,
+    of_export: list[Finding],
+    severities: bool,
+) -> None:
+    """The module's findings are what is expected of its export."""
+    expected, found = (
+        sorted((f.address, str(f.severity) if severities else "finding") for f in side) for side in (of_module, of_export)
+    )
+    if expected != found:
+        where = f"{case.name!r}, {variant.label} against {label}"
+        raise AssertionError(_difference(where, rule, set(expected), set(found), [*of_module, *of_export]))
 
 
 def silent(build: Build, *, seeds: Sequence[int] = SEEDS, exporters: tuple[Exporter, ...] = EXPORTERS) -> None:
@@ -155,30 +206,41 @@ def default_export(module: torch.nn.Module, inputs: Any = None, exporter: Export
 
 @dataclass(frozen=True)
 class _Variant:
+    seed: int
     label: str
-    proto: onnx.ModelProto
+    model: Any
+    """A ModelProto or a module."""
+    inputs: Any = None
+
+    @property
+    def is_module(self) -> bool:
+        return not isinstance(self.model, onnx.ModelProto)
+
+    def fingerprint(self) -> object:
+        return _fingerprint(self.model) if self.is_module else self.model.SerializeToString(deterministic=True)
 
 
 def _variants(build: Build, exporters: Sequence[Exporter], seeds: Sequence[int]) -> Iterator[_Variant]:
-    """Every seed by the first exporter; by the others, which are slow, the first seed."""
+    """Every seed as it is and by the first exporter; by the others, which are slow, the first seed."""
     for position, seed in enumerate(seeds):
         target = build(seed=seed)
         if isinstance(target, onnx.ModelProto):
-            yield _Variant(f"seed {seed}", target)
+            yield _Variant(seed, f"seed {seed}", target)
             continue
         module, inputs = target if isinstance(target, tuple) else (target, None)
+        yield _Variant(seed, f"seed {seed}, the module", module, inputs)
         for exporter in exporters if position == 0 else exporters[:1]:
             before = _fingerprint(module)
             proto = honest_export(module, inputs, exporter)
             if _fingerprint(module) != before:
                 raise AssertionError(f"seed {seed}: the {exporter} export has changed the module")
-            yield _Variant(f"seed {seed}, {exporter} exporter", proto)
+            yield _Variant(seed, f"seed {seed}, {exporter} exporter", proto)
 
 
 def _examine(variant: _Variant, **settings: Any) -> Report:
-    before = variant.proto.SerializeToString(deterministic=True)
-    report = initlint.check(variant.proto, **settings)
-    if variant.proto.SerializeToString(deterministic=True) != before:
+    before = variant.fingerprint()
+    report = initlint.check(variant.model, variant.inputs, **settings)
+    if variant.fingerprint() != before:
         raise AssertionError(f"{variant.label}: the check has changed the model")
     if report.status is not Status.OK:
         reason = report.failure.message if report.failure else "no reason given"

@@ -121,8 +121,8 @@ def builder_arguments(value: object, place: Place) -> dict[str, Any]:
 
 
 def device(value: object, place: Place) -> str:
-    """The name of a device, or a torch.device."""
-    if not str(value).strip() or isinstance(value, bool | float):
+    """The name of a device, or a torch.device; "" leaves a module where it is."""
+    if value is None or isinstance(value, (bool, float, Mapping, list, tuple)):
         raise place.fault('a device such as "cpu" or "cuda:0"', value)
     return str(value)
 

@@ -79,6 +79,8 @@ def test_every_key_is_read(folder: Path) -> None:
         batch = 4
         seed = 7
         wall-seconds = 30
+        kwargs = { width = 64 }
+        device = "cpu"
         [rules.zero-weights]
         share = 0.5
         [[allow]]
@@ -239,12 +241,25 @@ def test_a_python_call_says_the_same_with_underscores_and_reads_no_file_unasked(
     assert (asked.probe.seed, asked.probe.batch) == (5, 3)
 
 
-def test_python_inputs_are_one_array_or_arrays_by_name() -> None:
+def test_python_inputs_are_one_array_arrays_by_name_or_a_tuple() -> None:
     array = object()
     assert from_call(array, {}).probe.inputs == {"": array}
     assert from_call({"x": array}, {}).probe.inputs == {"x": array}
-    with pytest.raises(UsageError, match="by name"):
-        from_call((array, array), {})
+    assert from_call((array, array), {}).probe.inputs == (array, array)
+
+
+def test_inputs_may_be_a_function_named_like_a_target(folder: Path) -> None:
+    assert resolve(None, True, origin("x", {"inputs": "pkg.mod:batch"})).probe.inputs == "pkg.mod:batch"
+    named = origin("x", {"inputs": "data.py:batch"}, folder=folder)
+    assert resolve(None, True, named).probe.inputs == f"{folder / 'data.py'}:batch"
+
+
+def test_builder_arguments_are_a_json_object_or_a_table() -> None:
+    assert resolve(None, True, origin("x", {"kwargs": '{"width": 8}'})).probe.kwargs == {"width": 8}
+    assert resolve(None, True, origin("x", {"kwargs": {"width": 8}})).probe.kwargs == {"width": 8}
+    for wrong in ("{width: 8}", "[8]", 8):
+        with pytest.raises(UsageError, match="JSON object"):
+            origin("x", {"kwargs": wrong})
 
 
 @pytest.mark.parametrize(

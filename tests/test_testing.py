@@ -40,7 +40,7 @@ class Says:
         self.report = Report("model", "onnx", findings=findings, skipped_rules=skipped)
         self.models: list[onnx.ModelProto] = []
 
-    def __call__(self, model: onnx.ModelProto, **settings: Any) -> Report:
+    def __call__(self, model: onnx.ModelProto, inputs: Any = None, **settings: Any) -> Report:
         self.models.append(model)
         return self.report
 
@@ -132,7 +132,7 @@ def test_a_skipped_rule_proves_nothing(says: Any) -> None:
 
 
 def test_a_check_that_changes_the_model_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def vandal(model: onnx.ModelProto, **settings: Any) -> Report:
+    def vandal(model: onnx.ModelProto, inputs: Any = None, **settings: Any) -> Report:
         model.graph.initializer[0].raw_data = bytes(128)
         return Report("model", "onnx")
 

@@ -40,14 +40,14 @@ class Built:
 def build(name: PythonName, kwargs: Mapping[str, Any], seed: int) -> Built:
     """The module that ``name`` stands for; raises TargetError with exit status 2 where there is none."""
     require_torch()
-    found = find(name)
-    if is_module(found) and not isinstance(found, type):
-        if kwargs:
-            raise TargetError(FailureKind.USAGE, f"{name} is a module already, so --kwargs has nothing to build")
-        return Built(found)
-    if not callable(found):
-        raise _no_module(name, found, "it is")
     with seeded(seed):
+        found = find(name)
+        if is_module(found) and not isinstance(found, type):
+            if kwargs:
+                raise TargetError(FailureKind.USAGE, f"{name} is a module already, so --kwargs has nothing to build")
+            return Built(found)
+        if not callable(found):
+            raise _no_module(name, found, "it is")
         return _as_built(name, call(name, found, kwargs))
 
 
@@ -68,7 +68,7 @@ def call(name: PythonName, function: Callable[..., Any], kwargs: Mapping[str, An
     _refuse_arguments(name, function, kwargs)
     try:
         return function(**kwargs)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
         text = f"{name} could not be {what}: {described(error)}; make the call work in Python first"
         raise TargetError(FailureKind.IMPORT, text) from None
 
@@ -109,7 +109,7 @@ def _imported(name: PythonName) -> ModuleType:
     try:
         with _searched(folder):
             return _executed(name.source) if name.is_file else importlib.import_module(name.source)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
         if isinstance(error, ModuleNotFoundError) and error.name and name.source.startswith(error.name):
             text = f"there is no module {error.name!r}; run initlint where `import {name.source}` works"
             raise TargetError(FailureKind.IMPORT, text) from None
@@ -189,9 +189,9 @@ def _no_module(name: PythonName, value: Any, verb: str) -> TargetError:
 
 def function_inputs(name: PythonName, seed: int) -> Any:
     """What the function ``name`` returns as inputs of a probe; raises TargetError with exit status 2."""
-    function = find(name)
-    if not callable(function):
-        text = f"{name} is a {type(function).__name__}, not a function that returns inputs"
-        raise TargetError(FailureKind.USAGE, text)
     with seeded(seed) if "torch" in sys.modules else contextlib.nullcontext():
+        function = find(name)
+        if not callable(function):
+            text = f"{name} is a {type(function).__name__}, not a function that returns inputs"
+            raise TargetError(FailureKind.USAGE, text)
         return call(name, function, {}, what="called for inputs")

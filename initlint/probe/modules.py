@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from math import ceil, prod
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn.modules import module as module_hooks
 from torch.nn.parameter import is_lazy
 
 from ..errors import FailureKind, TargetError
+from ..fixes import Fix
 from ..foreign import described, is_own
 from ..load import from_modules
 from ..load.from_torch import output_tensors
@@ -21,6 +23,7 @@ from ..settings import ProbeSettings
 from . import torch_inputs
 from .limits import MAX_BATCH, NORM_SAMPLES
 from .on_torch import TorchSession
+from .signals import Forward, Signals
 from .torch_inputs import Call, Guess
 from .unrun import UnrunSession
 
@@ -55,7 +58,7 @@ def open_module(module: nn.Module, inputs: Any, settings: ProbeSettings) -> Torc
     if obstacle:
         return _unrun(module, obstacle)
     if inputs is not None:
-        return _with_given(module, torch_inputs.given_call(module, inputs))
+        return _with_given(module, torch_inputs.given_calls(module, inputs), settings)
     return _with_guessed(module, settings)
 
 
@@ -73,19 +76,26 @@ def _obstacle(module: nn.Module, settings: ProbeSettings) -> str:
 
 def _unrun(module: nn.Module, reason: str) -> UnrunSession:
     static = from_modules.read(module)
+    if not static.model.tensors and any(is_lazy(tensor) for tensor in module.parameters()):
+        raise TargetError(FailureKind.UNSUPPORTED, f"there are no weights to check: {reason}")
     return UnrunSession(static.model, static.chunks, reason)
 
 
-def _with_given(module: nn.Module, call: Call) -> TorchSession | UnrunSession:
-    try:
-        return _traced(module, call)
-    except _NoTensor as fault:
-        return _unrun(module, str(fault))
-    except Exception as error:  # noqa: BLE001 - whatever the user's forward raises
-        if not is_own(error) and _is_misfit(error):
-            text = f"the inputs ({call}) do not fit the module: {described(error)}; give what its forward takes"
-            raise TargetError(FailureKind.USAGE, text) from None
-        return _unrun(module, _why_not(error))
+def _with_given(module: nn.Module, calls: list[Call], settings: ProbeSettings) -> TorchSession | UnrunSession:
+    """The first reading of the user's inputs that runs; where none does, the first one's error counts."""
+    faults: list[Exception] = []
+    for call in calls:
+        try:
+            return _traced(module, call, settings)
+        except Exception as error:  # noqa: BLE001 - whatever the user's forward raises
+            faults.append(error)
+    error = faults[0]
+    if isinstance(error, _NoTensor):
+        return _unrun(module, str(error))
+    if not is_own(error) and _is_misfit(error):
+        text = f"the inputs ({calls[0]}) do not fit the module: {described(error)}; give what its forward takes"
+        raise TargetError(FailureKind.USAGE, text) from None
+    return _unrun(module, _why_not(error))
 
 
 def _with_guessed(module: nn.Module, settings: ProbeSettings) -> TorchSession | UnrunSession:
@@ -115,15 +125,43 @@ def _enlarged(module: nn.Module, guess: Guess, batch: int, settings: ProbeSettin
     """Traced at ``batch``, or at a larger one where a batch norm would have too few values per channel."""
     call = guess(batch)
     with _norm_samples() as counts:
-        session = _traced(module, call)
+        session = _traced(module, call, settings)
     if not counts or min(counts) >= NORM_SAMPLES or settings.batch or not call.resizable:
         return session
     needed = min(ceil(NORM_SAMPLES * batch / min(counts)), MAX_BATCH)
-    return _traced(module, guess(needed)) if needed > batch else session
+    return _traced(module, guess(needed), settings) if needed > batch else session
 
 
-def _traced(module: nn.Module, call: Call) -> TorchSession:
-    session = TorchSession(module, call.args, call.kwargs)
+class ModuleSession(TorchSession):
+    """A traced module whose later runs may still fail: then there are no signals, and the report says why."""
+
+    def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
+        try:
+            return super().probe(settings, edits)
+        except TargetError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the user's forward raises the second time
+            return Signals(Forward.NONE, reason=_why_not(error), seed=settings.seed)
+
+
+def _guarded(loss: Any) -> Any:
+    """The user's loss; what it raises is a fault of the call, not of the model."""
+    if loss is None:
+        return None
+
+    @wraps(loss)
+    def computed(*args: Any) -> Any:
+        try:
+            return loss(*args)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            text = f"the loss could not be computed: {described(error)}; it is called with the model's output"
+            raise TargetError(FailureKind.USAGE, text) from None
+
+    return computed
+
+
+def _traced(module: nn.Module, call: Call, settings: ProbeSettings) -> TorchSession:
+    session = ModuleSession(module, call.args, call.kwargs, _guarded(settings.loss))
     output = session.traced.output
     if next(output_tensors(output), None) is None:
         what = "None" if output is None else f"a {type(output).__name__} without a tensor in it"

@@ -51,36 +51,34 @@ def device_of(module: nn.Module) -> torch.device:
 # -- given ----------------------------------------------------------------------------------------------------------
 
 
-def given_call(module: nn.Module, inputs: Any) -> Call:
-    """The user's inputs as arguments: a tensor, a tuple or list of positional ones, a mapping of names.
+def given_calls(module: nn.Module, inputs: Any) -> list[Call]:
+    """The user's inputs as arguments, in every way to read them: a tensor, positional ones, a mapping of names.
 
     Raises TargetError(USAGE) where forward takes no such arguments.
     """
     values = _as_tensors(inputs)
     if isinstance(values, Mapping):
-        call = _by_name(module, values)
+        calls = _by_name(module, values)
     else:
-        call = Call(tuple(values) if isinstance(values, tuple | list) else (values,))
-    if (problem := _unbound(module, call)) is not None:
+        calls = [Call(tuple(values) if isinstance(values, tuple | list) else (values,))]
+    problems = [_unbound(module, call) for call in calls]
+    fitting = [call for call, problem in zip(calls, problems, strict=True) if problem is None]
+    if not fitting:
         takes = ", ".join(each.name for each in parameters_of(module)) or "no arguments"
-        text = f"the inputs do not fit: {problem}; {type(module).__name__}.forward takes {takes}"
+        text = f"the inputs do not fit: {problems[0]}; {type(module).__name__}.forward takes {takes}"
         raise TargetError(FailureKind.USAGE, text)
-    return call.moved(device_of(module))
+    device = device_of(module)
+    return [call.moved(device) for call in fitting]
 
 
-def _by_name(module: nn.Module, values: Mapping[str, Any]) -> Call:
-    """By parameter name; a file's names that mean nothing to forward are taken in order; else one mapping argument."""
+def _by_name(module: nn.Module, values: Mapping[str, Any]) -> list[Call]:
+    """By parameter name; names that mean nothing to forward are those of a file, or keys of its one argument."""
     if set(values) == {""}:
-        return Call((values[""],))
-    if _unbound(module, Call((), values)) is None:
-        return Call((), values)
-    known = {each.name for each in parameters_of(module)}
-    if not known & set(values):
-        if _unbound(module, Call(tuple(values.values()))) is None:
-            return Call(tuple(values.values()))
-        if _unbound(module, Call((values,))) is None:
-            return Call((values,))
-    return Call((), values)
+        return [Call((values[""],))]
+    named = Call((), values)
+    if {each.name for each in parameters_of(module)} & set(values):
+        return [named]
+    return [named, Call(tuple(values.values())), Call((values,))]
 
 
 def read_file(path: str) -> Mapping[str, Any]:
@@ -268,7 +266,7 @@ def _dummy(module: nn.Module) -> Any:
 def _from_example(module: nn.Module, example: Any) -> Iterator[Guess]:
     """As it is, its samples repeated with other values up to the batch first."""
     try:
-        call = given_call(module, example)
+        call = given_calls(module, example)[0]
     except TargetError:
         return
 

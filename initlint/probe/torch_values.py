@@ -69,6 +69,11 @@ class Maker:
         generator = torch.Generator().manual_seed(self.seed)
         return torch.randint(0, max(1, limit), tuple(shape), generator=generator).to(self.device)
 
+    def _fractions(self, batch: int) -> torch.Tensor:
+        """Times between 0 and 1: where an embedding of large steps is fed these, its scale is the same."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.rand((batch,), generator=generator).to(self.device, self.dtype)
+
     # -- the first parameter -----------------------------------------------------------------------------------------
 
     def primaries(self, name: str) -> Iterator[Make]:
@@ -142,19 +147,19 @@ class Maker:
 
     def variants(self, names: Sequence[str]) -> Iterator[Variant]:
         """Ways to fill further required parameters; one where there are none."""
-        yield partial(self._further, whole_steps=True, width=0)
-        if any(_STEP_NAME.match(name) for name in names):
-            yield partial(self._further, whole_steps=False, width=0)
-        if any(_CONTEXT_NAME.match(name) for name in names):
-            for width in self._widths():
-                yield partial(self._further, whole_steps=True, width=width)
+        steps = (False, True) if any(_STEP_NAME.match(name) for name in names) else (False,)
+        widths = self._widths() if any(_CONTEXT_NAME.match(name) for name in names) else []
+        for width in (*widths, 0):
+            for whole in steps:
+                yield partial(self._further, whole_steps=whole, width=width)
 
     def _widths(self) -> list[int]:
         """Widths that a context may have: what keys and values are made from."""
         keyed = re.compile(r"(to_k|to_v|to_kv|key|value|k_proj|v_proj|context\w*|cond\w*)(\.|$)")
         linear = [(name, each) for name, each in self.module.named_modules() if isinstance(each, nn.Linear)]
         wanted = [each.in_features for name, each in linear if keyed.search(name)]
-        return list(dict.fromkeys([*wanted, *(each.in_features for _, each in linear)]))[:4]
+        attended = [each.kdim for each in self.module.modules() if isinstance(each, nn.MultiheadAttention)]
+        return list(dict.fromkeys([*attended, *wanted, *(each.in_features for _, each in linear)]))[:4]
 
     def _further(self, name: str, first: torch.Tensor, *, whole_steps: bool, width: int) -> torch.Tensor:
         batch = first.shape[0] if first.ndim else 1
@@ -162,7 +167,7 @@ class Maker:
             shape = first.shape[:2] if first.ndim > 1 else first.shape
             return torch.ones(tuple(shape), dtype=torch.long, device=self.device)
         if _STEP_NAME.match(name):
-            return self.integers((batch,), _STEPS) if whole_steps else self.numbers((batch,)).abs()
+            return self.integers((batch,), _STEPS) if whole_steps else self._fractions(batch)
         if _LABEL_NAME.match(name) and self.tables:
             return self.integers((batch,), min(self.tables))
         if _LENGTH_NAME.search(name):

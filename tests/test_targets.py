@@ -1,0 +1,358 @@
+"""What a target may be, how a Python target is imported and built, and what is said where it is not."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+
+import initlint
+from initlint.cli import main
+from initlint.errors import FailureKind, TargetError
+from initlint.load.target import TargetKind, kind_of, python_name
+from initlint.model import Kind
+from initlint.testing import honest_export
+
+SOURCE = """
+import torch
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, width=8):
+        super().__init__(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+
+class Zoo:
+    net = Net()
+
+def build(width):
+    return Net(width)
+
+def with_inputs():
+    return Net(), torch.ones(5, 4)
+
+def boom():
+    raise ValueError("no such checkpoint")
+
+def number():
+    print("printed by the builder")
+    return 3
+
+def noisy():
+    print("printed by the builder")
+    return Net()
+
+def batch():
+    return torch.ones(6, 4)
+
+net = Net()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(SOURCE)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--isolated"])
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Modules that a test imported are unknown to the next one."""
+    yield
+    for name in [name for name in sys.modules if name.partition("_")[0] in ("nets", "broken")]:
+        del sys.modules[name]
+
+
+# Which kind ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "attribute"),
+    [
+        ("pkg.mod:attr", "pkg.mod", "attr"),
+        ("pkg.mod:Zoo.net", "pkg.mod", "Zoo.net"),
+        ("path/to/net.py:build", "path/to/net.py", "build"),
+        (r"C:\models\net.py:build", r"C:\models\net.py", "build"),
+        ("./a:b/net.py:build", "./a:b/net.py", "build"),
+    ],
+)
+def test_the_last_colon_separates_source_and_attribute(text: str, source: str, attribute: str) -> None:
+    name = python_name(text)
+    assert name is not None
+    assert (name.source, name.attribute) == (source, attribute)
+
+
+@pytest.mark.parametrize(
+    "text", ["model.onnx", r"C:\models\net.onnx", "a:b/c.onnx", "net.py:", "x:1x3", "dir/net:build"]
+)
+def test_paths_are_paths(text: str) -> None:
+    assert python_name(text) is None
+
+
+def test_an_existing_file_is_a_file_whatever_its_name(folder: Path) -> None:
+    (folder / "odd:name").touch()
+    assert kind_of("odd:name") is TargetKind.FILE
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.PTH", "w.ckpt", "exported.pt2"])
+def test_weights_are_known_by_their_suffix(name: str) -> None:
+    assert kind_of(name) is kind_of(Path(name)) is TargetKind.WEIGHTS
+
+
+def test_a_python_file_alone_is_refused_with_an_example() -> None:
+    with pytest.raises(TargetError, match=r"as in net\.py:build"):
+        kind_of("net.py")
+
+
+# Building ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attribute", ["Net", "net", "Zoo.net", "with_inputs", "noisy"])
+@pytest.mark.parametrize("source", ["nets", "nets.py"])
+def test_modules_classes_and_builders_are_targets(folder: Path, source: str, attribute: str) -> None:
+    report = initlint.check(f"{source}:{attribute}")
+    assert (report.format, report.probe.forward, len(report.layers)) == ("torch", "measured", 2)
+    assert report.target == f"{source}:{attribute}"
+    assert report.probe.batch == (5 if attribute == "with_inputs" else 8)
+
+
+def test_a_builder_gets_its_arguments(folder: Path) -> None:
+    report = initlint.check("nets:build", kwargs={"width": 16})
+    assert report.layers[0].layer.weight.shape == (16, 4)
+    result = run("nets:build", "--kwargs", '{"width": 16}')
+    assert (result.exit_code, "2 layers" in result.output) == (0, True)
+
+
+def test_a_builder_runs_under_the_seed_and_leaves_the_random_state(folder: Path) -> None:
+    before = torch.get_rng_state()
+    one, same, other = (initlint.check("nets:Net", seed=seed).layers[0].stats for seed in (1, 1, 2))
+    assert one == same != other
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("target", ["nets:Net", "nets.py:Net"])
+def test_the_search_path_is_what_it_was(folder: Path, target: str) -> None:
+    before = list(sys.path)
+    initlint.check(target)
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "said"),
+    [
+        ("nets:Nte", FailureKind.MISSING, r"nets has no 'Nte'.* did you mean \"Net\"\?"),
+        ("missing.py:net", FailureKind.MISSING, r"missing\.py does not exist"),
+        ("no_such_package.nets:Net", FailureKind.IMPORT, r"no module 'no_such_package'; run initlint where"),
+        ("nets:build", FailureKind.USAGE, r"missing a required argument: 'width'; .*--kwargs '\{\"width\": \.\.\.\}'"),
+        ("nets:boom", FailureKind.IMPORT, r"ValueError: no such checkpoint \(nets\.py:19\)"),
+        ("nets:number", FailureKind.USAGE, r"no torch\.nn\.Module: it returned a int"),
+        ("nets:torch", FailureKind.USAGE, r"it is a module; name"),
+    ],
+)
+def test_what_cannot_be_built_is_said_in_a_sentence(folder: Path, target: str, kind: FailureKind, said: str) -> None:
+    with pytest.raises(TargetError, match=said) as caught:
+        initlint.check(target)
+    assert caught.value.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import torch\nx = (1,\n", r"SyntaxError: '\(' was never closed \(broken\.py:2\)"),
+        ("import torch\n\n1 / 0\n", r"ZeroDivisionError: division by zero \(broken\.py:3\)"),
+        ("import no_such_dependency\n", r"No module named 'no_such_dependency' \(broken\.py:1\)"),
+        ("raise SystemExit('usage: train')\n", r'SystemExit: usage: train .*if __name__ == "__main__":'),
+        ("from . import other\n", r"belongs to a package: name it as package\.broken:net"),
+    ],
+)
+def test_an_import_error_is_the_users_own(folder: Path, text: str, said: str) -> None:
+    (folder / "broken.py").write_text(text)
+    with pytest.raises(TargetError, match=said) as caught:
+        initlint.check("broken.py:net")
+    assert caught.value.kind is FailureKind.IMPORT
+    assert "initlint/load" not in str(caught.value)
+
+
+def test_arguments_for_a_finished_module_are_refused(folder: Path) -> None:
+    with pytest.raises(TargetError, match="is a module already"):
+        initlint.check("nets:net", kwargs={"width": 3})
+
+
+def test_the_command_line_shows_no_traceback_and_exits_with_2(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "initlint", "nets.py:boom", "--isolated"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "no such checkpoint (nets.py:19)" in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_what_a_target_prints_does_not_spoil_the_report(folder: Path) -> None:
+    result = run("nets:noisy", "--output-format", "json")
+    assert result.stdout.startswith("{")
+    assert "printed by the builder" in result.stderr
+
+
+def test_targets_of_all_kinds_are_checked_in_one_run(folder: Path) -> None:
+    module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    torch.save(module.state_dict(), "w.pt")
+    (folder / "m.onnx").write_bytes(honest_export(module, torch.randn(3, 4)).SerializeToString())
+    result = run("nets:Net", "m.onnx", "w.pt", "nets:boom", "-v")
+    assert result.exit_code == 2
+    for head in ("nets:Net  torch, 2 layers", "m.onnx  onnx, 2 layers", "w.pt  weights, 2 layers", "nets:boom\n"):
+        assert head in result.output
+
+
+def test_a_function_gives_inputs_to_modules_and_to_files(folder: Path) -> None:
+    module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    (folder / "m.onnx").write_bytes(honest_export(module, torch.randn(6, 4)).SerializeToString())
+    for target in ("nets:Net", "m.onnx"):
+        assert initlint.check(target, inputs="nets:batch").probe.batch == 6
+    with pytest.raises(TargetError, match=r"no such checkpoint \(nets\.py:19\)"):
+        initlint.check("nets:Net", inputs="nets:boom")
+
+
+def test_devices_are_named_and_checked(folder: Path) -> None:
+    assert initlint.check("nets:Net", device="cpu").ok
+    with pytest.raises(TargetError, match="--device nowhere"):
+        initlint.check("nets:Net", device="nowhere")
+
+
+def test_an_onnx_file_is_checked_without_torch(folder: Path) -> None:
+    module = nn.Linear(4, 8)
+    (folder / "m.onnx").write_bytes(honest_export(module, torch.randn(3, 4)).SerializeToString())
+    script = "import sys, initlint; initlint.check('m.onnx'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+# Weights -------------------------------------------------------------------------------------------------------------
+
+
+def weights() -> nn.Module:
+    return nn.ModuleDict(
+        {
+            "embed": nn.Embedding(20, 8),
+            "conv": nn.Conv2d(3, 8, 3),
+            "norm": nn.BatchNorm2d(8),
+            "lstm": nn.LSTM(8, 4, bidirectional=True),
+            "attention": nn.MultiheadAttention(8, 2),
+            "head": nn.Linear(8, 2),
+        }
+    )
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_are_read_by_name_and_shape(tmp_path: Path, suffix: str) -> None:
+    from safetensors.torch import save_file
+
+    path, module = tmp_path / f"w{suffix}", weights()
+    with torch.no_grad():
+        module["head"].weight[1, 1] = float("nan")
+    (torch.save if suffix == ".pt" else save_file)(module.state_dict(), path)
+    report = initlint.check(path, fail_on="never")
+    kinds = {row.layer.name: row.layer.kind for row in report.layers}
+    assert kinds == {
+        "embed": Kind.EMBEDDING,
+        "conv": Kind.CONV,
+        "norm": Kind.BATCH_NORM,
+        "lstm": Kind.LSTM,
+        "lstm.l0_reverse": Kind.LSTM,
+        "attention": Kind.LINEAR,
+        "attention.out_proj": Kind.LINEAR,
+        "head": Kind.LINEAR,
+    }
+    assert (report.format, report.status, report.probe.forward) == ("weights", "ok", "none")
+    assert [(finding.rule, finding.address) for finding in report.findings] == [("non-finite-weights", "head.weight")]
+    assert "holds no network to run" in report.probe.reason
+    assert "guessed from its name and shape" in report.not_checked[0].reason
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
+def test_weights_of_every_float_type_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {"fc.weight": torch.randn(8, 8).to(dtype), "steps": torch.ones(3, dtype=torch.int64)}
+    torch.save(tensors, tmp_path / "w.pt")
+    save_file(tensors, tmp_path / "w.safetensors")
+    one, other = (initlint.check(tmp_path / f"w{suffix}") for suffix in (".pt", ".safetensors"))
+    assert one.layers[0].stats is not None and other.layers[0].stats is not None
+    assert one.layers[0].stats.std == pytest.approx(other.layers[0].stats.std)
+    assert {entry.at for entry in one.not_checked} == {entry.at for entry in other.not_checked} >= {"steps"}
+
+
+def test_a_checkpoints_model_is_found(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "optimizer": {"lr": 0.1}, "model": weights().state_dict()}, tmp_path / "w.pt")
+    report = initlint.check(tmp_path / "w.pt")
+    assert len(report.layers) == 8
+    assert any("'model'" in entry.at for entry in report.not_checked)
+
+
+class Danger:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("ran",)
+
+
+def saved(kind: str, path: Path) -> Path:
+    linear = nn.Linear(3, 3)
+    if kind == "whole module":
+        torch.save(linear, path)
+    elif kind == "danger":
+        torch.save({"w": torch.ones(2), "x": Danger()}, path)
+    elif kind == "torchscript":
+        torch.jit.script(linear).save(str(path))
+    elif kind == "exported":
+        torch.export.save(torch.export.export(linear, (torch.ones(2, 3),)), path.with_suffix(".pt2"))
+        return path.with_suffix(".pt2")
+    elif kind == "legacy":
+        torch.save(linear.state_dict(), path, _use_new_zipfile_serialization=False)
+    elif kind == "no tensors":
+        torch.save({"epoch": 1}, path)
+    else:
+        path.write_bytes(b"junk")
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("whole module", r"pickled objects \('torch\.nn\.modules\.linear\.Linear'\).*pkg\.mod:attr"),
+        ("danger", r"which is code and is not run; name the Python"),
+        ("torchscript", r"a TorchScript program, which is code and is not run"),
+        ("exported", r"an exported program, which is code and is not run"),
+        ("legacy", r"save it again"),
+        ("no tensors", r"holds no state dict; save model\.state_dict\(\)"),
+        ("junk", r"save it again"),
+    ],
+)
+def test_code_in_disguise_is_refused_with_a_way_out(folder: Path, kind: str, said: str) -> None:
+    report = initlint.check(saved(kind, folder / "w.pt"))
+    assert report.failure is not None
+    assert (report.status, report.format, report.exit_status) == ("unsupported", "weights", 3)
+    assert re.search(said, report.failure.message), report.failure.message
+    assert not (folder / "ran").exists()
+
+
+def test_unsafe_loading_cannot_be_switched_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    assert initlint.check(saved("danger", folder / "w.pt")).exit_status == 3
+    assert not (folder / "ran").exists()
+
+
+def test_a_damaged_safetensors_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"junk")
+    report = initlint.check(tmp_path / "w.safetensors")
+    assert report.failure is not None and report.failure.kind is FailureKind.UNREADABLE

@@ -1,0 +1,176 @@
+"""initlint.check on modules: a Report, and no trace left behind, whatever the forward does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models import batchnorm_resnet, lstm, relu_mlp
+from torch import nn
+from torch.nn.modules import module as module_hooks
+
+import initlint
+from initlint.errors import InitlintError, TargetError
+
+
+class Restless(nn.Module):
+    """A forward that touches all that it can: buffers, random states, statistics of norms, spectral vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 8))
+        self.norm, self.drop, self.last = nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 2)
+        self.register_buffer("calls", torch.zeros(()))
+        self.end: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        noise = torch.randn_like(x) * random.random() * float(np.random.rand())
+        return self.last(self.drop(self.norm(self.end(self.first(x + noise)))))
+
+
+def everything(module: nn.Module) -> list[object]:
+    """All that a check must not change, as comparable values."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    bits = [(name, id(value), value.detach().clone().numpy().tobytes()) for name, value in tensors.items()]
+    grads = [
+        (name, None if p.grad is None else (id(p.grad), p.grad.clone().numpy().tobytes()), p.requires_grad)
+        for name, p in module.named_parameters()
+    ]
+    modes = [(name, each.training, sorted(vars(each)), len(each._forward_hooks), len(each._forward_pre_hooks),
+              len(each._backward_hooks)) for name, each in module.named_modules()]  # fmt: skip
+    hooks = [len(module_hooks._global_forward_hooks), len(module_hooks._global_forward_pre_hooks)]
+    states = [torch.get_rng_state().numpy().tobytes(), random.getstate(), str(np.random.get_state())]
+    return [bits, grads, modes, hooks, states, torch.is_grad_enabled()]
+
+
+def trained_once() -> Restless:
+    """In mixed modes, with gradients and a frozen parameter."""
+    module = Restless()
+    module(torch.randn(8, 6)).sum().backward()
+    module.norm.eval()
+    module.last.bias.requires_grad_(False)
+    module.first.register_forward_hook(lambda *args: None)
+    return module
+
+
+@pytest.mark.parametrize("inputs", [None, torch.randn(8, 6)], ids=["guessed", "given"])
+@pytest.mark.parametrize("settings", [{}, {"no_probe": True}, {"select": ["signal"]}])
+def test_a_check_leaves_no_trace(inputs: Any, settings: dict[str, Any]) -> None:
+    module = trained_once()
+    before = everything(module)
+    report = initlint.check(module, inputs, **settings)
+    assert report.failure is None
+    assert everything(module) == before
+
+
+def raising(error: BaseException) -> Callable[[torch.Tensor], torch.Tensor]:
+    def end(x: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    return end
+
+
+@pytest.mark.parametrize("inputs", [None, torch.randn(8, 6)], ids=["guessed", "given"])
+def test_a_forward_that_raises_in_the_middle_leaves_no_trace(inputs: Any) -> None:
+    module = trained_once()
+    module.end = raising(NotImplementedError("later"))
+    before = everything(module)
+    assert "NotImplementedError: later" in initlint.check(module, inputs).probe.reason
+    assert everything(module) == before
+
+
+def test_an_interrupted_forward_leaves_no_trace() -> None:
+    module = trained_once()
+    module.end = raising(KeyboardInterrupt())
+    before = everything(module)
+    with pytest.raises(KeyboardInterrupt):
+        initlint.check(module)
+    assert everything(module) == before
+
+
+def test_a_forward_that_fails_the_second_time_is_said() -> None:
+    module = trained_once()
+    runs = iter([lambda x: x])
+    module.end = lambda x: next(runs, raising(OSError("no more data")))(x)
+    inputs = torch.randn(8, 6)
+    before = everything(module)
+    report = initlint.check(module, inputs)
+    assert report.failure is None
+    assert "OSError: no more data" in report.probe.reason
+    assert everything(module) == before
+
+
+def test_gradients_may_be_switched_off_outside() -> None:
+    with torch.no_grad():
+        assert initlint.check(relu_mlp(0)[0]).ok
+        assert not torch.is_grad_enabled()
+
+
+def test_a_report_names_the_class_and_the_layers() -> None:
+    module, inputs = relu_mlp(0)
+    report = initlint.check(module, inputs)
+    assert (report.target, report.format, report.status) == ("Sequential", "torch", "ok")
+    assert report.parameters == sum(p.numel() for p in module.parameters())
+    assert [row.layer.name for row in report.layers] == ["0", "2", "4", "6"]
+    assert all(row.signal is not None and row.stats is not None for row in report.layers)
+    assert str(report).startswith("Sequential  torch, 4 layers")
+    assert report.to_dict()["format"] == "torch"
+
+
+@pytest.mark.parametrize("build", [relu_mlp, batchnorm_resnet, lstm])
+def test_healthy_modules_pass(build: Any) -> None:
+    module, inputs = build(0)
+    initlint.check(module, inputs).raise_for_findings()
+
+
+def test_a_broken_module_raises_for_its_findings() -> None:
+    module, inputs = relu_mlp(0)
+    with torch.no_grad():
+        module[2].weight.fill_(float("nan"))
+    report = initlint.check(module, inputs)
+    assert [(finding.rule, finding.address) for finding in report.headlines] == [("non-finite-weights", "2.weight")]
+    with pytest.raises(AssertionError, match="non-finite-weights"):
+        report.raise_for_findings()
+
+
+def test_the_same_seed_gives_the_same_report() -> None:
+    module = relu_mlp(0)[0]
+    one, same, other = (initlint.check(module, seed=seed).layers for seed in (0, 0, 1))
+    assert [row.signal for row in one] == [row.signal for row in same]
+    assert [row.signal for row in one] != [row.signal for row in other]
+
+
+def test_settings_apply_to_modules() -> None:
+    module, inputs = relu_mlp(0)
+    assert [row.layer.name for row in initlint.check(module, inputs, layers=["2*"]).layers] == ["2"]
+    report = initlint.check(module, inputs, no_probe=True)
+    assert report.probe.reason == "the probe is switched off (--no-probe)"
+
+
+def test_a_class_and_other_objects_are_refused() -> None:
+    with pytest.raises(InitlintError, match=r"Linear is a class; check an instance of it"):
+        initlint.check(nn.Linear)
+    with pytest.raises(InitlintError, match=r"not object"):
+        initlint.check(object())
+
+
+def test_what_only_builders_take_is_refused() -> None:
+    with pytest.raises(TargetError, match="the target is a module already"):
+        initlint.check(nn.Linear(2, 2), kwargs={"width": 3})
+    with pytest.raises(TargetError, match=r"call module\.to\('meta'\)"):
+        initlint.check(nn.Linear(2, 2), device="meta")
+
+
+def test_a_loss_is_for_modules() -> None:
+    with pytest.raises(InitlintError, match="leave out loss= for files"):
+        initlint.check("model.onnx", loss=torch.sum)
+
+
+def test_a_module_without_weights_is_unsupported() -> None:
+    report = initlint.check(nn.Sequential(nn.ReLU()))
+    assert (report.status, report.exit_status, report.format) == ("unsupported", 3, "torch")
