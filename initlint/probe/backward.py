@@ -192,12 +192,17 @@ class Backflow:
     def add(self, gradient: torch.Tensor, axis: int) -> None:
         data = torch.view_as_real(gradient)[..., 0] if gradient.is_complex() else gradient.detach()
         axis = axis if -data.ndim <= axis < data.ndim else data.ndim - 1
-        units = data.movedim(axis, 0).reshape(data.shape[axis], -1) if data.ndim else data.reshape(1, 1)
-        units = units.double()
-        self.square += float(units.square().sum())
-        self.count += units.numel()
-        self.total = self.total + units.sum(1)
-        self.absolute = self.absolute + units.abs().sum(1)
+        others = [dim for dim in range(data.ndim) if dim != axis % data.ndim]
+        data = data if data.ndim else data.reshape(1)
+        self.square += float(torch.linalg.vector_norm(data, dtype=_at_least_single(data))) ** 2
+        self.count += data.numel()
+        absolute = data.abs()
+        self.total = self.total + (data.sum(others, dtype=torch.float64) if others else data.double())
+        self.absolute = self.absolute + (absolute.sum(others, dtype=torch.float64) if others else absolute.double())
+
+
+def _at_least_single(data: torch.Tensor) -> torch.dtype:
+    return torch.float64 if data.dtype == torch.float64 else torch.float32
 
 
 @dataclass

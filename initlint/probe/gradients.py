@@ -133,13 +133,13 @@ class BackwardProbe:
     ) -> None:
         parameters = self.differentiator.parameters
         used = reach_outputs(recording)
-        calls = self._calls()
-        walk = Walk(self.differentiator, calls, self._shapes(), invariant)
+        walk = Walk(self.differentiator, [self.call], self._shapes(), invariant)
         walk.begin(gradients)
         pairs, watched = twins(parameters), list(equal_units(self.model, parameters))
         open_cases = {name for name, _ in walk.zero if name in used and name not in invariant}
         result.batches = result.draws = 1
         if walk.finite and (open_cases or watched or pairs):
+            walk.calls = self._calls()
             try:
                 with restored(parameters):
                     walk.run(gradients, watched)
@@ -148,7 +148,7 @@ class BackwardProbe:
             except RuntimeError as error:  # a forward that asserts something of its values, memory that runs out
                 result.backward_reason = f"no steps could be taken: {str(error).splitlines()[0]}"
                 return
-            result.batches = len(calls)
+            result.batches = len(walk.calls)
             result.draws = walk.steps + 1 if result.loss is Loss.RANDOM_LINEAR else 1
         result.steps = walk.steps
         if walk.finite:
