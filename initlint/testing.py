@@ -169,8 +169,9 @@ def _compare(
     severities: bool,
 ) -> None:
     """The module's findings are what is expected of its export."""
+    sides = (of_module, of_export)
     expected, found = (
-        sorted((f.address, str(f.severity) if severities else "finding") for f in side) for side in (of_module, of_export)
+        sorted((f.address, str(f.severity) if severities else "finding") for f in side) for side in sides
     )
     if expected != found:
         where = f"{case.name!r}, {variant.label} against {label}"

@@ -96,7 +96,11 @@ def test_an_interrupted_forward_leaves_no_trace() -> None:
 def test_a_forward_that_fails_the_second_time_is_said() -> None:
     module = trained_once()
     runs = iter([lambda x: x])
-    module.end = lambda x: next(runs, raising(OSError("no more data")))(x)
+
+    def end(x: torch.Tensor) -> torch.Tensor:
+        return next(runs, raising(OSError("no more data")))(x)
+
+    module.end = end
     inputs = torch.randn(8, 6)
     before = everything(module)
     report = initlint.check(module, inputs)

@@ -42,12 +42,13 @@ def build(name: PythonName, kwargs: Mapping[str, Any], seed: int) -> Built:
     require_torch()
     with seeded(seed):
         found = find(name)
-        if is_module(found) and not isinstance(found, type):
-            if kwargs:
-                raise TargetError(FailureKind.USAGE, f"{name} is a module already, so --kwargs has nothing to build")
-            return Built(found)
-        if not callable(found):
-            raise _no_module(name, found, "it is")
+    if is_module(found) and not isinstance(found, type):
+        if kwargs:
+            raise TargetError(FailureKind.USAGE, f"{name} is a module already, so --kwargs has nothing to build")
+        return Built(found)
+    if not callable(found):
+        raise _no_module(name, found, "it is")
+    with seeded(seed):  # anew: whether the import drew numbers depends on whether it was the first one
         return _as_built(name, call(name, found, kwargs))
 
 

@@ -89,13 +89,13 @@ def _with_given(module: nn.Module, calls: list[Call], settings: ProbeSettings) -
             return _traced(module, call, settings)
         except Exception as error:  # noqa: BLE001 - whatever the user's forward raises
             faults.append(error)
-    error = faults[0]
-    if isinstance(error, _NoTensor):
-        return _unrun(module, str(error))
-    if not is_own(error) and _is_misfit(error):
-        text = f"the inputs ({calls[0]}) do not fit the module: {described(error)}; give what its forward takes"
+    first = faults[0]
+    if isinstance(first, _NoTensor):
+        return _unrun(module, str(first))
+    if not is_own(first) and _is_misfit(first):
+        text = f"the inputs ({calls[0]}) do not fit the module: {described(first)}; give what its forward takes"
         raise TargetError(FailureKind.USAGE, text) from None
-    return _unrun(module, _why_not(error))
+    return _unrun(module, _why_not(first))
 
 
 def _with_guessed(module: nn.Module, settings: ProbeSettings) -> TorchSession | UnrunSession:
