@@ -11,7 +11,7 @@
 
 A ``build`` is called with the keyword ``seed`` and returns an ``onnx.ModelProto``, a ``torch.nn.Module`` that can be
 exported without further words (it has an ``example_input_array``), or (module, inputs). Modules are checked themselves
-and as honest exports by both of PyTorch's exporters, and both have to say the same. Torch is imported for modules alone.
+and as honest exports by both of PyTorch's exporters, and all have to say the same. Torch is imported for them alone.
 """
 
 from __future__ import annotations

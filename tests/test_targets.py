@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -198,6 +199,22 @@ def test_the_command_line_shows_no_traceback_and_exits_with_2(folder: Path) -> N
     assert done.returncode == 2
     assert "no such checkpoint (nets.py:19)" in " ".join(done.stdout.split())
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_control_c_in_a_forward_that_does_not_end_exits_with_130(folder: Path) -> None:
+    (folder / "endless.py").write_text(
+        "import sys, time\nfrom torch import nn\nclass Net(nn.Linear):\n    def forward(self, x):\n"
+        "        print('running', file=sys.__stdout__, flush=True)\n        time.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "initlint", "endless.py:Net", "--isolated", "--kwargs"]
+    process = subprocess.Popen(
+        [*command, '{"in_features": 3, "out_features": 2}'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=30)
+    assert (process.returncode, "Traceback" in complaint) == (130, False)
 
 
 def test_what_a_target_prints_does_not_spoil_the_report(folder: Path) -> None:
