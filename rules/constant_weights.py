@@ -42,7 +42,14 @@ from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity,
         "table": "all {count} values are {value}, so the network cannot tell one row from another",
         "filter": "all {count} weights are {value}; each channel has its own input, as in a box filter",
     },
-    explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units", "non-finite-activations"),
+    explains=(
+        "exploding-signal",
+        "vanishing-signal",
+        "saturated-activations",
+        "dead-units",
+        "dead-relu-bias",
+        "non-finite-activations",
+    ),
     overrides=("duplicate-units", "variance-mismatch", "looks-trained", "permanent-symmetry"),
 )
 def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:

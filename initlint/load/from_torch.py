@@ -29,6 +29,8 @@ class TracedModule:
     taps: tuple[Tap, ...]
     constants: TensorConstants
     stored_at: Mapping[str, Stored]
+    roots: Mapping[str, tuple[str, ...]]
+    """Value name -> addresses of the tensors it holds."""
     recording: Recording
     output: Any
     """What the forward returned in the recorded run."""
@@ -95,10 +97,19 @@ def trace(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any
         output = run(module, args, kwargs, recorder)
     recording = recorder.recording
     recording.outputs = [recorder.value_of(tensor) for tensor in output_tensors(output)]
+    for (
+        name,
+        buffer,
+    ) in module.named_buffers():  # batch statistics stood in for running ones
+        if name not in recording.stored:
+            recording.stored[name] = name
+            recording.constants[name] = buffer.detach()
     graph = graph_of(recording)
     constants = TensorConstants(graph, recording)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
-    return TracedModule(assembled.model, assembled.taps, constants, assembled.stored_at, recording, output)
+    return TracedModule(
+        assembled.model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording, output
+    )
 
 
 def graph_of(recording: Recording) -> Graph:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..load.from_torch import TracedModule
+from ..load.graph import Node
 from ..load.trace import Recording
 from ..model import Layer, Model, NotChecked
 from .backward import (
@@ -191,6 +192,7 @@ class BackwardProbe:
         parameters = dict(self.differentiator.module.named_parameters())
         read = set(recording.stored.values())
         routed = any(node.op in _ROUTING for node in recording.nodes)
+        idle = _fed_by_constants(recording)
         made: dict[str, Liveness] = {}
         for name, parameter in parameters.items():
             if name not in self.differentiator.parameters:
@@ -202,6 +204,8 @@ class BackwardProbe:
                 made[name] = Liveness.UNREACHED if expert else Liveness.UNUSED
             else:
                 made[name] = self._zero_verdict(walk, name, parameter, invariant, reads)
+            if made[name] is Liveness.STUCK and name in idle:
+                made[name] = Liveness.UNREACHED
         return {**made, **self._part_verdicts(walk, made)}
 
     def _zero_verdict(
@@ -232,6 +236,26 @@ class BackwardProbe:
                 else:
                     made[address] = Liveness.UNREACHED if key in walk.unreached else Liveness.STUCK
         return made
+
+
+def _fed_by_constants(recording: Recording) -> set[str]:
+    """Parameters that only ever multiply something no input reaches, as a cell's recurrent weight an initial zero."""
+    readers: dict[str, list[Node]] = {}
+    for node in recording.nodes:
+        for value in node.inputs:
+            readers.setdefault(value, []).append(node)
+    found = set()
+    for value, name in recording.stored.items():
+        pending, maps = [value], list[Node]()
+        while pending:
+            for node in readers.get(pending.pop(), ()):
+                if node.op in ("Reshape", "Transpose", "Cast", "Slice"):
+                    pending.extend(node.outputs)
+                else:
+                    maps.append(node)
+        if maps and all(n.op in ("MatMul", "Gemm", "Conv") and not recording.live.intersection(n.inputs) for n in maps):
+            found.add(name)
+    return found
 
 
 _ROUTING = frozenset({"TopK", "ArgMax", "aten::nonzero", "aten::where", "Where", "GatherND"})

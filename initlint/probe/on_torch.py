@@ -24,8 +24,9 @@ from ..stats import WeightStats
 from .backward import Differentiator
 from .gradients import BackwardProbe
 from .objective import Objective, UserLoss
-from .signals import Forward, LayerSignal, Signals
+from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals
 from .taps import Tap
+from .torch_origin import Watch, origin_of
 
 
 class TorchSession:
@@ -68,8 +69,21 @@ class TorchSession:
             layers=meter.signals,
             outputs=_outputs(output),
             input_rms=self._input_rms(),
+            origin=self._origin(meter.signals),
             **self._backward(settings, meter.not_probed),
         )
+
+    def _origin(self, signals: Mapping[str, LayerSignal]) -> NonFiniteOrigin | None:
+        """Looked for in a run of its own, and only where something is wrong."""
+        if not any(signal.nonfinite > 0 for signal in signals.values()):
+            return None
+        watch = Watch(self.traced)
+        recorder = Recorder(self.module, watch.observe)
+        for name, tensor in named_inputs(self.args, self.kwargs):
+            recorder.add_input(name, tensor)
+        with torch.no_grad():
+            run(self.module, self.args, self.kwargs, recorder)
+        return origin_of(self.traced, watch, signals)
 
     def _backward(self, settings: ProbeSettings, not_probed: Sequence[NotChecked]) -> dict[str, Any]:
         """The fields of Signals that need gradients, and what was not probed."""
