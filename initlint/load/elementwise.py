@@ -26,6 +26,9 @@ MAX_REGION = 24
 _FIRST_TRY = 8
 """Most non-linearities are a few nodes: they are looked for in a small neighbourhood first."""
 
+MAX_USES = 16
+"""Non-linearities that are looked for behind one value: a conditioning vector has one per block; more only cost time."""
+
 _GRID = np.linspace(-8.0, 8.0, 129)
 _TOLERANCE = 2e-4
 """GELU and its tanh approximation differ by 4.7e-4 (Hendrycks & Gimpel 2016); float32 constants by 1e-6."""
@@ -143,7 +146,7 @@ class Regions:
 
     def _claim(self, start: str, nameless_too: bool) -> bool:
         """Whether the matter is settled: all regions that start there were found, or there is none."""
-        while True:
+        for _ in range(MAX_USES):
             region = self._grow(start, _FIRST_TRY)
             if region is None or region.name == "elementwise":
                 region = self._grow(start, MAX_REGION)
@@ -154,6 +157,7 @@ class Regions:
             self.starting.setdefault(start, []).append(region)
             self.ending[region.end] = region
             self._taken |= region.nodes
+        return True
 
     def _forks(self, region: Region) -> bool:
         """x * sigmoid(1.5 x): the pieces after the fork mean nothing by themselves."""
