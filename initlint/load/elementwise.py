@@ -27,7 +27,7 @@ _FIRST_TRY = 8
 """Most non-linearities are a few nodes: they are looked for in a small neighbourhood first."""
 
 MAX_USES = 16
-"""Non-linearities that are looked for behind one value: a conditioning vector has one per block; more only cost time."""
+"""Non-linearities that are looked for behind one value: a conditioning vector has one per block."""
 
 _GRID = np.linspace(-8.0, 8.0, 129)
 _TOLERANCE = 2e-4
