@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from .model import Layer, Model, Tensor
 from .plugin import Cause, Context, Finding, Needs, Rule, Severity, Suspicion, Value
 from .probe.signals import Backward
-from .report import SkippedRule
+from .report import MODULES_ONLY, SkippedRule
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _missing(context: Context, needs: Needs) -> str:
         return context.signals.reason or "the model was not probed"
     signals = context.signals
     if (Needs.BACKWARD in needs or Needs.LIVENESS in needs) and signals.backward is Backward.NONE:
-        return signals.backward_reason or signals.reason or "needs gradients, which are measured for modules only"
+        return signals.backward_reason or signals.reason or MODULES_ONLY
     if Needs.LIVENESS in needs and not signals.liveness:
         return signals.backward_reason or "the gradients are not finite, so no steps could be taken"
     return ""

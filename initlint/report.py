@@ -53,10 +53,18 @@ class Suppressed:
     reason: str
 
 
+MODULES_ONLY = "needs gradients, which are measured for modules only"
+
+
 @dataclass(frozen=True, slots=True)
 class SkippedRule:
     rule: str
     reason: str
+
+    @property
+    def is_expected(self) -> bool:
+        """The rule is for targets of another kind: nothing is missing."""
+        return self.reason == MODULES_ONLY
 
 
 FAIL_NEVER = 99

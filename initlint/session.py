@@ -63,8 +63,13 @@ def open_session(target: Any, settings: ProbeSettings) -> Session:
     """
     kind = kind_of(target)
     if kind in (TargetKind.PYTHON, TargetKind.MODULE):
-        from .probe.modules import open_target
-
+        try:
+            from .probe.modules import open_target
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            text = f"{target} needs PyTorch, which is not installed; pip install 'initlint[torch]'"
+            raise TargetError(FailureKind.IMPORT, text) from None
         return open_target(target, settings)
     return FileSession(_source(target), settings.wall_seconds)
 

@@ -31,7 +31,7 @@ def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
 
 def _skipped(report: Report, everything: bool) -> Iterator[Line]:
     by_reason: dict[str, list[str]] = {}
-    for skipped in report.skipped_rules:
+    for skipped in (each for each in report.skipped_rules if everything or not each.is_expected):
         by_reason.setdefault(skipped.reason, []).append(skipped.rule)
     for reason, rules in by_reason.items():
         told = "see above" if reason == report.probe.reason else printable(reason)

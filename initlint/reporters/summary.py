@@ -29,7 +29,7 @@ def _verdict(run: Run, counts: list[str]) -> str:
         return f"{', '.join(counts)} in "
     if any(report.failure is not None for report in run.reports):
         return "nothing found in "
-    complete = not any(report.skipped_rules or report.not_checked for report in run.reports)
+    complete = not any(_incomplete(report) for report in run.reports)
     return "all clean: " if complete else "clean as far as it was checked: "
 
 
@@ -50,3 +50,7 @@ def statistics(run: Run) -> Iterator[tuple[int, Severity, str]]:
     counts = Counter((finding.severity, finding.rule) for report in run.reports for finding in report.headlines)
     for (severity, rule), count in sorted(counts.items(), key=lambda item: (-item[0][0], -item[1], item[0][1])):
         yield count, severity, rule
+
+
+def _incomplete(report: Report) -> bool:
+    return bool(report.not_checked) or any(not skipped.is_expected for skipped in report.skipped_rules)
