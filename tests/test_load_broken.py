@@ -522,11 +522,15 @@ SHAPES: dict[str, Callable[[int], ModelProto]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_graph_that_invites_quadratic_work_opens_in_bounded_time(shape: str) -> None:
-    data = SHAPES[shape](6_000).SerializeToString()
-    started = time.process_time()
-    assert settled(data) is not None
-    assert time.process_time() - started < 2 * SECONDS
+def test_opening_grows_no_faster_than_the_graph(shape: str) -> None:
+    seconds = []
+    for length in (1_500, 6_000):
+        data = SHAPES[shape](length).SerializeToString()
+        started = time.process_time()
+        assert settled(data) is not None
+        seconds.append(time.process_time() - started)
+    assert seconds[0] < 2.0, "1,500 nodes, on a machine that may be busy"
+    assert seconds[1] < max(8 * seconds[0], 2.0), f"4 times the nodes: {seconds}"
 
 
 MEASURE = """
