@@ -51,12 +51,17 @@ class Activation:
         return (first / total, second / total)
 
     @cached_property
+    def standard_moments(self) -> tuple[float, float]:
+        """The moments at z ~ N(0, 1)."""
+        return self.moments()
+
+    @cached_property
     def gain(self) -> float:
         """1 / sqrt(E[f(z)^2]) at z ~ N(0, 1): weights of variance gain^2 / fan_in keep the mean square at 1.
 
         relu 1.414, tanh 1.59, selu 1.0, gelu 1.53 (Klambauer et al. 2017; He et al. 2015, equation 9).
         """
-        second = self.moments()[1]
+        second = self.standard_moments[1]
         return 1.0 / math.sqrt(second) if second > 0 else 1.0
 
     @cached_property

@@ -7,9 +7,11 @@ missing would read as "all clean".
 
 from __future__ import annotations
 
+import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from importlib import import_module, metadata
 from pkgutil import walk_packages
 from types import ModuleType
@@ -27,7 +29,13 @@ CORE = "initlint.rules"
 
 def installed_packs() -> dict[str, str]:
     """Name -> package of every pack that an installed distribution announces."""
-    return {entry.name: entry.value for entry in metadata.entry_points(group=GROUP)}
+    return dict(_announced_on(tuple(sys.path)))
+
+
+@lru_cache(maxsize=1)
+def _announced_on(path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Asked once for a search path: every distribution on it has a file to be read."""
+    return tuple((entry.name, entry.value) for entry in metadata.entry_points(group=GROUP))
 
 
 def load_rules(packs: Mapping[str, str] | None = None) -> tuple[Rule, ...]:

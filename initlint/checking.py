@@ -101,7 +101,9 @@ def _measure(session: Session, plan: Plan, weights: bool, progress: Progress) ->
             stats = session.stats()
         if not settings.enabled:
             return _Measured(stats, Signals(Forward.NONE, reason="the probe is switched off (--no-probe)"))
-        probe = _wanted(settings, session.model, plan.reads)
+        probe = _asking(settings, plan.reads)
+        if session.model.format != "torch":
+            probe = replace(probe, backward=False, liveness=False)  # files give no gradients
         if not (probe.backward or probe.liveness or Needs.FORWARD in plan.reads):
             return _Measured(stats, Signals(Forward.NONE, reason="no selected rule reads signals"))
         progress("probing")
@@ -110,10 +112,9 @@ def _measure(session: Session, plan: Plan, weights: bool, progress: Progress) ->
         return _Measured(stats, Signals(Forward.NONE, reason=str(fault)), fault)
 
 
-def _wanted(settings: ProbeSettings, model: Model, reads: Needs) -> ProbeSettings:
-    """What the rules read of the probe. Files give no gradients."""
-    module = model.format == "torch"
-    return replace(settings, backward=module and Needs.BACKWARD in reads, liveness=module and Needs.LIVENESS in reads)
+def _asking(settings: ProbeSettings, reads: Needs) -> ProbeSettings:
+    """The settings with what the rules read of the probe."""
+    return replace(settings, backward=Needs.BACKWARD in reads, liveness=Needs.LIVENESS in reads)
 
 
 def _judge(model: Model, measured: _Measured, plan: Plan, report: Report) -> Report:
@@ -185,7 +186,7 @@ def _refuse_folder(target: Any) -> None:
 def _open(target: Any, plan: Plan) -> Any:
     from .session import open_session
 
-    return open_session(target, plan.settings.probe)
+    return open_session(target, _asking(plan.settings.probe, plan.reads))
 
 
 def _failed(report: Report, fault: TargetError) -> Report:

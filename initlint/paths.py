@@ -87,7 +87,7 @@ def expected_gain(layer: Layer, stats: WeightStats) -> float:
     He et al. 2015, equations 6 to 10, with any non-linearity in front instead of ReLU's 1/2. 1 keeps the scale; He
     initialisation gives 1 behind ReLU, PyTorch's default 0.41.
     """
-    power = activations.get(layer.input_activation).moments()[1]
+    power = activations.get(layer.input_activation).standard_moments[1]
     return math.sqrt((layer.fan_in or 1) * stats.mean_square * power)
 
 

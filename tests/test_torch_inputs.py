@@ -22,7 +22,7 @@ def fed(module: nn.Module, inputs: Any = None, **settings: Any) -> dict[str, tup
     """Shapes by the place of the argument."""
     session = open_module(module, inputs, ProbeSettings(**settings))
     assert isinstance(session, TorchSession), session.reason
-    given = {**{str(i): value for i, value in enumerate(session.args)}, **session.kwargs}
+    given = {**{str(i): value for i, value in enumerate(session.call[0])}, **session.call[1]}
     return {name: tuple(value.shape) for name, value in given.items()}
 
 
@@ -137,7 +137,7 @@ def test_the_same_seed_feeds_the_same_values() -> None:
     def first(seed: int) -> torch.Tensor:
         session = open_module(nn.Linear(5, 3), None, ProbeSettings(seed=seed))
         assert isinstance(session, TorchSession)
-        return session.args[0]
+        return session.call[0][0]
 
     assert torch.equal(first(1), first(1))
     assert not torch.equal(first(1), first(2))
@@ -147,7 +147,7 @@ def test_the_same_seed_feeds_the_same_values() -> None:
 def test_inputs_have_the_type_of_the_parameters(dtype: torch.dtype) -> None:
     session = open_module(nn.Linear(5, 3).to(dtype), None, ProbeSettings())
     assert isinstance(session, TorchSession)
-    assert session.args[0].dtype == dtype
+    assert session.call[0][0].dtype == dtype
 
 
 # Conventions ---------------------------------------------------------------------------------------------------------

@@ -97,23 +97,33 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._recorder = recorder
         self.paused = 0
+        self.own_detaches = 0
+        """Of the model; autograd detaches what it saves for itself, without a function call."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def _executed(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self.paused:
             return func(*args, **kwargs)
-        self._recorder.before(args, kwargs)
+        name = func.__name__.partition(".")[0]
+        self._recorder.before(name, args, kwargs)
         outputs = func(*args, **kwargs)
-        self._recorder.record(func.__name__.partition(".")[0], args, kwargs, outputs)
+        if name != "detach" or self.own_detaches or not torch.is_grad_enabled():
+            self._recorder.record(name, args, kwargs, outputs)
         return outputs
 
     @contextmanager
-    def pause(self) -> Iterator[None]:
+    def opaque(self, args: Sequence[Any]) -> Iterator[None]:
+        """A function of ``args`` whose operators are not to be seen runs inside."""
+        self._recorder.before("", args, {})
         self.paused += 1
         try:
             yield
         finally:
             self.paused -= 1
+
+
+# Not in the class body: there PyTorch would wrap it, and the wrapper imports its compiler, which takes seconds.
+_Dispatch.__torch_dispatch__ = _Dispatch._executed  # type: ignore[assignment,method-assign]
 
 
 class AsInTraining(TorchFunctionMode):
@@ -152,6 +162,8 @@ class _Functions(AsInTraining):
         self._recorder, self._dispatch = recorder, dispatch
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if name == "detach":
+            return self._detach(func, args, kwargs)
         if name == "instance_norm" and getattr(func, "__module__", "") == "torch.nn.functional":
             return self._instance_norm(func, args, kwargs)
         if name == "einsum" and args and isinstance(args[0], str) and "." not in args[0]:
@@ -160,9 +172,16 @@ class _Functions(AsInTraining):
             return self._recurrence(_RECURRENT[name], func, args, kwargs)
         return func(*args, **kwargs)
 
+    def _detach(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        self._dispatch.own_detaches += 1
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self._dispatch.own_detaches -= 1
+
     def _einsum(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Which axes are groups, units or summed is lost once it is written as a batched product."""
-        with self._dispatch.pause():
+        with self._dispatch.opaque(args):
             output = func(*args, **kwargs)
             operands = args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:]
             self._recorder.opaque("Einsum", operands, [output], equation=args[0])
@@ -171,7 +190,7 @@ class _Functions(AsInTraining):
     def _instance_norm(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         names = ("input", "running_mean", "running_var", "weight", "bias")
         given = dict(zip(names, args, strict=False)) | kwargs
-        with self._dispatch.pause():
+        with self._dispatch.opaque(args):
             output = func(*args, **kwargs)
             operands = (given["input"], given.get("weight"), given.get("bias"))
             self._recorder.opaque("InstanceNormalization", operands, [output])
@@ -180,7 +199,7 @@ class _Functions(AsInTraining):
     def _recurrence(self, kind: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """torch.lstm and its like: all layers and directions in one call, padded or packed."""
         packed = not isinstance(args[3], bool)
-        with self._dispatch.pause():
+        with self._dispatch.opaque(args):
             outputs = func(*args, **kwargs)
             weights, biases = (args[3], args[4]) if packed else (args[2], args[3])
             layers = int(args[5]) if packed else int(args[4])

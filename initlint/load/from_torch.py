@@ -14,11 +14,10 @@ from ..model import Model, NotChecked
 from ..probe.taps import Tap
 from .assembly import assemble, pieces
 from .constants import Constants
-from .eager import run
 from .folding import Array, placeholder
 from .graph import Graph
 from .stored import Stored
-from .trace import Recorder, Recording
+from .trace import Recording
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,6 @@ class TracedModule:
     roots: Mapping[str, tuple[str, ...]]
     """Value name -> addresses of the tensors it holds."""
     recording: Recording
-    output: Any
-    """What the forward returned in the recorded run."""
 
     def chunks(self, address: str) -> Iterator[Array]:
         """Rows (n, fan_in) of the canonical view, in order."""
@@ -88,28 +85,16 @@ def _dtype(tensor: torch.Tensor) -> np.dtype[Any]:
         return np.dtype(object)
 
 
-def trace(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TracedModule:
-    """Run ``module`` once and read its graph. Exceptions of the forward pass through."""
-    recorder = Recorder(module)
-    for name, tensor in named_inputs(args, kwargs):
-        recorder.add_input(name, tensor)
-    with torch.no_grad():
-        output = run(module, args, kwargs, recorder)
-    recording = recorder.recording
-    recording.outputs = [recorder.value_of(tensor) for tensor in output_tensors(output)]
-    for (
-        name,
-        buffer,
-    ) in module.named_buffers():  # batch statistics stood in for running ones
+def read(module: torch.nn.Module, recording: Recording) -> TracedModule:
+    """The graph that was recorded of ``module``."""
+    for name, buffer in module.named_buffers():  # batch statistics stood in for running ones
         if name not in recording.stored:
             recording.stored[name] = name
             recording.constants[name] = buffer.detach()
     graph = graph_of(recording)
     constants = TensorConstants(graph, recording)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
-    return TracedModule(
-        assembled.model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording, output
-    )
+    return TracedModule(assembled.model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording)
 
 
 def graph_of(recording: Recording) -> Graph:

@@ -6,18 +6,15 @@ place makes a new value of the same tensor, and views of what was written read t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .aten import DATALESS, PREVIOUS, TABLE
 from .graph import LINK, Node
-
-Observer = Callable[[str, torch.Tensor], None]
-"""Called with every new value, right after it was computed."""
 
 NOISE = "initlint::Noise"
 """Pseudo operator: values that carry no data of the inputs."""
@@ -39,19 +36,26 @@ class Recording:
     """Leaf tensors that the forward uses and that belong to no parameter, buffer or input."""
 
 
+class Watcher(Protocol):
+    """Looks on while a run is recorded."""
+
+    def computed(self, value: str, tensor: torch.Tensor, node: Node, recording: Recording) -> None:
+        """``node`` has just made ``value``."""
+
+    def about_to_read(self, tensors: Sequence[torch.Tensor]) -> None:
+        """An operator is about to run on ``tensors``; results of earlier ones have their place in autograd by now."""
+
+    def about_to_write(self, tensor: torch.Tensor) -> None:
+        """The memory of ``tensor`` is about to be overwritten."""
+
+
 class Recorder:
     """Builds a Recording; modes below feed it."""
 
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        observe: Observer | None = None,
-        about_to_read: Callable[[torch.Tensor], None] | None = None,
-    ) -> None:
+    def __init__(self, module: torch.nn.Module, watcher: Watcher | None = None) -> None:
         self.recording = Recording()
         self.scopes: list[str] = [""]
-        self._observe = observe
-        self._about_to_read = about_to_read
+        self._watcher = watcher
         self._values: Any = WeakIdKeyDictionary()
         self._written: dict[int, tuple[int, str]] = {}
         """Storage -> (time, value) of the last write in place."""
@@ -119,21 +123,21 @@ class Recorder:
 
     def record(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], outputs: Any) -> None:
         """One executed operator; ``name`` without overload."""
-        in_place = name.endswith("_") and not name.startswith("_")
+        in_place = writes_in_place(name)
         plain = name.rstrip("_") if in_place else name
-        results = list(_tensors(outputs))
+        results = _tensors(outputs)
         if plain in DATALESS:
             self._finish(NOISE, (), results, {}, in_place, args)
             return
         translation = TABLE.get(plain)
         if translation is None:
-            operands = tuple(self.value_of(t) for t in _tensors((args, kwargs)))
+            operands = tuple(self.value_of(t) for t in _tensors(args, kwargs))
             self._finish(f"aten::{plain}", operands, results, {}, in_place, args)
             return
         try:
             steps = translation(args, kwargs)
         except (IndexError, TypeError, ValueError, AttributeError):
-            operands = tuple(self.value_of(t) for t in _tensors((args, kwargs)))
+            operands = tuple(self.value_of(t) for t in _tensors(args, kwargs))
             self._finish(f"aten::{plain}", operands, results, {}, in_place, args)
             return
         previous = ""
@@ -172,12 +176,11 @@ class Recorder:
             self._assign(tensor, name)
             if in_place and (key := storage_of(tensor)) is not None:
                 self._written[key] = (self._time[tensor], name)
-            if self._observe is not None:
-                self._observe(name, tensor)
             if live:
                 self.recording.live.add(name)
             elif op != NOISE:
                 self.recording.constants[name] = tensor.detach()
+            self._tell(name, tensor)
 
     def _append(
         self, op: str, operands: tuple[str, ...], outputs: tuple[str, ...], attributes: Mapping[str, Any]
@@ -188,11 +191,19 @@ class Recorder:
         node.__dict__["attributes"] = dict(attributes)  # the cached property of a node without a protobuf
         self.recording.nodes.append(node)
 
-    def before(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """An operator is about to run on ``args``: the last moment to see a tensor that it overwrites."""
-        if self._about_to_read is not None:
-            for tensor in _tensors((args, kwargs)):
-                self._about_to_read(tensor)
+    def _tell(self, value: str, tensor: torch.Tensor) -> None:
+        if self._watcher is not None:
+            self._watcher.computed(value, tensor, self.recording.nodes[-1], self.recording)
+
+    def before(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """The operator ``name`` is about to run: the last moment to see a tensor that it overwrites."""
+        if self._watcher is None:
+            return
+        self._watcher.about_to_read(_tensors(args, kwargs))
+        if writes_in_place(name) and args and isinstance(args[0], torch.Tensor):
+            self._watcher.about_to_write(args[0])
+        for tensor in _tensors(kwargs.get("out")):
+            self._watcher.about_to_write(tensor)
 
     # -- functions that are recorded as one node ------------------------------------------------------------------
 
@@ -236,19 +247,23 @@ class Recorder:
             current = results
         for tensor in _tensors(outputs):
             self.alias(tensor, current)
-        if self._observe is not None:
-            for value, half in zip(current, outputs[0].chunk(directions, -1), strict=True):
-                self._observe(value, half)
+        halves = outputs[0].chunk(directions, -1) if both else (outputs[0],)
+        for value, half in zip(current, halves, strict=True):
+            self._tell(value, half)
 
     def alias(self, tensor: torch.Tensor, sources: Sequence[str]) -> None:
         """``tensor`` is what the values ``sources`` became."""
         value = self._new_value()
         self._append(LINK, tuple(sources), (value,), {})
         self._assign(tensor, value)
-        if self._observe is not None:
-            self._observe(value, tensor)
         if any(name in self.recording.live for name in sources):
             self.recording.live.add(value)
+        self._tell(value, tensor)
+
+
+def writes_in_place(name: str) -> bool:
+    """Whether the operator ``name`` overwrites its first argument."""
+    return name.endswith("_") and not name.startswith("_")
 
 
 def storage_of(tensor: torch.Tensor) -> int | None:
@@ -264,12 +279,20 @@ def _named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]
     yield from module.named_buffers(remove_duplicate=True)
 
 
-def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+def _tensors(*trees: Any) -> list[torch.Tensor]:
+    """The tensors among arguments or results of an operator, in order."""
+    found: list[torch.Tensor] = []
+    for tree in trees:
+        _collect(tree, found)
+    return found
+
+
+def _collect(tree: Any, found: list[torch.Tensor]) -> None:
     if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, Mapping):
-        for each in tree.values():
-            yield from _tensors(each)
+        found.append(tree)
     elif isinstance(tree, list | tuple):
         for each in tree:
-            yield from _tensors(each)
+            _collect(each, found)
+    elif isinstance(tree, dict):
+        for each in tree.values():
+            _collect(each, found)

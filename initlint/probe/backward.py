@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
-from ..load.eager import AsInTraining, run, untouched
+from ..load.eager import AsInTraining, untouched
 from ..load.from_torch import named_inputs
-from ..load.trace import Recorder, Recording
+from ..load.trace import Recording
 from .objective import Objective, split
 from .signals import GradientSignal
 from .taps import Tap
+from .torch_run import Call, Run, attributes_kept, differentiating
 
 Gradients = dict[str, torch.Tensor | None]
 """By parameter name; None where autograd found no way from the loss to the parameter."""
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional and keyword arguments of a forward."""
 
 
 class NoGradientError(Exception):
@@ -40,21 +36,24 @@ class Differentiator:
 
     def gradients(self, call: Call, draw: int, mode: AsInTraining | None = None, everything: bool = False) -> Gradients:
         """Gradients with the coefficients number ``draw``; ``everything`` takes all outputs."""
-        with differentiating(self.module), untouched(self.module), mode or AsInTraining():
+        with differentiating(), attributes_kept(self.module), untouched(self.module), mode or AsInTraining():
             output = self.module(*call[0], **call[1])
             return self._differentiate(output, call, draw, everything)
 
-    def recorded(
-        self, call: Call, draw: int, recorder: GradientRecorder, meter: GradientMeter
-    ) -> tuple[Gradients, bool]:
-        """The same while ``recorder`` watches and ``meter`` sees layer outputs; and whether an output was left out."""
-        with differentiating(self.module), recorder.own_detaches:
-            output = run(self.module, call[0], call[1], recorder)
-            meter.hook_the_rest()
-            outputs = [recorder.value_of(each) for part in split(output) for each in part]
-            recorder.recording.outputs = outputs
-            left_out = self.objective.given is None and bool(split(output)[1])
-            return self._differentiate(output, call, draw, False), left_out
+    def of_run(self, run: Run, draw: int) -> Gradients:
+        """Gradients of a run that is over; its graph can be gone through once."""
+        # As in the forward: checkpoints run their part of it again.
+        with (
+            differentiating(),
+            attributes_kept(self.module, run.attributes),
+            untouched(self.module),
+            AsInTraining(),
+        ):
+            return self._differentiate(run.output, run.call, draw, False)
+
+    def leaves_out(self, output: Any) -> bool:
+        """Whether the loss does not read all outputs."""
+        return self.objective.given is None and bool(split(output)[1])
 
     def _differentiate(self, output: Any, call: Call, draw: int, everything: bool) -> Gradients:
         chosen, rest = split(output)
@@ -81,56 +80,6 @@ def _given(call: Call) -> Any:
     if not args:
         return kwargs
     return args[0] if len(args) == 1 and not kwargs else args
-
-
-@contextmanager
-def differentiating(module: torch.nn.Module) -> Iterator[None]:
-    """Autograd is on inside, whatever the caller's mode; modules get their attributes back (caches)."""
-    attributes = [(each, dict(each.__dict__)) for each in module.modules()]
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.enable_grad())
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its RNNs have no backward in eval mode
-            yield
-    finally:
-        for each, saved in attributes:
-            present = each.__dict__
-            for name in [name for name in present if name not in saved]:
-                del present[name]
-            for name, value in saved.items():
-                if present.get(name) is not value or name not in present:
-                    present[name] = value
-
-
-class GradientRecorder(Recorder):
-    """Records what a run without autograd records: not the detached copies that autograd saves for itself."""
-
-    def __init__(self, module: torch.nn.Module, meter: GradientMeter, reads: Reads) -> None:
-        def about_to_read(tensor: torch.Tensor) -> None:
-            meter.about_to_read(tensor)
-            reads.about_to_read(tensor)
-
-        super().__init__(module, meter.observe, about_to_read)
-        self.own_detaches = _OwnDetaches()
-
-    def record(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], outputs: Any) -> None:
-        if name != "detach" or self.own_detaches.running:
-            super().record(name, args, kwargs, outputs)
-
-
-class _OwnDetaches(TorchFunctionMode):
-    """Knows when it is the model that detaches a tensor: autograd does so without a function call."""
-
-    running = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        own = getattr(func, "__name__", "") == "detach"
-        self.running += own
-        try:
-            return func(*args, **(kwargs or {}))
-        finally:
-            self.running -= own
 
 
 # -- what a gradient says --------------------------------------------------------------------------------------------
@@ -183,79 +132,48 @@ class Backflow:
     square: float = 0.0
     count: int = 0
     total: Any = 0.0
+    """Tensors by unit; 0.0 where these were not asked for."""
     absolute: Any = 0.0
 
     @property
     def rms(self) -> float:
         return (self.square / self.count) ** 0.5 if self.count else 0.0
 
-    def add(self, gradient: torch.Tensor, axis: int) -> None:
+    def add(self, gradient: torch.Tensor, axis: int | None) -> None:
+        """Take in one gradient, with sums by unit where these have an ``axis``."""
         data = torch.view_as_real(gradient)[..., 0] if gradient.is_complex() else gradient.detach()
-        axis = axis if -data.ndim <= axis < data.ndim else data.ndim - 1
-        others = [dim for dim in range(data.ndim) if dim != axis % data.ndim]
-        data = data if data.ndim else data.reshape(1)
         self.square += float(torch.linalg.vector_norm(data, dtype=_at_least_single(data))) ** 2
         self.count += data.numel()
-        absolute = data.abs()
-        self.total = self.total + (data.sum(others, dtype=torch.float64) if others else data.double())
-        self.absolute = self.absolute + (absolute.sum(others, dtype=torch.float64) if others else absolute.double())
+        if axis is not None and data.ndim:
+            axis = axis if -data.ndim <= axis < data.ndim else data.ndim - 1
+            others = [dim for dim in range(data.ndim) if dim != axis % data.ndim]
+            sums = [each.sum(others) if others else each for each in (data, data.abs())]
+            self.total, self.absolute = self.total + sums[0].double(), self.absolute + sums[1].double()
 
 
 def _at_least_single(data: torch.Tensor) -> torch.dtype:
     return torch.float64 if data.dtype == torch.float64 else torch.float32
 
 
-@dataclass
-class GradientMeter:
-    """Hooks the gradient of tapped values when they are first read: before anything can overwrite them."""
-
-    taps: Sequence[Tap]
-    flows: dict[str, Backflow] = field(default_factory=dict)
-    _waiting: dict[int, tuple[torch.Tensor, list[Tap]]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._by_value: dict[str, list[Tap]] = {}
-        for tap in self.taps:
-            self._by_value.setdefault(tap.value, []).append(tap)
-
-    def observe(self, value: str, tensor: torch.Tensor) -> None:
-        if value in self._by_value:
-            self._waiting[id(tensor)] = (tensor, self._by_value[value])
-
-    def about_to_read(self, tensor: torch.Tensor) -> None:
-        found = self._waiting.pop(id(tensor), None)
-        if found is not None and tensor.requires_grad:
-            for tap in found[1]:
-                tensor.register_hook(self._taker(tap))  # type: ignore[no-untyped-call]
-
-    def hook_the_rest(self) -> None:
-        for tensor, _ in list(self._waiting.values()):
-            self.about_to_read(tensor)
-
-    def _taker(self, tap: Tap) -> Callable[[torch.Tensor], None]:
-        flow = self.flows.setdefault(tap.layer, Backflow())
-
-        def take(gradient: torch.Tensor) -> None:
-            if not gradient.is_sparse:
-                flow.add(gradient, tap.unit_axis)
-
-        return take
+def flowing_back(run: Run, taps: Sequence[Tap], biased: Collection[str]) -> dict[str, Backflow]:
+    """By layer what the next backward pass through ``run`` brings; sums by unit for the layers ``biased`` alone."""
+    flows: dict[str, Backflow] = {}
+    for tap in taps:
+        edge = run.kept.edges.get(tap.value)
+        if edge is not None:
+            node, number = edge
+            flows[tap.layer] = flow = Backflow()
+            node.register_prehook(_taker(flow, tap.unit_axis if tap.layer in biased else None, number))
+    return flows
 
 
-@dataclass
-class Reads:
-    """Which parameters were read while autograd was watching."""
+def _taker(flow: Backflow, axis: int | None, number: int) -> Callable[[tuple[torch.Tensor | None, ...]], None]:
+    def take(gradients: tuple[torch.Tensor | None, ...]) -> None:
+        gradient = gradients[number]
+        if gradient is not None and not gradient.is_sparse and gradient.numel():
+            flow.add(gradient, axis)
 
-    watched: set[int] = field(default_factory=set)
-
-    def about_to_read(self, tensor: torch.Tensor) -> None:
-        if torch.is_grad_enabled() and tensor.requires_grad:
-            self.watched.add(id(tensor))
-
-
-def same_operators(one: Recording, other: Recording) -> bool:
-    """Whether two runs made the same values in the same order, so that one's names mean the other's tensors."""
-    return [node.op for node in one.nodes] == [node.op for node in other.nodes]
+    return take
 
 
 def reach_outputs(recording: Recording) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +15,12 @@ from ..load.trace import Recording
 from ..model import Layer, Model, NotChecked
 from .backward import (
     Backflow,
-    Call,
     Differentiator,
-    GradientMeter,
-    GradientRecorder,
     Gradients,
     NoGradientError,
-    Reads,
     entries,
+    flowing_back,
     reach_outputs,
-    same_operators,
     signals,
     tensor_inputs,
 )
@@ -32,6 +28,7 @@ from .batches import shuffled
 from .liveness import Shape, Walk, restored
 from .signals import Backward, GradientSignal, Liveness, Loss, Twin
 from .symmetry import equal_units, twins
+from .torch_run import Call, Run
 
 CANCELS = 1e-5
 """|sum g| over sum |g| of a bias: independent terms cancel to 1 / sqrt(samples), rounding in float32 leaves 1e-7."""
@@ -71,15 +68,16 @@ class BackwardProbe:
     def model(self) -> Model:
         return self.traced.model
 
-    def measure(self, liveness: bool) -> BackwardSignals:
-        """Exceptions of the forward and the loss pass through; a module without gradients gets a reason."""
+    def measure(self, run: Run, liveness: bool) -> BackwardSignals:
+        """``run`` is over and its graph not yet used. Exceptions of the loss pass through."""
         result = BackwardSignals()
-        meter, reads = GradientMeter(self.traced.taps), Reads()
-        recorder = GradientRecorder(self.differentiator.module, meter, reads)
-        for number, tensor in enumerate(tensor_inputs(self.call)):
-            recorder.add_input(f"input{number}", tensor)
+        if run.no_autograd:
+            result.backward_reason = f"no gradients: {run.no_autograd}"
+            return result
+        biased = {layer.name for layer in self.model.layers if layer.bias is not None}
+        flows = flowing_back(run, self.traced.taps, biased)
         try:
-            gradients, left_out = self.differentiator.recorded(self.call, 0, recorder, meter)
+            gradients = self.differentiator.of_run(run, 0)
         except NoGradientError as reason:
             result.backward_reason = f"no gradients: {reason}"
             return result
@@ -87,14 +85,14 @@ class BackwardProbe:
             result.backward_reason = f"no gradients: {str(error).splitlines()[0]}"
             return result
         result.backward, result.loss = Backward.EXACT, self.differentiator.objective.kind
-        if left_out:
+        if self.differentiator.leaves_out(run.output):
             result.not_probed = (NotChecked("auxiliary outputs", "the random loss leaves out all but the main output"),)
+        reads = run.kept.read_by_autograd
         result.unregistered = self._unregistered(reads)
         result.gradients = self._with_parts(gradients)
-        flows = meter.flows if same_operators(self.traced.recording, recorder.recording) else {}
         result.activation_gradients = {layer: flow.rms for layer, flow in flows.items() if flow.count}
         if liveness:
-            self._find_liveness(result, gradients, self._invariant(flows), recorder.recording, reads)
+            self._find_liveness(result, gradients, self._invariant(flows), reads)
         return result
 
     def _with_parts(self, gradients: Gradients) -> dict[str, GradientSignal]:
@@ -113,12 +111,10 @@ class BackwardProbe:
                 )
         return made
 
-    def _unregistered(self, reads: Reads) -> tuple[str, ...]:
+    def _unregistered(self, reads: Collection[int]) -> tuple[str, ...]:
         """Leaves that autograd watched and that no module lists, by the attribute that holds them."""
         leaves = self.traced.recording.unregistered.values()
-        wanted = {
-            id(leaf): leaf for leaf in leaves if leaf.requires_grad and leaf.is_leaf and id(leaf) in reads.watched
-        }
+        wanted = {id(leaf): leaf for leaf in leaves if leaf.requires_grad and leaf.is_leaf and id(leaf) in reads}
         held = _held(self.differentiator.module) if wanted else {}
         return tuple(sorted(held.get(key, f"unregistered {tuple(leaf.shape)}") for key, leaf in wanted.items()))
 
@@ -129,11 +125,10 @@ class BackwardProbe:
         result: BackwardSignals,
         gradients: Gradients,
         invariant: frozenset[str],
-        recording: Recording,
-        reads: Reads,
+        reads: Collection[int],
     ) -> None:
         parameters = self.differentiator.parameters
-        used = reach_outputs(recording)
+        used = reach_outputs(self.traced.recording)
         walk = Walk(self.differentiator, [self.call], self._shapes(), invariant)
         walk.begin(gradients)
         pairs, watched = twins(parameters), list(equal_units(self.model, parameters))
@@ -153,7 +148,7 @@ class BackwardProbe:
             result.draws = walk.steps + 1 if result.loss is Loss.RANDOM_LINEAR else 1
         result.steps = walk.steps
         if walk.finite:
-            result.liveness = self._verdicts(walk, used, invariant, recording, reads)
+            result.liveness = self._verdicts(walk, used, invariant, reads)
 
     def _calls(self) -> list[Call]:
         """The batch and a shuffled one, if the module takes that."""
@@ -187,8 +182,9 @@ class BackwardProbe:
         return frozenset(found)
 
     def _verdicts(
-        self, walk: Walk, used: set[str], invariant: frozenset[str], recording: Recording, reads: Reads
+        self, walk: Walk, used: set[str], invariant: frozenset[str], reads: Collection[int]
     ) -> dict[str, Liveness]:
+        recording = self.traced.recording
         parameters = dict(self.differentiator.module.named_parameters())
         read = set(recording.stored.values())
         routed = any(node.op in _ROUTING for node in recording.nodes)
@@ -209,7 +205,7 @@ class BackwardProbe:
         return {**made, **self._part_verdicts(walk, made)}
 
     def _zero_verdict(
-        self, walk: Walk, name: str, parameter: torch.Tensor, invariant: frozenset[str], reads: Reads
+        self, walk: Walk, name: str, parameter: torch.Tensor, invariant: frozenset[str], reads: Collection[int]
     ) -> Liveness:
         parts = walk.shapes.get(name, Shape()).parts
         zero = {part for each, part in walk.zero if each == name}
@@ -220,7 +216,7 @@ class BackwardProbe:
         if any((name, part) in walk.unreached for part in zero):
             return Liveness.UNREACHED
         if name in walk.absent:
-            return Liveness.DETACHED if id(parameter) in reads.watched else Liveness.FROZEN
+            return Liveness.DETACHED if id(parameter) in reads else Liveness.FROZEN
         return Liveness.STUCK
 
     def _part_verdicts(self, walk: Walk, whole: Mapping[str, Liveness]) -> dict[str, Liveness]:
@@ -273,7 +269,12 @@ def _has_sibling(name: str, read: set[str]) -> bool:
 
 def _cancels(layer: Layer, flow: Backflow, parameters: Mapping[str, torch.Tensor]) -> bool:
     bias = parameters.get(layer.bias.address) if layer.bias is not None else None
-    if bias is None or bias.numel() != flow.total.numel() or not bool((flow.absolute > 0).all()):
+    if (
+        bias is None
+        or isinstance(flow.total, float)
+        or bias.numel() != flow.total.numel()
+        or not bool((flow.absolute > 0).all())
+    ):
         return False
     limit = CANCELS if entries(bias).dtype in (torch.float32, torch.float64) else CANCELS_IN_HALF
     return bool((flow.total.abs() < limit * flow.absolute).all())

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from ..load.eager import AsInTraining
-from .backward import Call, Differentiator, Gradients, entries, is_finite, is_zero, rms
+from .backward import Differentiator, Gradients, entries, is_finite, is_zero, rms
 from .symmetry import TOLERANCE, EqualUnits, rows_of
+from .torch_run import Call
 
 STEPS = 4
 """adaLN-Zero with a zero head, the longest chain of zeros in use, needs three."""

@@ -18,11 +18,10 @@ from ..errors import FailureKind, TargetError
 from ..fixes import Fix
 from ..foreign import described, is_own
 from ..load import from_modules
-from ..load.from_torch import output_tensors
 from ..settings import ProbeSettings
 from . import torch_inputs
 from .limits import MAX_BATCH, NORM_SAMPLES
-from .on_torch import TorchSession
+from .on_torch import TorchSession, UnsteadyError
 from .signals import Forward, Signals
 from .torch_inputs import Call, Guess
 from .unrun import UnrunSession
@@ -140,6 +139,8 @@ class ModuleSession(TorchSession):
             return super().probe(settings, edits)
         except TargetError:
             raise
+        except UnsteadyError as error:
+            return Signals(Forward.NONE, reason=str(error), seed=settings.seed)
         except Exception as error:  # noqa: BLE001 - whatever the user's forward raises the second time
             return Signals(Forward.NONE, reason=_why_not(error), seed=settings.seed)
 
@@ -161,10 +162,11 @@ def _guarded(loss: Any) -> Any:
 
 
 def _traced(module: nn.Module, call: Call, settings: ProbeSettings) -> TorchSession:
-    session = ModuleSession(module, call.args, call.kwargs, _guarded(settings.loss))
-    output = session.traced.output
-    if next(output_tensors(output), None) is None:
-        what = "None" if output is None else f"a {type(output).__name__} without a tensor in it"
+    wanted = settings.backward or settings.liveness
+    session = ModuleSession(module, call.args, call.kwargs, _guarded(settings.loss), autograd=wanted)
+    if not session.returns_tensors:
+        kind = session.returned
+        what = "None" if kind is type(None) else f"a {kind.__name__} without a tensor in it"
         raise _NoTensor(f"its forward returned {what}; wrap it in a module that returns the tensors it computes")
     return session
 

@@ -1,22 +1,19 @@
 """The probe of a PyTorch module: signals measured while it runs eagerly, in the calling process.
 
-The module is traced once (``load.from_torch``) to know its layers; a probe runs it again, and because an eager run
-makes the same values in the same order, the taps of the trace are where to measure.
+Opening runs the module once (``torch_run``); its graph tells the layers (``load.from_torch``), and the same run is what
+the first probe measures, forwards and backwards. Every later probe is a run of its own.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
 
 from ..fixes import Fix
-from ..load.eager import run
-from ..load.from_torch import TracedModule, named_inputs, output_tensors, trace
-from ..load.trace import Recorder
+from ..load.from_torch import TracedModule, named_inputs, output_tensors, read
 from ..measure import measure_all
 from ..model import Model, NotChecked
 from ..settings import ProbeSettings
@@ -25,8 +22,13 @@ from .backward import Differentiator
 from .gradients import BackwardProbe
 from .objective import Objective, UserLoss
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals
-from .taps import Tap
 from .torch_origin import Watch, origin_of
+from .torch_run import NOT_ASKED, Call, Run, run_kept, watched
+from .torch_signals import signal_of, signals_of_outputs
+
+
+class UnsteadyError(Exception):
+    """The forward does not repeat itself, so that what was read of one run does not describe another."""
 
 
 class TorchSession:
@@ -38,11 +40,15 @@ class TorchSession:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         loss: UserLoss | None = None,
+        autograd: bool = True,
     ) -> None:
         self.module = module
         self.loss = loss
-        self.args, self.kwargs = tuple(args), dict(kwargs)
-        self.traced: TracedModule = trace(module, self.args, self.kwargs)
+        self.call: Call = tuple(args), dict(kwargs)
+        self._opening: Run | None = run_kept(module, self.call, autograd=autograd)
+        self.traced: TracedModule = read(module, self._opening.recording)
+        self.returned: type = type(self._opening.output)
+        self.returns_tensors = next(output_tensors(self._opening.output), None) is not None
 
     @property
     def model(self) -> Model:
@@ -52,124 +58,82 @@ class TorchSession:
         return measure_all(self.model, self.traced.chunks)
 
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
-        """Run the module once more and measure its taps."""
+        """Measure the taps of the opening run, or of another one."""
         if edits:
             raise ValueError("edits of modules come with the trial")
-        meter = Meter(self.traced.taps)
-        recorder = Recorder(self.module, meter.observe)
-        for name, tensor in named_inputs(self.args, self.kwargs):
-            recorder.add_input(name, tensor)
-        with torch.no_grad():
-            output = run(self.module, self.args, self.kwargs, recorder)
+        run = self._run(settings)
+        layers, not_probed = self._layers(run)
+        outputs = signals_of_outputs(run.output)
+        run.kept.release()  # before the backward pass needs the memory
         return Signals(
             forward=Forward.MEASURED,
             batch=self.batch,
             runs=1,
             seed=settings.seed,
-            layers=meter.signals,
-            outputs=_outputs(output),
+            layers=layers,
+            outputs=outputs,
             input_rms=self._input_rms(),
-            origin=self._origin(meter.signals),
-            **self._backward(settings, meter.not_probed),
+            origin=self._origin(run, layers),
+            **self._backward(run, settings, not_probed),
         )
 
-    def _origin(self, signals: Mapping[str, LayerSignal]) -> NonFiniteOrigin | None:
+    def _run(self, settings: ProbeSettings) -> Run:
+        """The opening run if it was not used yet and kept what is needed."""
+        run, self._opening = self._opening, None
+        taps = {tap.value for tap in self.traced.taps}
+        autograd = settings.backward or settings.liveness
+        if run is not None and not taps & run.kept.passed and (not autograd or run.no_autograd != NOT_ASKED):
+            return run
+        del run  # its memory, before there is another
+        run = run_kept(self.module, self.call, autograd=autograd, wanted=taps)
+        if [node.op for node in run.recording.nodes] != [node.op for node in self.traced.recording.nodes]:
+            raise UnsteadyError("two runs of its forward went different ways")
+        return run
+
+    def _layers(self, run: Run) -> tuple[dict[str, LayerSignal], list[NotChecked]]:
+        layers, not_probed = {}, []
+        for tap in self.traced.taps:
+            tensor = run.kept.tensors.get(tap.value)
+            if tensor is not None and tensor.numel():
+                layers[tap.layer] = signal_of(tensor, tap.unit_axis, tap.flat)
+            elif tensor is not None or tap.value in run.kept.passed:
+                not_probed.append(NotChecked(tap.layer, "its output holds no floating-point numbers"))
+        return layers, not_probed
+
+    def _origin(self, run: Run, signals: Mapping[str, LayerSignal]) -> NonFiniteOrigin | None:
         """Looked for in a run of its own, and only where something is wrong."""
         if not any(signal.nonfinite > 0 for signal in signals.values()):
             return None
-        watch = Watch(self.traced)
-        recorder = Recorder(self.module, watch.observe)
-        for name, tensor in named_inputs(self.args, self.kwargs):
-            recorder.add_input(name, tensor)
-        with torch.no_grad():
-            run(self.module, self.args, self.kwargs, recorder)
+        watch = Watch()
+        watched(self.module, self.call, watch, autograd=not run.no_autograd)
         return origin_of(self.traced, watch, signals)
 
-    def _backward(self, settings: ProbeSettings, not_probed: Sequence[NotChecked]) -> dict[str, Any]:
+    def _backward(self, run: Run, settings: ProbeSettings, not_probed: Sequence[NotChecked]) -> dict[str, Any]:
         """The fields of Signals that need gradients, and what was not probed."""
         if not (settings.backward or settings.liveness):
             return {"not_probed": tuple(not_probed)}
         differentiator = Differentiator(self.module, Objective(self.loss, settings.seed))
-        probe = BackwardProbe(differentiator, self.traced, (self.args, self.kwargs), settings.seed)
-        measured = probe.measure(settings.liveness)
+        measured = BackwardProbe(differentiator, self.traced, self.call, settings.seed).measure(run, settings.liveness)
         made = {each.name: getattr(measured, each.name) for each in fields(measured)}
         return {**made, "not_probed": (*not_probed, *measured.not_probed)}
 
     @property
     def batch(self) -> int:
-        return next((int(t.shape[0]) for _, t in named_inputs(self.args, self.kwargs) if t.ndim), 1)
+        return next((int(t.shape[0]) for _, t in named_inputs(*self.call) if t.ndim), 1)
 
     def _input_rms(self) -> float:
-        floats = [t for _, t in named_inputs(self.args, self.kwargs) if t.is_floating_point() and t.numel()]
+        floats = [t.detach() for _, t in named_inputs(*self.call) if t.is_floating_point() and t.numel()]
         if not floats:
             return 0.0
-        squares = sum(float(t.detach().double().square().sum()) for t in floats)
+        squares = sum(float(torch.linalg.vector_norm(t, dtype=torch.float64)) ** 2 for t in floats)
         return float((squares / sum(t.numel() for t in floats)) ** 0.5)
 
     def close(self) -> None:
-        """Nothing to release: the module is the caller's."""
+        """The module is the caller's; what the opening run kept is let go of."""
+        self._opening = None
 
     def __enter__(self) -> TorchSession:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-@dataclass
-class Meter:
-    """Measures the tapped values as they are computed."""
-
-    taps: Sequence[Tap]
-    signals: dict[str, LayerSignal] = field(default_factory=dict)
-    not_probed: list[NotChecked] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._by_value: dict[str, list[Tap]] = {}
-        for tap in self.taps:
-            self._by_value.setdefault(tap.value, []).append(tap)
-
-    def observe(self, value: str, tensor: torch.Tensor) -> None:
-        for tap in self._by_value.get(value, ()):
-            if tensor.numel() == 0 or not tensor.is_floating_point():
-                self.not_probed.append(NotChecked(tap.layer, "its output holds no floating-point numbers"))
-            else:
-                self.signals[tap.layer] = signal_of(tensor, tap.unit_axis, tap.flat)
-
-
-def signal_of(tensor: torch.Tensor, unit_axis: int, flat: tuple[float, float] | None) -> LayerSignal:
-    """Statistics of one output; ``unit_axis`` is clipped to the tensor's rank.
-
-    In float64 where the tensor is small, else in float32 with the mean taken off first (exact to 1e-7 of the mean).
-    """
-    data = tensor.detach()
-    axis = unit_axis if -data.ndim <= unit_axis < data.ndim else data.ndim - 1
-    units = data.movedim(axis, 0).reshape(data.shape[axis], -1) if data.ndim else data.reshape(1, 1)
-    units = units.to(torch.float64)
-    mean = units.mean(1)
-    variance = (units - mean[:, None]).square_().mean(1)
-    finite = torch.isfinite(units)
-    nonfinite = 0.0 if bool(finite.all()) else 1.0 - float(finite.double().mean())
-    outside = ((units < flat[0]) | (units > flat[1])).double().mean(1) if flat else None
-    mean_square = float((variance + mean.square()).mean())
-    return LayerSignal(
-        samples=int(units.shape[1]),
-        rms=mean_square**0.5,
-        mean=float(mean.mean()),
-        std=float(variance.mean()) ** 0.5,
-        absmax=float(units.abs().max()),
-        nonfinite=nonfinite,
-        saturated=0.0 if outside is None else float(outside.mean()),
-        unit_mean=array("f", mean.tolist()),
-        unit_std=array("f", variance.sqrt().tolist()),
-        unit_max=array("f", units.amax(1).tolist()),
-        unit_saturated=array("f", outside.tolist() if outside is not None else []),
-    )
-
-
-def _outputs(output: Any) -> dict[str, LayerSignal]:
-    return {
-        f"output{i}": signal_of(tensor, 1 if tensor.ndim > 1 else 0, None)
-        for i, tensor in enumerate(output_tensors(output))
-        if tensor.is_floating_point() and tensor.numel()
-    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ..load.from_torch import TracedModule
-from ..load.trace import NOISE
+from ..load.graph import Node
+from ..load.trace import NOISE, Recording
 from .signals import LayerSignal, NonFiniteOrigin
 
 
@@ -16,17 +17,22 @@ from .signals import LayerSignal, NonFiniteOrigin
 class Watch:
     """Remembers the first value that was not finite; constants may hold -inf, as masks do."""
 
-    traced: TracedModule
     first: str = ""
     kind: str = ""
 
-    def observe(self, value: str, tensor: torch.Tensor) -> None:
+    def computed(self, value: str, tensor: torch.Tensor, node: Node, recording: Recording) -> None:
         if self.first or not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
             return
-        live = value in self.traced.recording.live
+        live = value in recording.live
         nan = bool(tensor.isnan().any())
         if nan or (live and bool(tensor.isinf().any())):
             self.first, self.kind = value, "nan" if nan else "inf"
+
+    def about_to_read(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Of no interest."""
+
+    def about_to_write(self, tensor: torch.Tensor) -> None:
+        """Of no interest."""
 
 
 def origin_of(traced: TracedModule, watch: Watch, signals: Mapping[str, LayerSignal]) -> NonFiniteOrigin | None:
