@@ -93,8 +93,9 @@ def test_an_interrupted_forward_leaves_no_trace() -> None:
     assert everything(module) == before
 
 
-def test_a_forward_that_fails_the_second_time_is_said() -> None:
+def test_a_forward_that_fails_when_steps_are_taken_is_said() -> None:
     module = trained_once()
+    torch.nn.init.zeros_(module.last.weight)
     runs = iter([lambda x: x])
 
     def end(x: torch.Tensor) -> torch.Tensor:
@@ -105,7 +106,8 @@ def test_a_forward_that_fails_the_second_time_is_said() -> None:
     before = everything(module)
     report = initlint.check(module, inputs)
     assert report.failure is None
-    assert "OSError: no more data" in report.probe.reason
+    assert report.probe.backward == "exact"
+    assert "no steps could be taken: OSError: no more data" in report.probe.reason
     assert everything(module) == before
 
 

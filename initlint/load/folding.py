@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -26,7 +27,12 @@ def numpy_type(data_type: int) -> np.dtype[Any]:
 
 def placeholder(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """An array of that shape which takes one element of memory; strings become objects."""
-    return np.broadcast_to(np.zeros((), dtype), tuple(shape))
+    return _placeholder(tuple(shape), dtype)
+
+
+@lru_cache(maxsize=1024)
+def _placeholder(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,7 +51,7 @@ class TensorConstants(Constants):
         if name in self._numbers:
             return placeholder((), np.dtype(np.float32))
         tensor = self._tensors.get(name)
-        return None if tensor is None else placeholder(tuple(tensor.shape), _dtype(tensor))
+        return None if tensor is None else placeholder(tuple(tensor.shape), _dtype(tensor.dtype))
 
     def array(self, name: str) -> Array | None:
         if name in self._numbers:
@@ -75,10 +76,11 @@ def to_numpy(tensor: torch.Tensor) -> Array | None:
 _FLOAT8 = tuple(getattr(torch, name) for name in dir(torch) if name.startswith("float8_"))
 
 
-def _dtype(tensor: torch.Tensor) -> np.dtype[Any]:
+@cache
+def _dtype(dtype: torch.dtype) -> np.dtype[Any]:
     import ml_dtypes
 
-    name = str(tensor.dtype).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.")
     try:
         return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
     except TypeError:

@@ -61,9 +61,10 @@ class Recorder:
         """Storage -> (time, value) of the last write in place."""
         self._time: Any = WeakIdKeyDictionary()
         self._clock = 0
-        self._names = {id(t): name for name, t in _named_tensors(module)}
+        named = list(_named_tensors(module))
+        self._names = {id(tensor): name for name, tensor in named}
         self._by_storage: dict[int, tuple[str, torch.Tensor]] = {}
-        for name, tensor in _named_tensors(module):
+        for name, tensor in named:
             if (key := storage_of(tensor)) is not None:
                 self._by_storage.setdefault(key, (name, tensor))
 

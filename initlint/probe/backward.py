@@ -97,7 +97,10 @@ def is_zero(gradient: torch.Tensor | None) -> bool:
 
 
 def is_finite(gradient: torch.Tensor | None) -> bool:
-    return gradient is None or bool(entries(gradient).isfinite().all())
+    if gradient is None:
+        return True
+    values = entries(gradient)  # a sum takes no memory; it is finite unless something in it is not, or it overflows
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def rms(values: torch.Tensor, size: int) -> float:

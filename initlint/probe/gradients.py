@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ..errors import TargetError
+from ..foreign import described
 from ..load.from_torch import TracedModule
 from ..load.graph import Node
 from ..load.trace import Recording
@@ -141,8 +143,10 @@ class BackwardProbe:
                     walk.run(gradients, watched)
                     result.still_equal = walk.still_equal(watched)
                     result.twins = tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs)
-            except RuntimeError as error:  # a forward that asserts something of its values, memory that runs out
-                result.backward_reason = f"no steps could be taken: {str(error).splitlines()[0]}"
+            except TargetError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the user's forward or loss, on values that it never saw
+                result.backward_reason = f"no steps could be taken: {described(error)}"
                 return
             result.batches = len(walk.calls)
             result.draws = walk.steps + 1 if result.loss is Loss.RANDOM_LINEAR else 1
@@ -151,16 +155,10 @@ class BackwardProbe:
             result.liveness = self._verdicts(walk, used, invariant, reads)
 
     def _calls(self) -> list[Call]:
-        """The batch and a shuffled one, if the module takes that."""
+        """The batch and a shuffled one, if there is something to shuffle."""
         other: Call = (shuffled(self.call[0], self.seed), shuffled(self.call[1], self.seed))
         pairs = zip(tensor_inputs(self.call), tensor_inputs(other), strict=True)
-        if all(one is two for one, two in pairs):
-            return [self.call]
-        try:
-            self.differentiator.gradients(other, 1)
-        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError, NoGradientError):
-            return [self.call]
-        return [self.call, other]
+        return [self.call] if all(one is two for one, two in pairs) else [self.call, other]
 
     def _shapes(self) -> dict[str, Shape]:
         shapes = {}

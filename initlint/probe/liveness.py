@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ..load.eager import AsInTraining
-from .backward import Differentiator, Gradients, entries, is_finite, is_zero, rms
+from .backward import Differentiator, Gradients, NoGradientError, entries, is_finite, is_zero, rms
 from .symmetry import TOLERANCE, EqualUnits, rows_of
 from .torch_run import Call
 
@@ -88,13 +88,23 @@ class Walk:
             self._note_moves(gradients, watched)
             self._move(gradients, scales)
             self.steps += 1
-            call = self.calls[self.steps % len(self.calls)]
-            gradients = self.differentiator.gradients(call, first_draw + self.steps)
+            gradients = self._gradients(first_draw + self.steps)
             before = len(self.zero)
             self._update(gradients)
             quiet = 0 if len(self.zero) < before else quiet + 1
         if self.zero and self.finite:
             self._look_ajar(first_draw + self.steps + 1)
+
+    def _gradients(self, draw: int) -> Gradients:
+        """On the next batch; one that the module does not take is left out from then on."""
+        call = self.calls[self.steps % len(self.calls)]
+        try:
+            return self.differentiator.gradients(call, draw)
+        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError, NoGradientError):
+            if call is self.calls[0] or self.steps > 1:
+                raise
+            self.calls = self.calls[:1]
+            return self.differentiator.gradients(self.calls[0], draw)
 
     def _update(self, gradients: Gradients) -> None:
         if not all(is_finite(gradient) for gradient in gradients.values()):

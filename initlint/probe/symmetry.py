@@ -36,7 +36,7 @@ class EqualUnits:
         classes = self.classes[moved]
         if rows.shape[0] < 2:
             return 0
-        order = _sorted(rows, classes)
+        order = _sorted(_projected(rows), classes)
         rows, classes = rows[order], classes[order]
         alike = (rows[1:] - rows[:-1]).abs().amax(1) <= TOLERANCE * scale
         return int((alike & (classes[1:] == classes[:-1])).sum())
@@ -71,21 +71,39 @@ def _classes(rows: torch.Tensor, tensor: Tensor) -> torch.Tensor | None:
     """Numbers of classes of equal rows; None where all rows differ."""
     block = tensor.view.units // max(1, len(tensor.parts))
     group = torch.arange(rows.shape[0], device=rows.device) // block
-    order = _sorted(rows, group)
-    ordered, group = rows[order], group[order]
-    differs = (ordered[1:] != ordered[:-1]).any(1) | (group[1:] != group[:-1])
+    projected = _projected(rows)
+    order = _sorted(projected, group)
+    projected, group = projected[order], group[order]
+    near = (projected[1:] - projected[:-1]).abs() <= _ROUNDING * projected.abs().amax()
+    differs = ~near | (group[1:] != group[:-1])
+    for pair in torch.split((~differs).nonzero().flatten(), _rows_at_a_time(rows)):
+        differs[pair] = (rows[order[pair]] != rows[order[pair + 1]]).any(1)
     if bool(differs.all()):
         return None
     numbers = torch.cat([differs.new_zeros(1), differs]).long().cumsum(0)
     return torch.empty_like(numbers).scatter_(0, order, numbers)
 
 
-def _sorted(rows: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
-    """An order in which equal rows of a group are neighbours: by group, then by a fixed random projection."""
+_BLOCK = 1 << 20
+"""Values that are copied at a time: a weight may fill half of the memory."""
+_ROUNDING = 1e-12
+"""Of the largest projection: more than equal rows can differ by when they are summed in different orders."""
+
+
+def _projected(rows: torch.Tensor) -> torch.Tensor:
+    """Each row times a fixed random direction; the products are summed row by row, so that equal rows agree."""
     generator = torch.Generator().manual_seed(0x1217)
     direction = torch.randn(rows.shape[1], generator=generator, dtype=torch.float64).to(rows.device)
-    # products summed row by row: one matrix product might round equal rows differently
-    projected = (rows.double() * direction).sum(1)
+    blocks = torch.split(rows, _rows_at_a_time(rows))
+    return torch.cat([(block.double() * direction).sum(1) for block in blocks])
+
+
+def _rows_at_a_time(rows: torch.Tensor) -> int:
+    return max(1, _BLOCK // max(1, rows.shape[1]))
+
+
+def _sorted(projected: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """An order in which equal rows of a group are neighbours."""
     order = projected.argsort(stable=True)
     return order[group[order].argsort(stable=True)]
 
