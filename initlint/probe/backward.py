@@ -113,19 +113,28 @@ class GradientRecorder(Recorder):
 
         super().__init__(module, meter.observe, about_to_read)
         self.own_detaches = _OwnDetaches()
+        reads.detached = self.own_detaches.detached
 
     def record(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], outputs: Any) -> None:
         if name != "detach" or self.own_detaches.running:
             super().record(name, args, kwargs, outputs)
 
 
-class _OwnDetaches(TorchFunctionMode):
-    """Knows when it is the model that detaches a tensor: autograd does so without a function call."""
+_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 
-    running = 0
+
+class _OwnDetaches(TorchFunctionMode):
+    """Knows when it is the model that detaches a tensor, and which: autograd does so without a function call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = 0
+        self.detached: set[int] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         own = getattr(func, "__name__", "") == "detach"
+        if args and (own or func == _DATA):
+            self.detached.add(id(args[0]))
         self.running += own
         try:
             return func(*args, **(kwargs or {}))
@@ -244,9 +253,10 @@ class GradientMeter:
 
 @dataclass
 class Reads:
-    """Which parameters were read while autograd was watching."""
+    """Which parameters were read while autograd was watching, and which tensors the model detached (by identity)."""
 
     watched: set[int] = field(default_factory=set)
+    detached: set[int] = field(default_factory=set)
 
     def about_to_read(self, tensor: torch.Tensor) -> None:
         if torch.is_grad_enabled() and tensor.requires_grad:

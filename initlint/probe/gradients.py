@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from ..load.from_torch import TracedModule
 from ..load.graph import Node
 from ..load.trace import Recording
-from ..model import Layer, Model, NotChecked
+from ..model import Layer, Model, NotChecked, Role
 from .backward import (
     Backflow,
     Call,
@@ -50,6 +51,7 @@ class BackwardSignals:
     activation_gradients: dict[str, float] = field(default_factory=dict)
     liveness: dict[str, Liveness] = field(default_factory=dict)
     still_equal: dict[str, int] = field(default_factory=dict)
+    stuck_rows: dict[str, int] = field(default_factory=dict)
     twins: tuple[Twin, ...] = ()
     unregistered: tuple[str, ...] = ()
     steps: int = 0
@@ -138,11 +140,14 @@ class BackwardProbe:
         walk.begin(gradients)
         pairs, watched = twins(parameters), list(equal_units(self.model, parameters))
         open_cases = {name for name, _ in walk.zero if name in used and name not in invariant}
+        walk.idle_rows = {name: idle for name, idle in walk.idle_rows.items() if name in used and name not in invariant}
         result.batches = result.draws = 1
-        if walk.finite and (open_cases or watched or pairs):
+        if walk.finite and (open_cases or watched or pairs or walk.idle_rows):
             walk.calls = self._calls()
             try:
-                with restored(parameters):
+                with restored(parameters), self._telling_no_twins_apart(bool(pairs)):
+                    if pairs:  # those at hand were drawn for each member by itself
+                        gradients = self.differentiator.gradients(self.call, 0)
                     walk.run(gradients, watched)
                     result.still_equal = walk.still_equal(watched)
                     result.twins = tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs)
@@ -154,6 +159,17 @@ class BackwardProbe:
         result.steps = walk.steps
         if walk.finite:
             result.liveness = self._verdicts(walk, used, invariant, recording, reads)
+            result.stuck_rows = self._stuck_rows(walk, result.liveness, recording)
+
+    @contextmanager
+    def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:
+        """Twins that leave as one stacked tensor get one target, as a tuple of outputs does."""
+        before = self.differentiator.objective
+        self.differentiator.objective = replace(before, alike=twins)
+        try:
+            yield
+        finally:
+            self.differentiator.objective = before
 
     def _calls(self) -> list[Call]:
         """The batch and a shuffled one, if the module takes that."""
@@ -174,7 +190,8 @@ class BackwardProbe:
             if parameter is not None:
                 parts = len(tensor.parts) or 1
                 divides = parameter.ndim > 0 and parameter.shape[0] % parts == 0
-                shapes[tensor.address] = Shape(max(1, tensor.view.fan_in), parts if divides else 1)
+                is_table = tensor.role is Role.TABLE
+                shapes[tensor.address] = Shape(max(1, tensor.view.fan_in), parts if divides else 1, is_table)
         return shapes
 
     def _invariant(self, flows: Mapping[str, Backflow]) -> frozenset[str]:
@@ -208,6 +225,15 @@ class BackwardProbe:
                 made[name] = Liveness.UNREACHED
         return {**made, **self._part_verdicts(walk, made)}
 
+    def _stuck_rows(self, walk: Walk, verdicts: Mapping[str, Liveness], recording: Recording) -> dict[str, int]:
+        """Of tensors that live otherwise; experts in one tensor are left alone where data choose among them."""
+        routed = any(node.op in _ROUTING for node in recording.nodes)
+        return {
+            name: int(idle.sum())
+            for name, idle in walk.idle_rows.items()
+            if verdicts.get(name) is Liveness.LIVE and not (routed and self.differentiator.parameters[name].ndim > 2)
+        }
+
     def _zero_verdict(
         self, walk: Walk, name: str, parameter: torch.Tensor, invariant: frozenset[str], reads: Reads
     ) -> Liveness:
@@ -220,7 +246,9 @@ class BackwardProbe:
         if any((name, part) in walk.unreached for part in zero):
             return Liveness.UNREACHED
         if name in walk.absent:
-            return Liveness.DETACHED if id(parameter) in reads.watched else Liveness.FROZEN
+            if id(parameter) not in reads.watched:
+                return Liveness.FROZEN
+            return Liveness.DETACHED if id(parameter) in reads.detached else Liveness.STOPPED
         return Liveness.STUCK
 
     def _part_verdicts(self, walk: Walk, whole: Mapping[str, Liveness]) -> dict[str, Liveness]:

@@ -27,7 +27,7 @@ IN_A_LIST = ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bi
     ),
     Good("near miss: a backbone under no_grad", partial(detached, way="no_grad"), notes_ok=False),
     Bad("layers in a list", listed, IN_A_LIST, Severity.ERROR),
-    Bad("read through .data", detached, ["outer.weight"], Severity.WARNING),
+    Bad("read through .data", detached, ["outer.weight"], Severity.ERROR),
 )
 def test_unregistered_weights(case: Case) -> None:
     check_module("unregistered-weights", case)
