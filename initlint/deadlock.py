@@ -29,6 +29,19 @@ def stuck_at_zero(model: Model, layer: Layer, stats: Stats) -> str:
     return ""
 
 
+def zero_neighbour(model: Model, layer: Layer, stats: Stats) -> str:
+    """Name of a zero map right behind the zero ``layer``, or before it, with no way around the two; or empty.
+
+    Each has to wait for the other to grow: "weight zeroed for the bias" in `benchmarks/results/bugs.md`.
+    """
+    if layer.bypassed or layer.uses != {Use.LAYER}:
+        return ""
+    for each in (*model.maps_after(layer), *model.maps_before(layer)):
+        if each.uses == {Use.LAYER} and not each.bypassed and _is_zero(each.weight.address, stats):
+            return each.name
+    return ""
+
+
 def _constant_output_is_dead(model: Model, layer: Layer, stats: Stats) -> bool:
     """With zero weights the output is the bias, or behind a norm the norm's shift; is it where the slope is zero?"""
     edge, offset = activations.get(layer.activation).dead_below, layer.bias

@@ -142,7 +142,15 @@ def _fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) 
             if j != i and symptom.rule in rules[cause.rule].explains and _reaches(model, cause, symptom)
         ]
         if causes:
-            cause_of[i] = min(causes, key=lambda j: (-findings[j].severity, order.get(findings[j].layer or "", -1)))
+            # what the symptom would explain in turn is no better a cause than the symptom itself
+            cause_of[i] = min(
+                causes,
+                key=lambda j: (
+                    findings[j].rule in rules[symptom.rule].explains,
+                    -findings[j].severity,
+                    order.get(findings[j].layer or "", -1),
+                ),
+            )
     folded = list(findings)
     for i in cause_of:
         root = _root(i, cause_of, findings)

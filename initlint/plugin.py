@@ -18,7 +18,7 @@ from enum import Flag, IntEnum, auto
 from typing import Any
 
 from . import activations
-from .deadlock import stuck_at_zero
+from .deadlock import stuck_at_zero, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import PlainPath, expected_gain, measured_gain, peers, plain_paths
@@ -62,6 +62,7 @@ __all__ = [
     "plain_paths",
     "rule",
     "stuck_at_zero",
+    "zero_neighbour",
 ]
 
 Value = str | int | float | bool | list[str]

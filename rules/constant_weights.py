@@ -37,7 +37,7 @@ from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity,
     uses=Needs.LIVENESS,
     message={
         "default": "all {count} weights are {value}, so its {units} units start identical",
-        "neighbour": "all {count} weights are {value}, and so are {neighbour}'s: its {units} units stay identical",
+        "neighbour": "all {count} weights are {value}, {neighbour}'s too: at best biases tell its {units} units apart",
         "permanent": "all {count} weights are {value}, and {equal} of its {units} units stay equal",
         "table": "all {count} values are {value}, so the network cannot tell one row from another",
         "filter": "all {count} weights are {value}; each channel has its own input, as in a box filter",
@@ -84,7 +84,8 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspic
     still_equal = context.signals.still_equal.get(tensor.address)
     if still_equal and tensor.view.units > 1:
         return Suspicion(tensor, Severity.ERROR, {**data, "equal": still_equal}, fix, "permanent")
-    neighbour = _constant_neighbour(context, layer, tensor) if still_equal is None else ""
+    separates = still_equal is not None and tensor.view.units == 1
+    neighbour = "" if separates else _constant_neighbour(context, layer, tensor)
     if neighbour:
         return Suspicion(tensor, Severity.ERROR, {**data, "neighbour": neighbour}, fix, "neighbour")
     if tensor.view.units == 1:

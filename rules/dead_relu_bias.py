@@ -11,6 +11,9 @@ would have risen above zero without the bias, and the bias is more than two stan
 contribute. Gates, outputs and normalised inputs of other kinds have biases of their own and are not looked at. Behind a
 norm the bias is the norm's shift.
 
+A batch that does not reach a unit proves nothing of other batches: an error takes a whole layer that is off by four
+deviations, with no way around it, and no gradient in any step of the probe.
+
 ## Example
 
     nn.init.constant_(self.fc1.bias, -10.0)   # x = torch.relu(self.fc1(x))
@@ -36,6 +39,7 @@ from initlint.plugin import (
     Fill,
     Layer,
     LayerSignal,
+    Liveness,
     Needs,
     Severity,
     Suspicion,
@@ -49,7 +53,7 @@ from initlint.plugin import (
 @dataclass(frozen=True)
 class Options:
     deviations: float = 2.0  # a unit fires for under 2.3 % of samples (normal tail), for none of most probe batches
-    unprobed_deviations: float = 4.0  # fires for under 0.003 % (normal tail): dead without needing a batch to say so
+    certain_deviations: float = 4.0  # fires for under 0.003 % (normal tail): dead without needing a batch to say so
     warn_share: float = 0.5  # half of a layer off: Lu et al. 2020, section 4, count a net born dead by whole layers
     note_share: float = 0.1  # below this pruned or sparse codes look alike
 
@@ -57,7 +61,7 @@ class Options:
 @rule(
     category="bias",
     needs=Needs.WEIGHTS,
-    uses=Needs.FORWARD,
+    uses=Needs.FORWARD | Needs.LIVENESS,
     options=Options,
     message="{dead} of {units} units are off for every input because of their bias (mean {bias})",
     explains=("dead-units", "vanishing-signal"),
@@ -70,27 +74,27 @@ def dead_relu_bias(context: Context, options: Options) -> Iterator[Suspicion]:
         bias, weight = context.stats.get(layer.bias.address), context.stats.get(layer.weight.address)
         if edge is None or bias is None or weight is None or not bias.values:
             continue
-        dead = _dead_units(layer, bias, weight, context.signal(layer), edge, options)
+        signal, spreads = context.signal(layer), _spreads(layer, weight)
         units = len(bias.values)
-        share = dead / units
+        share = _dead_units(bias, spreads, signal, edge, options) / units
         if share < options.note_share:
             continue
         severity = Severity.WARNING if share >= options.warn_share else Severity.NOTE
-        signal = context.signal(layer)
-        if signal is not None and share >= options.warn_share and max(signal.unit_max) <= edge and not layer.bypassed:
-            severity = Severity.ERROR
-        data = {"dead": dead, "units": units, "share": share, "bias": bias.mean}
+        off = signal is not None and share >= options.warn_share and max(signal.unit_max) <= edge
+        if off and not layer.bypassed and context.liveness(layer.weight) is not Liveness.LIVE:
+            certain = all(b < edge - options.certain_deviations * s for b, s in zip(bias.values, spreads, strict=True))
+            severity = Severity.ERROR if certain else severity
+        data = {"dead": round(share * units), "units": units, "share": share, "bias": bias.mean}
         yield Suspicion(layer.bias, severity, data, Fill(layer.bias.address, 0.0))
 
 
 def _dead_units(
-    layer: Layer, bias: WeightStats, weight: WeightStats, signal: LayerSignal | None, edge: float, options: Options
+    bias: WeightStats, spreads: list[float], signal: LayerSignal | None, edge: float, options: Options
 ) -> int:
-    spreads = _spreads(layer, weight)
-    if not spreads or len(spreads) != len(bias.values):
+    if len(spreads) != len(bias.values):
         return 0
     if signal is None or len(signal.unit_max) != len(bias.values):
-        return sum(b < edge - options.unprobed_deviations * s for b, s in zip(bias.values, spreads, strict=True))
+        return sum(b < edge - options.certain_deviations * s for b, s in zip(bias.values, spreads, strict=True))
     return sum(
         b < edge - options.deviations * s and top <= edge < top - b
         for b, s, top in zip(bias.values, spreads, signal.unit_max, strict=True)

@@ -49,10 +49,12 @@ class Options:
     explains=("non-finite-activations",),
 )
 def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
-    reference = max(1.0, context.signals.input_rms)
+    reference, origin = max(1.0, context.signals.input_rms), context.signals.origin
     for layer in context.model.layers:
         signal = context.signal(layer)
         if signal is None or Use.OUTPUT not in layer.uses or not layer.kind.is_map:
+            continue
+        if origin is not None and origin.kind == "nan":  # no matter of scale
             continue
         ratio = _loudness(signal) / reference
         if ratio < options.warn:

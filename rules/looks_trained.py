@@ -37,6 +37,7 @@ class Options:
     spread: float = 2.0  # units' scales vary at least twice as much as independent draws' do
     smallest: int = 1000  # values; below, trained and drawn cannot be told apart
     fewest_units: int = 8  # to estimate how much units differ
+    zero_share: float = 0.05  # a twentieth, as for duplicates; trained tables have a zero row for padding
 
 
 @rule(
@@ -64,6 +65,8 @@ def looks_trained(context: Context, options: Options) -> Iterator[Suspicion]:
 
 def _learned(stats: WeightStats, units: int, options: Options) -> bool:
     if stats.constant or stats.nan or stats.inf or stats.duplicate_units:
+        return False
+    if stats.zero_units > options.zero_share * units:  # it is these that make the units' scales differ
         return False
     spread_error = math.sqrt(2.0 / units)  # of a sample variance over ``units`` normal values, relative
     kurtosis_error = math.sqrt(24.0 / stats.count)  # of the excess kurtosis of a normal sample

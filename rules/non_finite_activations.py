@@ -27,14 +27,19 @@ from collections.abc import Iterator
 
 from initlint.plugin import Context, Needs, Severity, Suspicion, rule
 
+SQUARE_OVERFLOWS = 1.8e19
+"""Root of the largest float32: no norm, variance or product of such values is finite."""
+
 WORDS = {"nan": "NaN", "inf": "infinity", "overflow": "infinity (values outgrew float32)"}
 
 
 @rule(
     category="signal",
     needs=Needs.FORWARD,
+    uses=Needs.WEIGHTS,
     message={
         "default": "the first forward pass gives {what} at {operation}",
+        "enormous": "the first forward pass gives {what} at {operation}: its values are too large to be squared",
         "tensor": "the first forward pass gives {what} at {operation}, which reads {tensors}",
     },
     explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units"),
@@ -46,7 +51,15 @@ def non_finite_activations(context: Context, options: object) -> Iterator[Suspic
     data = {"what": WORDS.get(origin.kind, origin.kind), "operation": origin.operation, "kind": origin.kind}
     if origin.tensors:
         data["tensors"] = ", ".join(origin.tensors)
-        yield Suspicion(origin.tensors[0], Severity.ERROR, data, message="tensor")
+        at = next(iter(_enormous(context, origin.tensors)), origin.tensors[0])
+        yield Suspicion(at, Severity.ERROR, data, message="tensor" if at in origin.tensors else "enormous")
         return
     layer = next((each for each in context.model.layers if each.name == origin.layer), None)
     yield Suspicion(layer or context.model, Severity.ERROR, data)
+
+
+def _enormous(context: Context, first: tuple[str, ...]) -> list[str]:
+    """Addresses of tensors so large that they are to blame, wherever they overflow: those of ``first`` lead."""
+    others = [tensor.address for tensor in context.model.tensors if tensor.trainable]
+    stats = ((address, context.stats.get(address)) for address in (*first, *others))
+    return [address for address, s in stats if s is not None and max(-s.min, s.max) > SQUARE_OVERFLOWS]

@@ -9,7 +9,8 @@ step. Two zero factors in a row hold each other at zero for ever, and so does a 
 initlint takes at least four scaled gradient steps, on two batches where the inputs allow it and with different random
 losses, and puts all values back afterwards. A tensor is stuck if no step gave it a gradient although the outputs depend
 on it. Units that the batches did not switch on, experts that were not chosen and outputs that the loss leaves out are
-not stuck. A packed tensor is judged part by part: gates of an LSTM, query, key and value.
+not stuck. A packed tensor is judged part by part, as the gates of an LSTM; rows of a tensor (units, experts, queries)
+that start at zero are judged by themselves.
 
 ## Example
 
@@ -29,16 +30,28 @@ Start one of the two factors away from zero: `nn.init.kaiming_normal_(self.branc
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
+
+
+@dataclass(frozen=True)
+class Options:
+    error_share: float = (
+        0.05  # a twentieth of the rows, as for duplicates: below, padding to a multiple of 8 looks alike
+    )
 
 
 @rule(
     category="gradient",
     needs=Needs.LIVENESS,
-    message="its gradient stayed exactly zero over {steps} steps on {batches} batches, so it can never learn",
+    options=Options,
+    message={
+        "default": "its gradient stayed exactly zero over {steps} steps on {batches} batches, so it can never learn",
+        "rows": "{rows} of {of} rows start at zero and had no gradient in {steps} steps, so they can never learn",
+    },
 )
-def stuck_parameters(context: Context, options: object) -> Iterator[Suspicion]:
+def stuck_parameters(context: Context, options: Options) -> Iterator[Suspicion]:
     signals = context.signals
     data = {"steps": signals.steps, "batches": signals.batches}
     for address, verdict in signals.liveness.items():
@@ -46,3 +59,8 @@ def stuck_parameters(context: Context, options: object) -> Iterator[Suspicion]:
         told = tensor != address and signals.liveness.get(tensor) is Liveness.STUCK
         if verdict is Liveness.STUCK and not told:
             yield Suspicion(address, Severity.ERROR, data)
+    sizes = {tensor.address: tensor.shape[0] for tensor in context.model.tensors}
+    for address, rows in signals.stuck_rows.items():
+        if address in sizes:
+            severity = Severity.ERROR if rows >= options.error_share * sizes[address] else Severity.NOTE
+            yield Suspicion(address, severity, {"rows": rows, "of": sizes[address], **data}, message="rows")

@@ -5,7 +5,7 @@
 `model.parameters()` lists what is registered. A layer in a plain Python list, a dictionary or a closure runs and has
 gradients, but the optimiser does not know it, `model.to(device)` leaves it behind and checkpoints do not hold it: an
 error. A registered parameter that is read only through `.data` or `.detach()` is known to the optimiser but never gets
-a gradient: a warning, since it may be updated by hand, as a running average is.
+a gradient: an error too. Where only what is made of it is detached, as behind a code book, it is a note.
 
 Tensors that are read under `torch.no_grad()` only, or that do not require a gradient, are taken to be frozen
 on purpose.
@@ -38,11 +38,13 @@ from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
     message={
         "default": "the forward uses it and it requires a gradient, but model.parameters() does not list it",
         "detached": "it is read only through .data or .detach(), so it never gets a gradient",
+        "stopped": "all that is made of it is detached, so no gradient comes back to it",
     },
 )
 def unregistered_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for address in context.signals.unregistered:
         yield Suspicion(address, Severity.ERROR)
     for address, verdict in context.signals.liveness.items():
-        if verdict is Liveness.DETACHED and "[" not in address:
-            yield Suspicion(address, Severity.WARNING, message="detached")
+        if verdict in (Liveness.DETACHED, Liveness.STOPPED) and "[" not in address:
+            severity = Severity.ERROR if verdict is Liveness.DETACHED else Severity.NOTE
+            yield Suspicion(address, severity, message=verdict.value)

@@ -2,15 +2,12 @@
 
 ## Why it matters
 
-A zero weight makes the layer's output independent of its input, and no gradient passes back through it:
-
-- The last layer of a residual branch, a gate, a head, one factor of a product: its own gradient is not zero, so it
-  wakes up at the first step. Such layers get a note.
-- A zero layer in front of a ReLU whose bias is not positive never wakes up: the slope of ReLU at zero is zero. Two zero
-  layers in a row never wake up either: each multiplies the other's gradient by zero. Both are errors.
-- A zero layer whose outputs multiply each other, such as a packed projection to queries and keys, holds itself at zero:
-  a warning, since a third part of it may be free.
-- Elsewhere (in front of tanh, say) it wakes up late, and what comes before it waits: a warning.
+A zero weight makes the layer's output independent of its input, and no gradient passes back through it.
+- The last layer of a residual branch, a gate, a head, one factor of a product wakes up at the first step: a note.
+- A zero layer in front of a ReLU whose bias is not positive never wakes up (relu'(0) is 0). Nor do two zero layers in a
+  row; with biases to wake them they have to grow one after the other. These are errors.
+- A zero layer whose outputs multiply each other (a packed projection to queries and keys) holds most of itself at zero;
+  elsewhere (in front of tanh, say) a zero layer wakes up late: warnings.
 
 ## Example
 
@@ -19,7 +16,7 @@ A zero weight makes the layer's output independent of its input, and no gradient
 
 ## Fix
 
-Draw the weights: `nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")`.
+`nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")`.
 
 ## References
 
@@ -44,6 +41,7 @@ from initlint.plugin import (
     Use,
     rule,
     stuck_at_zero,
+    zero_neighbour,
 )
 
 IDIOMS = {
@@ -63,6 +61,7 @@ IDIOMS = {
         "idiom": "all {count} weights start at zero; {idiom}",
         "stuck": "all {count} weights are zero and can never change: {proof}",
         "product": "all {count} weights are zero and its outputs multiply each other: each holds the other at zero",
+        "row": "all {count} weights start at zero, and so do those of {other} next to it: each waits for the other",
         "default": "all {count} weights start at zero, so the layer passes neither signal nor gradient at first",
     },
     explains=("dead-units", "vanishing-signal", "dead-relu-bias", "stuck-parameters"),
@@ -85,8 +84,7 @@ def _is_zero(context: Context, address: str) -> bool:
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
-    is_table = tensor.role is Role.TABLE
-    fix = Reinit(tensor.address, "normal", 0.02) if is_table else Reinit(tensor.address, "he_normal")
+    fix = Reinit(tensor.address, *(("normal", 0.02) if tensor.role is Role.TABLE else ("he_normal",)))
     if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
@@ -96,8 +94,10 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
         return _idiom(tensor, tensor.size, idiom)
     if tensor.role is Role.RECURRENT_WEIGHT:
         return _idiom(tensor, tensor.size, "the recurrence starts without memory and learns it")
-    if is_table and layer.bypassed:
+    if tensor.role is Role.TABLE and layer.bypassed:
         return _idiom(tensor, tensor.size, "it joins another input, as a table of positions does")
+    if other := zero_neighbour(context.model, layer, context.stats):
+        return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "other": other}, fix, "row")
     return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix)
 
 

@@ -122,6 +122,16 @@ def test_of_two_that_explain_each_other_the_gravest_is_the_headline() -> None:
         assert said(*order) == [("two", "a", ERROR, ""), ("one", "a", WARNING, "two")]
 
 
+def test_of_two_that_explain_each_other_neither_is_the_headline_where_a_third_explains_both() -> None:
+    one, two = speaker("one", ("a", ERROR), explains=("two",)), speaker("two", ("a", ERROR), explains=("one",))
+    root = speaker("root", ("a.weight", WARNING), explains=("one", "two"))
+    assert sorted(said(root, one, two)) == [
+        ("one", "a", ERROR, "root"),
+        ("root", "a.weight", ERROR, ""),
+        ("two", "a", ERROR, "root"),
+    ]
+
+
 def test_a_muted_category_is_silent_and_says_so() -> None:
     muting = speaker("muting", ("", NOTE), category="provenance", mutes=("scale",))
     scale, other = speaker("scale", ("a", ERROR), category="scale"), speaker("other", ("b", ERROR), category="symmetry")

@@ -42,6 +42,9 @@ def verdicts(build: Build, kind: Liveness) -> list[str]:
         models.weight_norm_mlp,
         deadlocks.control_net,
         partial(deadlocks.zero_gate, zeros=1),
+        deadlocks.spatial_transformer,
+        partial(deadlocks.packed_experts, empty=0),
+        partial(deadlocks.packed_attention, zero=8),
         altered(models.batchnorm_resnet, lambda m: [b.bn2.weight.zero_() for b in m.blocks]),
     ],
     ids=lambda build: getattr(build, "__name__", "altered"),
@@ -113,6 +116,33 @@ def test_what_is_read_past_autograd_is_detached() -> None:
     assert verdicts(deadlocks.detached, Liveness.DETACHED) == ["outer.weight"]
 
 
+def test_a_code_book_behind_a_stop_gradient_is_no_parameter_that_is_read_past_autograd() -> None:
+    assert verdicts(deadlocks.code_book, Liveness.STOPPED) == ["codes.weight"]
+    assert verdicts(deadlocks.code_book, Liveness.DETACHED) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_zero_rows_are_stuck_where_nothing_wakes_them(seed: int) -> None:
+    assert probe(deadlocks.packed_experts, seed).stuck_rows == {"up": 1, "down": 1}
+    assert probe(deadlocks.packed_attention, seed).stuck_rows == {"attention.in_proj_weight": 16}
+    pruned = altered(models.relu_mlp, lambda m: m[2].weight[:8].zero_())
+    assert probe(pruned, seed).stuck_rows == {"2.weight": 8}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(deadlocks.packed_attention, zero=8),
+        altered(models.tanh_mlp, lambda m: m[2].weight[:8].zero_()),
+        altered(models.gpt, lambda m: m.tokens.weight[0].zero_()),
+        altered(models.zero_head, lambda m: m[4].weight.normal_()[:3].zero_()),
+    ],
+    ids=["query", "tanh", "padding", "head"],
+)
+def test_zero_rows_that_wake_up_or_are_looked_up_are_not_stuck(build: Build) -> None:
+    assert probe(build).stuck_rows == {}
+
+
 def test_what_no_output_depends_on_is_unused() -> None:
     assert verdicts(deadlocks.spare, Liveness.UNUSED) == [
         "dropped.bias",
@@ -149,10 +179,19 @@ def test_copied_units_separate_unless_their_outgoing_weights_are_copied_too() ->
     assert probe(altered(models.tanh_mlp, copied_in_and_out)).still_equal == {"2.weight": 32}
 
 
-def test_twin_critics_never_separate() -> None:
-    twins = probe(deadlocks.twin_critics).twins
+@pytest.mark.parametrize("way", ["tuple", "stack", "cat"])
+def test_twin_critics_never_separate(way: str) -> None:
+    twins = probe(partial(deadlocks.twin_critics, way=way)).twins
     assert [(twin.tensor, twin.separated) for twin in twins] == [("two.0.weight", False), ("two.2.weight", False)]
     assert probe(partial(deadlocks.twin_critics, copied=False)).twins == ()
+
+
+def test_twins_with_different_readouts_separate_though_they_are_stacked() -> None:
+    def redraw(module: nn.Module) -> None:
+        module.two[2].weight.normal_()
+
+    twins = probe(altered(deadlocks.twin_critics, redraw, way="stack")).twins
+    assert [(twin.tensor, twin.separated) for twin in twins] == [("two.0.weight", True)]
 
 
 def test_clones_in_series_separate() -> None:

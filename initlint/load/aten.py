@@ -296,6 +296,7 @@ TABLE: dict[str, Translation] = {
     **{name: _first("Resize") for name in _UPSAMPLES},
     "pixel_shuffle": _first("DepthToSpace"),
     "pixel_unshuffle": _first("SpaceToDepth"),
+    "affine_grid_generator": _first("AffineGrid"),
     "grid_sampler_2d": _operands("GridSample", 2),
     "grid_sampler_3d": _operands("GridSample", 2),
     "topk": _first("TopK"),

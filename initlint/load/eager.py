@@ -154,6 +154,9 @@ class AsInTraining(TorchFunctionMode):
         return func(data, mean, variance, **given)
 
 
+_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
+
+
 class _Functions(AsInTraining):
     """Recurrences and instance norms are recorded as what they are."""
 
@@ -162,7 +165,7 @@ class _Functions(AsInTraining):
         self._recorder, self._dispatch = recorder, dispatch
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        if name == "detach":
+        if name == "detach" or func == _DATA:
             return self._detach(func, args, kwargs)
         if name == "instance_norm" and getattr(func, "__module__", "") == "torch.nn.functional":
             return self._instance_norm(func, args, kwargs)
@@ -173,6 +176,8 @@ class _Functions(AsInTraining):
         return func(*args, **kwargs)
 
     def _detach(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if args:
+            self._recorder.detached(args[0])
         self._dispatch.own_detaches += 1
         try:
             return func(*args, **kwargs)

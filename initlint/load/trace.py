@@ -32,6 +32,8 @@ class Recording:
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
     live: set[str] = field(default_factory=set)
+    detached: set[str] = field(default_factory=set)
+    """Qualified names of the parameters that the model itself read past autograd."""
     unregistered: dict[str, torch.Tensor] = field(default_factory=dict)
     """Leaf tensors that the forward uses and that belong to no parameter, buffer or input."""
 
@@ -205,6 +207,12 @@ class Recorder:
             self._watcher.about_to_write(args[0])
         for tensor in _tensors(kwargs.get("out")):
             self._watcher.about_to_write(tensor)
+
+    def detached(self, tensor: torch.Tensor) -> None:
+        """The model is about to read ``tensor`` past autograd, by ``detach`` or ``.data``."""
+        name = self.value_of(tensor)
+        if name in self.recording.stored:
+            self.recording.detached.add(self.recording.stored[name])
 
     # -- functions that are recorded as one node ------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from ..foreign import described
 from ..load.from_torch import TracedModule
 from ..load.graph import Node
 from ..load.trace import Recording
-from ..model import Layer, Model, NotChecked
+from ..model import Layer, Model, NotChecked, Role
 from .backward import (
     Backflow,
     Differentiator,
@@ -49,6 +50,7 @@ class BackwardSignals:
     activation_gradients: dict[str, float] = field(default_factory=dict)
     liveness: dict[str, Liveness] = field(default_factory=dict)
     still_equal: dict[str, int] = field(default_factory=dict)
+    stuck_rows: dict[str, int] = field(default_factory=dict)
     twins: tuple[Twin, ...] = ()
     unregistered: tuple[str, ...] = ()
     steps: int = 0
@@ -135,11 +137,14 @@ class BackwardProbe:
         walk.begin(gradients)
         pairs, watched = twins(parameters), list(equal_units(self.model, parameters))
         open_cases = {name for name, _ in walk.zero if name in used and name not in invariant}
+        walk.idle_rows = {name: idle for name, idle in walk.idle_rows.items() if name in used and name not in invariant}
         result.batches = result.draws = 1
-        if walk.finite and (open_cases or watched or pairs):
+        if walk.finite and (open_cases or watched or pairs or walk.idle_rows):
             walk.calls = self._calls()
             try:
-                with restored(parameters):
+                with restored(parameters), self._telling_no_twins_apart(bool(pairs)):
+                    if pairs:  # those at hand were drawn for each member by itself
+                        gradients = self.differentiator.gradients(self.call, 0)
                     walk.run(gradients, watched)
                     result.still_equal = walk.still_equal(watched)
                     result.twins = tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs)
@@ -153,6 +158,17 @@ class BackwardProbe:
         result.steps = walk.steps
         if walk.finite:
             result.liveness = self._verdicts(walk, used, invariant, reads)
+            result.stuck_rows = self._stuck_rows(walk, result.liveness)
+
+    @contextmanager
+    def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:
+        """Twins that leave as one stacked tensor get one target, as a tuple of outputs does."""
+        before = self.differentiator.objective
+        self.differentiator.objective = replace(before, alike=twins)
+        try:
+            yield
+        finally:
+            self.differentiator.objective = before
 
     def _calls(self) -> list[Call]:
         """The batch and a shuffled one, if there is something to shuffle."""
@@ -167,7 +183,8 @@ class BackwardProbe:
             if parameter is not None:
                 parts = len(tensor.parts) or 1
                 divides = parameter.ndim > 0 and parameter.shape[0] % parts == 0
-                shapes[tensor.address] = Shape(max(1, tensor.view.fan_in), parts if divides else 1)
+                is_table = tensor.role is Role.TABLE
+                shapes[tensor.address] = Shape(max(1, tensor.view.fan_in), parts if divides else 1, is_table)
         return shapes
 
     def _invariant(self, flows: Mapping[str, Backflow]) -> frozenset[str]:
@@ -202,6 +219,15 @@ class BackwardProbe:
                 made[name] = Liveness.UNREACHED
         return {**made, **self._part_verdicts(walk, made)}
 
+    def _stuck_rows(self, walk: Walk, verdicts: Mapping[str, Liveness]) -> dict[str, int]:
+        """Of tensors that live otherwise; experts in one tensor are left alone where data choose among them."""
+        routed = any(node.op in _ROUTING for node in self.traced.recording.nodes)
+        return {
+            name: int(idle.sum())
+            for name, idle in walk.idle_rows.items()
+            if verdicts.get(name) is Liveness.LIVE and not (routed and self.differentiator.parameters[name].ndim > 2)
+        }
+
     def _zero_verdict(
         self, walk: Walk, name: str, parameter: torch.Tensor, invariant: frozenset[str], reads: Collection[int]
     ) -> Liveness:
@@ -214,7 +240,9 @@ class BackwardProbe:
         if any((name, part) in walk.unreached for part in zero):
             return Liveness.UNREACHED
         if name in walk.absent:
-            return Liveness.DETACHED if id(parameter) in reads else Liveness.FROZEN
+            if id(parameter) not in reads:
+                return Liveness.FROZEN
+            return Liveness.DETACHED if name in self.traced.recording.detached else Liveness.STOPPED
         return Liveness.STUCK
 
     def _part_verdicts(self, walk: Walk, whole: Mapping[str, Liveness]) -> dict[str, Liveness]:

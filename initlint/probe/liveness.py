@@ -36,6 +36,8 @@ class Shape:
 
     fan_in: int = 1
     parts: int = 1
+    is_table: bool = False
+    """Rows are looked up: those that the batch does not name have no gradient."""
 
 
 @dataclass
@@ -54,6 +56,8 @@ class Walk:
     steps: int = 0
     moved: dict[str, torch.Tensor] = field(default_factory=dict)
     """By address of a weight with equal units: which rows ever had a gradient."""
+    idle_rows: dict[str, torch.Tensor] = field(default_factory=dict)
+    """By name of a weight of which some rows (units, experts) start at zero: which of those never had a gradient."""
 
     def begin(self, gradients: Gradients) -> None:
         self.absent = {name for name, gradient in gradients.items() if gradient is None}
@@ -64,6 +68,27 @@ class Walk:
             if self._part_is_zero(name, gradient, part)
         }
         self.finite = all(is_finite(gradient) for gradient in gradients.values())
+        for name, parameter in self.differentiator.parameters.items():
+            shape = self._shape(name)
+            if parameter.ndim > 1 and shape.parts == 1 and not shape.is_table:
+                empty = ~parameter.detach().flatten(1).any(1)
+                if 0 < int(empty.sum()) < len(empty):
+                    self.idle_rows[name] = empty
+        self._note_rows(gradients)
+
+    def _note_rows(self, gradients: Gradients) -> None:
+        """A gradient of None leaves all rows idle; one of rows that were looked up says nothing of the others."""
+        for name in list(self.idle_rows):
+            gradient = gradients[name]
+            if gradient is not None and not gradient.is_sparse:
+                self.idle_rows[name] = self.idle_rows[name] & ~gradient.flatten(1).any(1)
+            if (gradient is not None and gradient.is_sparse) or not bool(self.idle_rows[name].any()):
+                del self.idle_rows[name]
+
+    @property
+    def _asleep(self) -> int:
+        """How many tensors, parts and rows had no gradient yet."""
+        return len(self.zero) + sum(int(idle.sum()) for idle in self.idle_rows.values())
 
     def _shape(self, name: str) -> Shape:
         return self.shapes.get(name, Shape())
@@ -83,16 +108,16 @@ class Walk:
             self.finite
             and self.steps < LIMIT
             and (self.steps < STEPS or quiet < STEPS - 1)
-            and (self.zero or self.steps < STEPS)
+            and (self._asleep or self.steps < STEPS)
         ):
             self._note_moves(gradients, watched)
             self._move(gradients, scales)
             self.steps += 1
             gradients = self._gradients(first_draw + self.steps)
-            before = len(self.zero)
+            before = self._asleep
             self._update(gradients)
-            quiet = 0 if len(self.zero) < before else quiet + 1
-        if self.zero and self.finite:
+            quiet = 0 if self._asleep < before else quiet + 1
+        if self._asleep and self.finite:
             self._look_ajar(first_draw + self.steps + 1)
 
     def _gradients(self, draw: int) -> Gradients:
@@ -112,6 +137,7 @@ class Walk:
             return
         self.absent -= {name for name, gradient in gradients.items() if gradient is not None}
         self.zero = {(name, part) for name, part in self.zero if self._part_is_zero(name, gradients[name], part)}
+        self._note_rows(gradients)
 
     def _look_ajar(self, draw: int) -> None:
         """Where a gradient appears with units ajar and all outputs counted, the probe only did not reach it."""
@@ -120,6 +146,7 @@ class Walk:
             for name, part in self.zero:
                 if not self._part_is_zero(name, gradients[name], part):
                     self.unreached.add((name, part))
+            self._note_rows(gradients)
 
     def _scale(self, name: str, parameter: torch.Tensor) -> float:
         values = entries(parameter)

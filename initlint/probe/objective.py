@@ -12,6 +12,9 @@ import torch
 from ..load.from_torch import output_tensors
 from .signals import Loss
 
+MEMBERS = 64
+"""Longer axes are batches, positions, classes: no ensemble has as many members."""
+
 UserLoss = Callable[..., torch.Tensor]
 """``loss(output)`` or ``loss(output, inputs)``, a scalar."""
 
@@ -22,6 +25,8 @@ class Objective:
 
     given: UserLoss | None = None
     seed: int = 0
+    alike: bool = False
+    """Slices of an output that are equal share their coefficients too: members of an ensemble, stacked."""
 
     @property
     def kind(self) -> Loss:
@@ -47,8 +52,26 @@ class Objective:
                 generator = torch.Generator().manual_seed(1_000_003 * self.seed + 97 * draw + len(drawn))
                 drawn[values.shape] = torch.randn(values.shape, generator=generator) / max(1, values.numel()) ** 0.5
             coefficients = drawn[values.shape].to(values)
+            if self.alike:
+                coefficients = _shared(coefficients, values.detach())
             total = total.to(values.device) + (values * coefficients).sum(dtype=_wide(values.dtype))
         return total
+
+
+def _shared(coefficients: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Of equal slices along any axis, those of the first one; a slice of one value throughout tells nothing."""
+    for axis in range(values.ndim):
+        size = values.shape[axis]
+        if not 1 < size <= MEMBERS:
+            continue
+        slices, chosen = values.unbind(axis), list(range(size))
+        for number in range(1, size):
+            varies = slices[number].numel() > 1 and bool((slices[number] != slices[number].flatten()[0]).any())
+            if varies:
+                equal = (first for first in range(number) if torch.equal(slices[first], slices[number]))
+                chosen[number] = next(equal, number)
+        coefficients = coefficients.index_select(axis, torch.tensor(chosen, device=coefficients.device))
+    return coefficients
 
 
 def split(output: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -41,7 +41,9 @@ class Liveness(StrEnum):
     STUCK = "stuck"
     """Its gradient is exactly zero at every step, whatever the input, although the outputs depend on it."""
     DETACHED = "detached"
-    """The forward reads it past autograd (``detach``, ``.data``), so that it never gets a gradient."""
+    """The forward itself reads it past autograd (``weight.detach()``, ``.data``), so that it never gets a gradient."""
+    STOPPED = "stopped"
+    """All that is made of it is detached on the way: a stop-gradient, as around a code book or a target."""
     UNREACHED = "unreached"
     """The probe batches or the loss did not reach it: units that are off, experts that were not chosen."""
     UNUSED = "unused"
@@ -143,6 +145,8 @@ class Signals:
     """By address of every parameter, packed parts included; empty where liveness was not measured."""
     still_equal: Mapping[str, int] = field(default_factory=dict)
     """By address of the weights that had equal units: how many still equal another one after the steps."""
+    stuck_rows: Mapping[str, int] = field(default_factory=dict)
+    """By address of the weights that have them: rows (units, experts) that start at zero and never get a gradient."""
     twins: tuple[Twin, ...] = ()
     unregistered: tuple[str, ...] = ()
     """Addresses of leaf tensors that require a gradient and belong to no module."""

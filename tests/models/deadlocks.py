@@ -58,20 +58,118 @@ def control_net(width: int = 8) -> Built:
 
 
 class TwinCritics(nn.Module):
-    def __init__(self, width: int, copied: bool) -> None:
+    def __init__(self, width: int, copied: bool, way: str) -> None:
         super().__init__()
+        self.way = way
         self.one, self.two = (nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 1)) for _ in range(2))
         if copied:
             self.two.load_state_dict(self.one.state_dict())
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.one(x), self.two(x)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        values = self.one(x), self.two(x)
+        return {"tuple": lambda: values, "stack": lambda: torch.stack(values), "cat": lambda: torch.cat(values, -1)}[
+            self.way
+        ]()
 
 
 @seeded
-def twin_critics(width: int = 16, copied: bool = True) -> Built:
-    """EdanToledo/Stoix#72: two critics, meant to disagree, built from one seed."""
-    return TwinCritics(width, copied), (torch.randn(16, 8),)
+def twin_critics(width: int = 16, copied: bool = True, way: str = "tuple") -> Built:
+    """EdanToledo/Stoix#72: two critics, meant to disagree, built from one seed; ``way`` is how both values leave."""
+    return TwinCritics(width, copied, way), (torch.randn(16, 8),)
+
+
+class CodeBook(nn.Module):
+    """van den Oord et al. 2017: a code book read behind a straight-through estimator, and updated by hand."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.encode, self.decode = nn.Linear(8, width), nn.Linear(width, 4)
+        self.codes = nn.Embedding(12, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.encode(x)
+        nearest = self.codes(torch.cdist(hidden, self.codes.weight).argmin(-1))
+        return self.decode(hidden + (nearest - hidden).detach())
+
+
+@seeded
+def code_book(width: int = 16) -> Built:
+    return CodeBook(width), (torch.randn(16, 8),)
+
+
+class PackedExperts(nn.Module):
+    """A soft mixture whose experts share tensors (expert, in, out); ``empty`` of them are all zero."""
+
+    def __init__(self, width: int, empty: int) -> None:
+        super().__init__()
+        self.router = nn.Linear(8, 4)
+        self.up = nn.Parameter(torch.randn(4, 8, width) / 3)
+        self.down = nn.Parameter(torch.randn(4, width, 4) / 4)
+        with torch.no_grad():
+            self.up[:empty], self.down[:empty] = 0.0, 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.einsum("bi,eih->beh", x, self.up).relu()
+        return torch.einsum("beh,eho,be->bo", hidden, self.down, self.router(x).softmax(-1))
+
+
+@seeded
+def packed_experts(width: int = 16, empty: int = 1) -> Built:
+    return PackedExperts(width, empty), (torch.randn(16, 8),)
+
+
+class PackedAttention(nn.Module):
+    """torch's attention; the rows ``zero`` of its packed projection start at zero."""
+
+    def __init__(self, width: int, zero: int) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(width, 2, batch_first=True), nn.Linear(width, 4)
+        nn.init.zeros_(self.attention.in_proj_weight[:zero])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x + self.attention(x, x, x, need_weights=False)[0])
+
+
+@seeded
+def packed_attention(width: int = 8, zero: int = 16) -> Built:
+    return PackedAttention(width, zero), (torch.randn(8, 6, width),)
+
+
+class Locator(nn.Module):
+    """Jaderberg et al. 2015: a spatial transformer that starts as the identity, by a zero weight and a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.locate = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 6))
+        self.classify = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+        nn.init.zeros_(self.locate[3].weight)
+        self.locate[3].bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = functional.affine_grid(self.locate(x).view(-1, 2, 3), list(x.shape), align_corners=False)
+        return self.classify(functional.grid_sample(x, grid, align_corners=False))
+
+
+@seeded
+def spatial_transformer() -> Built:
+    return Locator(), (torch.randn(8, 1, 8, 8),)
+
+
+class Tokens(nn.Module):
+    """Learned tokens, ``scale`` times too large, beside the input."""
+
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__()
+        self.tokens = nn.Parameter(torch.randn(1, 2, width) * scale)
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(torch.cat([self.tokens.expand(len(x), -1, -1), x], 1)))
+
+
+@seeded
+def tokens(width: int = 8, scale: float = 1e30) -> Built:
+    return Tokens(width, scale), (torch.randn(8, 6, width),)
 
 
 class Experts(nn.Module):

@@ -52,6 +52,7 @@ def momentum(module: nn.Module) -> None:
     Good("near miss: a frozen copy", altered(partial(twin_critics, copied=False), momentum), notes_ok=False),
     Good("near miss: up-cycled experts", altered(sparse_experts, up_cycled, experts=3)),
     Bad("twin critics", twin_critics, ["two.0.weight"], ERROR),
+    Bad("twin critics, stacked", partial(twin_critics, way="stack"), ["two.0.weight"], ERROR),
     Bad("clones in series", altered(tanh_mlp, lambda m: m[4].weight.copy_(m[2].weight)), ["4.weight"], WARNING),
     Bad("deep-copied encoder layers", cloned_encoder, ["layers.1.self_attn.in_proj_weight"], WARNING),
 )

@@ -6,8 +6,10 @@ from functools import partial
 
 import numpy as np
 import onnx
+from judging import findings
 from models import relu_mlp, weight_norm_mlp
 from models.altered import altered
+from models.deadlocks import tokens
 from models.graphs import Graph, mlp
 from torch import nn
 
@@ -59,3 +61,8 @@ def logarithm(seed: int = 0, offset: float = 0.0) -> onnx.ModelProto:
 )
 def test_non_finite_activations(case: Case) -> None:
     check("non-finite-activations", case, seeds=(0,))
+
+
+def test_a_tensor_too_large_to_be_squared_is_named_where_a_norm_overflows() -> None:
+    found = findings(tokens, select=["non-finite-activations"])
+    assert [(finding.address, finding.severity) for finding in found] == [("tokens", ERROR)]

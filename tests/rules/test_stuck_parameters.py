@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 from judging import check_module, findings
-from models import adaln_zero, batchnorm_resnet, lora, re_zero, relu_mlp
+from models import adaln_zero, batchnorm_resnet, gpt, lora, re_zero, relu_mlp
 from models.altered import altered
-from models.deadlocks import auxiliary, spare, sparse_experts, zero_gate
+from models.deadlocks import auxiliary, packed_attention, packed_experts, spare, sparse_experts, zero_gate
 
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases
@@ -25,6 +25,10 @@ ERROR = Severity.ERROR
     Good("near miss: an output that the loss leaves out", auxiliary, notes_ok=False),
     Good("near miss: layers that are not used", spare, notes_ok=False),
     Good("near miss: units that are off", altered(relu_mlp, lambda m: m[2].bias.fill_(-10.0)), notes_ok=False),
+    Good("near miss: a zero query", partial(packed_attention, zero=8), notes_ok=False),
+    Good("near miss: a row for padding", altered(gpt, lambda m: m.tokens.weight[0].zero_()), notes_ok=False),
+    Bad("one of four packed experts is empty", packed_experts, ["up", "down"], ERROR),
+    Bad("zero query and key of a packed projection", packed_attention, ["attention.in_proj_weight"], ERROR),
     Bad("two zero factors of a gate", zero_gate, ["1.inner.weight", "1.outer.weight"], ERROR),
     Bad(
         "both of a low-rank pair",

@@ -102,8 +102,8 @@ def gated(seed: int = 0) -> onnx.ModelProto:
         WARNING,
     ),
     Bad("two in series", in_series, ["2.weight", "4.weight"], ERROR),
-    Bad("two in series, told apart by a bias", partial(in_series, bias=0.3), ["2.weight", "4.weight"], WARNING),
-    Bad("sigmoid(0) is not 0", partial(in_series, activation="Sigmoid"), ["2.weight", "4.weight"], WARNING),
+    Bad("two in series, kept awake by a bias", partial(in_series, bias=0.3), ["2.weight", "4.weight"], ERROR),
+    Bad("sigmoid(0) is not 0", partial(in_series, activation="Sigmoid"), ["2.weight", "4.weight"], ERROR),
     Bad(
         "both factors of a low-rank pair",
         altered(lora, lambda m: m[2].a.weight.zero_()),
