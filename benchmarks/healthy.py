@@ -4,7 +4,7 @@
                                  [--train GLOB] [--write benchmarks/results/healthy.md]
 
 Every architecture of ``zoo.py`` (``--zoo more``: of the hold-out ``zoo_more.py``) is built with seed 0 and checked
-three times: with its own inputs, then with the values of these inputs in another order and the probe's seeds 1 and 2. The
+three times: with its own inputs, then with the values of these in another order and the probe's seeds 1 and 2. The
 table has its library, parameters, seconds of the first check, whether anything raised, whether it was bit-identical
 afterwards (parameters, buffers, gradients, modes, hooks, random state), whether the three runs found the same (rule,
 address, severity), and how many errors, warnings and notes there were. ``--cache`` keeps one file of results per model,
