@@ -5,10 +5,13 @@ Nothing is downloaded: every model is built from a configuration and the library
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -107,10 +110,10 @@ def _transformers(
     return FirstOutput(module.get_submodule(part) if part else module, keyword, masked), (values,)
 
 
-def _pytorchcv(name: str, side: int = 224, batch: int = 4, **options: Any) -> Built:
-    from pytorchcv.model_provider import get_model
-
-    return get_model(name, pretrained=False, **options), (torch.randn(batch, 3, side, side),)
+def _pytorchcv(module: str, name: str, side: int = 224, batch: int = 4, **options: Any) -> Built:
+    """Not by ``pytorchcv.model_provider``: that imports every model, and one of them torchvision."""
+    construct = getattr(import_module(f"pytorchcv.models.{module}"), name)
+    return construct(pretrained=False, **options), (torch.randn(batch, 3, side, side),)
 
 
 def _narrow_vgg(use_bn: bool) -> Built:
@@ -121,8 +124,20 @@ def _narrow_vgg(use_bn: bool) -> Built:
 
 
 def _vit_pytorch(module: str, kind: str, side: int = 32, **options: Any) -> Built:
-    model = getattr(import_module(f"vit_pytorch.{module}"), kind)(**options)
+    model = getattr(_submodule("vit_pytorch", module), kind)(**options)
     return model, (torch.randn(4, 3, side, side),)
+
+
+def _submodule(package: str, name: str) -> ModuleType:
+    """A module of a package whose ``__init__`` imports more than there may be (torchvision): that is passed over."""
+    if package not in sys.modules:
+        spec = find_spec(package)
+        if spec is None:
+            raise ModuleNotFoundError(f"no module named {package!r}", name=package)
+        bare = ModuleType(package)
+        bare.__path__ = list(spec.submodule_search_locations or ())
+        sys.modules[package] = bare
+    return import_module(f"{package}.{name}")
 
 
 def _x_transformers(layers: str, **options: Any) -> Built:
@@ -146,8 +161,8 @@ def _vision(name: str, model: str = "AutoModelForImageClassification", side: int
     return Architecture("transformers", name, partial(_transformers, name, model, partial(_image, side), options))
 
 
-def _cv(name: str, **options: Any) -> Architecture:
-    return Architecture("pytorchcv", name, partial(_pytorchcv, name, **options))
+def _cv(module: str, name: str, **options: Any) -> Architecture:
+    return Architecture("pytorchcv", name, partial(_pytorchcv, module, name, **options))
 
 
 def _vp(module: str, kind: str, **options: Any) -> Architecture:
@@ -224,24 +239,24 @@ ZOO = (
     Architecture("transformers", "hubert", partial(_transformers, "hubert", "AutoModel", _sound, SPEECH)),
     Architecture("pytorchcv", "narrow-vgg11", partial(_narrow_vgg, False)),
     Architecture("pytorchcv", "narrow-bn-vgg11", partial(_narrow_vgg, True)),
-    _cv("alexnet"),
-    _cv("resnet18"),
-    _cv("preresnet18"),
-    _cv("seresnet18"),
-    _cv("senet16"),
-    _cv("resnext26_32x4d"),
-    _cv("densenet121"),
-    _cv("squeezenet_v1_1"),
-    _cv("shufflenetv2_wd2"),
-    _cv("mobilenet_w1"),
-    _cv("mobilenetv2_w1"),
-    _cv("mobilenetv3_small_w1"),
-    _cv("mnasnet_b1"),
-    _cv("efficientnet_b0"),
-    _cv("regnetx004"),
-    _cv("darknet_ref"),
-    _cv("peleenet"),
-    _cv("hardnet39ds"),
+    _cv("alexnet", "alexnet"),
+    _cv("resnet", "resnet18"),
+    _cv("preresnet", "preresnet18"),
+    _cv("seresnet", "seresnet18"),
+    _cv("senet", "senet16"),
+    _cv("resnext", "resnext26_32x4d"),
+    _cv("densenet", "densenet121"),
+    _cv("squeezenet", "squeezenet_v1_1"),
+    _cv("shufflenetv2", "shufflenetv2_wd2"),
+    _cv("mobilenet", "mobilenet_w1"),
+    _cv("mobilenetv2", "mobilenetv2_w1"),
+    _cv("mobilenetv3", "mobilenetv3_small_w1"),
+    _cv("mnasnet", "mnasnet_b1"),
+    _cv("efficientnet", "efficientnet_b0"),
+    _cv("regnet", "regnetx004"),
+    _cv("darknet", "darknet_ref"),
+    _cv("peleenet", "peleenet"),
+    _cv("hardnet", "hardnet39ds"),
     _vp("vit", "ViT", **PATCHES, depth=3, heads=4),
     _vp("simple_vit", "SimpleViT", **PATCHES, depth=3, heads=4),
     _vp("cait", "CaiT", **PATCHES, depth=3, cls_depth=2, heads=4),

@@ -111,6 +111,26 @@ def test_a_forward_that_fails_when_steps_are_taken_is_said() -> None:
     assert everything(module) == before
 
 
+def test_a_backward_that_fails_leaves_the_forward_signals() -> None:
+    class Backless(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+            raise TypeError("only in training mode")
+
+    class Reversible(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            doubled: torch.Tensor = Backless.apply(super().forward(x))
+            return doubled
+
+    report = initlint.check(Reversible(nn.Linear(4, 4)), torch.randn(8, 4))
+    assert (report.probe.forward, report.probe.backward) == ("measured", "none")
+    assert "its backward in evaluation mode raised TypeError: only in training mode" in report.probe.reason
+
+
 def test_gradients_may_be_switched_off_outside() -> None:
     with torch.no_grad():
         assert initlint.check(relu_mlp(0)[0]).ok

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 from .. import activations
@@ -171,11 +172,17 @@ class _Assembly:
             address = self._addresses.unique(self._address(op, stored, roots))
             array = self._constants.spec(stored.value)
             dtype = "float32" if array is None else array.dtype.name
+            trainable = not stored.fixed and not self._is_fixed(roots)
             self._tensor_of[key] = Tensor(
-                address, stored.shape, dtype, stored.role, stored.view, not stored.fixed, stored.parts
+                address, stored.shape, dtype, stored.role, stored.view, trainable, stored.parts
             )
             self._stored[address] = stored
         return self._tensor_of[key]
+
+    def _is_fixed(self, roots: tuple[str, ...]) -> bool:
+        """Nothing that it is made of is trained; numbers and generated values do not count."""
+        named = [root for root in roots if not is_generated(root)]
+        return bool(named) and all(self._constants.is_fixed(root) for root in named)
 
     def _tied_tensor(self, op: Operation, stored: Stored, root: str) -> Tensor | None:
         """The table that also serves as a head, or the other way round."""
@@ -194,7 +201,7 @@ class _Assembly:
             if len(direction) == 1:
                 return direction[0]
         elif len(named) == 1:
-            return named[0]
+            return self._first_name(op, named[0], f"{op.node.scope}.{suffix}")
         elif len(named) > 1:
             owners = {layer_of(root) for root in named}
             if len(owners) == 1 and (owner := owners.pop()):
@@ -209,6 +216,22 @@ class _Assembly:
                 return generated[0]
             scope = op.node.name or op.node.outputs[0]
         return f"{scope}.{suffix}"
+
+    def _first_name(self, op: Operation, root: str, own: str) -> str:
+        """The newer exporter keeps the last name of a tied tensor; PyTorch calls it by the first: by its first user."""
+        scope, owner = op.node.scope, layer_of(root)
+        if not scope or not owner or scope == owner or f"{owner}.".startswith(f"{scope}."):
+            return root
+        return own if owner in self._readers_of.get(root, ()) and own not in self._graph.initializers else root
+
+    @cached_property
+    def _readers_of(self) -> dict[str, set[str]]:
+        """Stored value -> modules in which an operation reads it as its weight or table."""
+        readers: dict[str, set[str]] = {}
+        for op in self._operations:
+            for root in self._constants.roots(op.weight.value):
+                readers.setdefault(root, set()).add(without_call_number(op.node.scope))
+        return readers
 
     def _fits(self, root: str, stored: Stored) -> bool:
         spec = self._constants.spec(root)
@@ -232,6 +255,8 @@ class _Assembly:
         if name and is_own_layer(address) and self._first_user(address) is op:
             return address
         scope = op.node.scope
+        if scope != name and any(layer_of(alias) == scope for alias in self._constants.aliases(address)):
+            return scope  # tied: the module that runs holds it by another name
         if scope and name and scope != name and (self._first_user(address) is not op or name in self._scopes):
             return scope  # tied, or merged by an exporter that stores equal tensors once
         return name or scope or op.node.name or address
@@ -252,7 +277,7 @@ class _Assembly:
             stored = Stored(name, Role.OTHER, spec.shape, View(1, spec.size, 1))
             address = self._addresses.unique(name)
             self._stored[address] = stored
-            trainable = not is_generated(name)
+            trainable = not is_generated(name) and not self._constants.is_fixed(name)
             others.append(Tensor(address, stored.shape, spec.dtype.name, Role.OTHER, stored.view, trainable))
         return others
 

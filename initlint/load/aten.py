@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 Operand = Any
@@ -99,7 +100,9 @@ def _index(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
 
 
 def _attention(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
-    return [Step("Attention", a[:3])]
+    """With its mask, which may be learnt: relative positions are added to the logits."""
+    mask = k.get("attn_mask", k.get("attn_bias", a[3] if len(a) > 3 else None))
+    return [Step("Attention", (*a[:3], mask if hasattr(mask, "shape") else None))]
 
 
 def _merge(*positions: int) -> Translation:
@@ -130,11 +133,29 @@ def _glu(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     return [Step("Sigmoid", a[:1]), Step("Mul", (a[0], PREVIOUS))]
 
 
+def _reshape(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    """The shape as it comes out, for what has to know which axes were merged."""
+    if not isinstance(a[1], Sequence):  # another dtype
+        return [Step("Reshape", a[:1])]
+    sizes = [int(size) for size in a[1]]
+    known = prod(size for size in sizes if size >= 0)
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = a[0].numel() // max(known, 1)
+    return [Step("Reshape", a[:1], {"shape": sizes})]
+
+
+def _permute(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("Transpose", a[:1], {"perm": [int(axis) % a[0].ndim for axis in a[1]]})]
+
+
+def _transpose(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    axes = list(range(a[0].ndim))
+    if axes:
+        axes[a[1]], axes[a[2]] = axes[a[2]], axes[a[1]]
+    return [Step("Transpose", a[:1], {"perm": axes})]
+
+
 _MOVES = [
-    "view",
-    "_unsafe_view",
-    "reshape",
-    "_reshape_alias",
     "unsqueeze",
     "squeeze",
     "flatten",
@@ -206,7 +227,7 @@ TABLE: dict[str, Translation] = {
     "addmm": _addmm,
     "baddbmm": _baddbmm,
     "linear": lambda a, k: [Step("Gemm", tuple(a[:3]), {"transB": 1})],
-    **{name: _operands("MatMul", 2) for name in ("mm", "bmm", "matmul", "mv", "dot")},
+    **{name: _operands("MatMul", 2) for name in ("mm", "bmm", "matmul", "mv", "dot", "_grouped_mm")},
     "addmv": lambda a, k: [Step("MatMul", (a[1], a[2])), Step("Add", (PREVIOUS, a[0]))],
     "embedding": lambda a, k: [Step("Gather", a[:2], {"axis": 0})],
     "_embedding_bag": lambda a, k: [Step("Gather", a[:2], {"axis": 0})],
@@ -282,7 +303,10 @@ TABLE: dict[str, Translation] = {
     **{name: _first("Split") for name in ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")},
     **{name: _first("Reshape") for name in _MOVES},
     **{name: _first("Slice") for name in _VIEWS},
-    **{name: _first("Transpose") for name in ("t", "transpose", "permute", "movedim", "numpy_T")},
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), _reshape),
+    "permute": _permute,
+    "transpose": _transpose,
+    **{name: _first("Transpose") for name in ("t", "movedim", "numpy_T")},
     **{name: _first("Cast") for name in ("_to_copy", "to", "float", "type_as")},
     **{name: _first("Pad") for name in _PADS},
     "mean": _reduce("ReduceMean"),

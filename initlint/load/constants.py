@@ -49,6 +49,14 @@ class Constants:
     def known(self, name: str) -> bool:
         return name in self._graph.constants
 
+    def is_fixed(self, name: str) -> bool:
+        """Whether a stored value is known not to be trained; a file does not say."""
+        return False
+
+    def aliases(self, name: str) -> tuple[str, ...]:
+        """Every name by which modules hold a stored value, where that is known."""
+        return ()
+
     def release(self) -> None:
         """Give back the memory of external data read so far; arrays stay valid."""
         self._files.release()

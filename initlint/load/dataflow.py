@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 
 from ..model import Kind, Source, Use
 from .constants import Constants
@@ -33,7 +34,8 @@ _MERGES = frozenset({"Concat", "SequenceConstruct", "SequenceInsert", "ConcatFro
 _SUMS = frozenset({"Add", "Sub", "Sum", "Mean", "com.microsoft::SkipLayerNormalization",
                    "com.microsoft::SkipSimplifiedLayerNormalization"})  # fmt: skip
 _PRODUCTS = frozenset({"Mul", "Div", "MatMul", "Einsum", "Gemm", "Pow", "com.microsoft::FusedMatMul"})
-_ATTENTIONS = frozenset({"Attention", "com.microsoft::MultiHeadAttention", "com.microsoft::GroupQueryAttention"})
+_ATTENTIONS = {"Attention": 3, "com.microsoft::MultiHeadAttention": 5, "com.microsoft::GroupQueryAttention": 10}
+"""Operators that read queries, keys and values, and the position of the mask that is added to the logits."""
 _SOFTMAXES = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Hardmax": "softmax"}
 
 _COORDINATES = {
@@ -159,8 +161,7 @@ class Dataflow:
         elif slot in _COORDINATES.get(user.op, ()):
             flow.uses.add(Use.COORDINATE)
         elif user.op in _ATTENTIONS:
-            flow.multiplies_itself |= self._meets_itself(user, flow)
-            flow.uses |= {Use.PRODUCT, Use.SOFTMAX} if slot < 2 else {Use.PRODUCT}
+            self._meet_attention(user, slot, flow)
         elif user.op in _SUMS or user.op in _PRODUCTS:
             if self._is_combined(user):
                 if behind_product:
@@ -179,6 +180,15 @@ class Dataflow:
         """Two factors of the product come straight from the operation whose flow this is, as from a packed q, k, v."""
         factors = {value for value in product.inputs if value in self._graph.live}
         return sum(flow.position in self._feeds.get(value, _NOTHING) for value in factors) > 1
+
+    def _meet_attention(self, user: Node, slot: int, flow: Flow) -> None:
+        """Queries and keys become logits in a product, values are weighted; a mask is added to the logits."""
+        if slot == _ATTENTIONS[user.op]:
+            flow.uses |= {Use.SUM, Use.SOFTMAX}
+            flow.activation = "softmax" if flow.activation == "identity" else flow.activation
+        else:
+            flow.multiplies_itself |= self._meets_itself(user, flow)
+            flow.uses |= {Use.PRODUCT, Use.SOFTMAX} if slot < 2 else {Use.PRODUCT}
 
     @staticmethod
     def _meet_operation(user: Node, slot: int, flow: Flow) -> None:
@@ -211,18 +221,33 @@ class Dataflow:
 
     def _shuffles(self, value: str) -> bool:
         """Units become positions: DepthToSpace, or Reshape to more axes, Transpose, Reshape back."""
-        trail: list[str] = []
+        trail: list[Node] = []
         for _ in range(8):
             users = [u for u, _ in self._graph.readers(value)]
             if len(users) != 1:
                 return False
-            trail.append(users[0].op)
-            if trail[-1] == "DepthToSpace" or trail[-3:] == ["Reshape", "Transpose", "Reshape"]:
+            trail.append(users[0])
+            op = users[0].op
+            if op == "DepthToSpace":
                 return True
-            if trail[-1] not in ("Reshape", "Transpose", "Identity", "Cast", *_SUMS, *_PRODUCTS, "Relu", "LeakyRelu"):
+            if [node.op for node in trail[-3:]] == ["Reshape", "Transpose", "Reshape"]:
+                return not self._splits_heads(*trail[-3:])
+            if op not in ("Reshape", "Transpose", "Identity", "Cast", *_SUMS, *_PRODUCTS, "Relu", "LeakyRelu"):
                 return False
             value = users[0].outputs[0]
         return False
+
+    def _splits_heads(self, split: Node, moved: Node, merged: Node) -> bool:
+        """The units became samples, not positions: heads of an attention, windows that are attended to apart."""
+        before, after = self._target(split), self._target(merged)
+        if before and after and min(before) > 0 and after[0] != 0:
+            known = prod(size for size in after if size > 0)
+            return (prod(before) // known if after[0] < 0 else after[0]) != before[0]
+        return moved.integers("perm") in ((0, 2, 1, 3), (0, 2, 3, 1))  # (batch, places, heads, width)
+
+    def _target(self, reshape: Node) -> tuple[int, ...]:
+        """The shape that it gives; empty where that is not known beforehand."""
+        return reshape.integers("shape") or self._constants.ints(reshape.input(1)) or ()
 
     # -- backwards -----------------------------------------------------------------------------------------------
 

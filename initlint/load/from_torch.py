@@ -42,10 +42,23 @@ class TracedModule:
 class TensorConstants(Constants):
     """Constants of a recording: the tensors themselves."""
 
-    def __init__(self, graph: Graph, recording: Recording) -> None:
+    def __init__(self, graph: Graph, recording: Recording, module: torch.nn.Module) -> None:
         super().__init__(graph, None)
         self._tensors = recording.constants
         self._numbers = recording.numbers
+        self._buffers = {name for name, _ in module.named_buffers()}
+        by_identity: dict[int, list[str]] = {}
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            by_identity.setdefault(id(parameter), []).append(name)
+        self._aliases = {names[0]: tuple(names) for names in by_identity.values()}
+
+    def is_fixed(self, name: str) -> bool:
+        """Buffers are in no optimiser."""
+        return name in self._buffers
+
+    def aliases(self, name: str) -> tuple[str, ...]:
+        """Every qualified name of a tied parameter."""
+        return self._aliases.get(name, ())
 
     def spec(self, name: str) -> Array | None:
         if name in self._numbers:
@@ -94,7 +107,7 @@ def read(module: torch.nn.Module, recording: Recording) -> TracedModule:
             recording.stored[name] = name
             recording.constants[name] = buffer.detach()
     graph = graph_of(recording)
-    constants = TensorConstants(graph, recording)
+    constants = TensorConstants(graph, recording, module)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
     return TracedModule(assembled.model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording)
 

@@ -14,6 +14,7 @@ _GENERATED = re.compile(
         onnx::.*            # older PyTorch exporter: folded or transposed
         |_?val_\d+.*        # newer PyTorch exporter
         |_?v?\d+            # plain numbers
+        |%\d+               # values of a recorded run
         |t_\d+|_tensor_constant\d*|_to_copy\w*|transpose\w*_\d+
         |(?:.*/)?[A-Za-z]*Constant(?:OfShape)?(?:_\d+)?(?:_output_\d+)?
         |/.*_output_\d+     # result of a node of the older exporter

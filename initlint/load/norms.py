@@ -96,6 +96,10 @@ def _is_group_norm(graph: Graph, node: Node) -> bool:
 
 def _is_filler(graph: Graph, constants: Constants, gain: str) -> bool:
     """Ones that the exporter wrote because the operator demands a gain, not a parameter."""
+    node = graph.producer.get(gain)
+    while node is not None and node.op in ("Expand", "Cast", "CastLike"):  # ones in the shape of the data
+        gain = node.input(0)
+        node = graph.producer.get(gain)
     array = constants.array(gain)
     if array is None or array.size == 0 or not bool((array == 1.0).all()):
         return False

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..model import Kind, NotChecked, Role, View
 from .constants import Constants
+from .folding import is_float
 from .graph import Graph, Node
 from .linear_maps import HANDLERS
 from .norms import NormSite
@@ -38,7 +39,7 @@ class Finder:
             found += self._found_in(node)
         used = {root for op in found for root in self._roots_of(op)}
         for node in nodes:
-            if node.op == "Gather":
+            if node.op in ("Gather", "GatherND"):
                 found += self._table(node, used)
         return sorted(found, key=lambda op: op.node.index)
 
@@ -64,19 +65,33 @@ class Finder:
     def _table(self, node: Node, used: set[str]) -> Iterator[Operation]:
         """A float matrix looked up by rows: an embedding, positions included, unless a weight was cut out of it."""
         name = node.input(0)
-        if not self._constants.known(name) or node.integer("axis", 0) != 0:
+        if not self._constants.known(name) or not self._takes_rows(node):
             return
         array = self._reader.weight(name)
+        if array is not None and array.ndim > 2 and self._reader.is_live(node.input(1)) and is_float(array.dtype):
+            reason = "the data choose which of its matrices is used, as a router chooses an expert"
+            self._reader.not_checked += [NotChecked(root, reason) for root in self._constants.roots(name)]
         if array is None or array.ndim != 2 or min(array.shape) < 1:
             return
         indices = self._constants.spec(node.input(1))
-        if indices is not None and (indices.ndim == 0 or set(self._constants.roots(node.outputs[0])) & used):
+        if indices is not None and (indices.ndim == 0 or set(self._constants.roots(name)) & used):
             return
         rows, width = array.shape
         weight = Stored(name, Role.TABLE, (rows, width), View(1, rows, width))
         source = (node.input(1),) if self._reader.is_live(node.input(1)) else ()
         yield Operation(
             Kind.EMBEDDING, node, source, node.outputs[0], -1, weight, fan_out=width, outputs=(node.outputs[0],)
+        )
+
+    def _takes_rows(self, node: Node) -> bool:
+        """The newer exporter writes ``table[indices]`` as GatherND by one index, made of one tensor of indices."""
+        if node.op == "Gather":
+            return node.integer("axis", 0) == 0
+        joined = self._graph.producer.get(node.input(1))
+        return (
+            node.integer("batch_dims", 0) == 0
+            and joined is not None
+            and (joined.op == "Unsqueeze" or (joined.op == "Concat" and len(joined.inputs) == 1))
         )
 
     def _prelu(self, node: Node) -> Iterator[Operation]:
