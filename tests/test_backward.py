@@ -10,6 +10,7 @@ from models import deadlocks
 from torch import Tensor, nn
 from torch.nn import functional
 
+from initlint.errors import TargetError
 from initlint.plugin import Liveness, Signals
 from initlint.probe.on_torch import TorchSession
 from initlint.probe.signals import Backward, Loss
@@ -146,7 +147,7 @@ def test_the_callers_gradient_mode_does_not_matter() -> None:
 
 def test_a_loss_that_is_no_scalar_is_told_so() -> None:
     module, (x,) = models.relu_mlp(0)
-    with pytest.raises(ValueError, match="one value"):
+    with pytest.raises(TargetError, match="one value"):
         measure(module, x, loss=lambda output: output)
 
 

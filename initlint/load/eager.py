@@ -158,7 +158,7 @@ _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 
 
 class _Functions(AsInTraining):
-    """Recurrences and instance norms are recorded as what they are."""
+    """Recurrences, attentions and instance norms are recorded as what they are."""
 
     def __init__(self, recorder: Recorder, dispatch: _Dispatch) -> None:
         super().__init__()
@@ -169,6 +169,8 @@ class _Functions(AsInTraining):
             return self._detach(func, args, kwargs)
         if name == "instance_norm" and getattr(func, "__module__", "") == "torch.nn.functional":
             return self._instance_norm(func, args, kwargs)
+        if name == "scaled_dot_product_attention":
+            return self._attention(func, args, kwargs)
         if name == "einsum" and args and isinstance(args[0], str) and "." not in args[0]:
             return self._einsum(func, args, kwargs)
         if name in _RECURRENT and len(args) >= 8:
@@ -190,6 +192,15 @@ class _Functions(AsInTraining):
             output = func(*args, **kwargs)
             operands = args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:]
             self._recorder.opaque("Einsum", operands, [output], equation=args[0])
+        return output
+
+    def _attention(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Which operators it is made of depends on the device, the mask and on who wants gradients."""
+        given = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
+        with self._dispatch.opaque(tuple(given.values())):
+            output = func(*args, **kwargs)
+            operands = [given.get(name) for name in ("query", "key", "value", "attn_mask")]
+            self._recorder.opaque("Attention", operands, [output])
         return output
 
     def _instance_norm(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import TargetError
-from ..foreign import described
+from ..foreign import described, is_own
 from ..load.from_torch import TracedModule
 from ..load.graph import Node
 from ..load.trace import Recording
@@ -85,8 +85,12 @@ class BackwardProbe:
         except NoGradientError as reason:
             result.backward_reason = f"no gradients: {reason}"
             return result
-        except RuntimeError as error:  # what autograd cannot do: leaves written in place, re-entrant checkpoints
-            result.backward_reason = f"no gradients: {str(error).splitlines()[0]}"
+        except TargetError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a backward of the user's own, or what autograd cannot do
+            said = f"initlint could not follow its backward ({error}); please report this"
+            raised = f"its backward in evaluation mode raised {described(error)}"
+            result.backward_reason = f"no gradients: {said if is_own(error) else raised}"
             return result
         result.backward, result.loss = Backward.EXACT, self.differentiator.objective.kind
         if self.differentiator.leaves_out(run.output):

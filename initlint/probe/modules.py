@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import wraps
 from math import ceil, prod
 from typing import Any
@@ -143,18 +142,7 @@ class ModuleSession(TorchSession):
         except UnsteadyError as error:
             return Signals(Forward.NONE, reason=str(error), seed=settings.seed)
         except Exception as error:  # noqa: BLE001 - whatever the user's forward raises the second time
-            if settings.backward or settings.liveness:
-                return self._without_gradients(settings, edits, error)
             return Signals(Forward.NONE, reason=_why_not(error), seed=settings.seed)
-
-    def _without_gradients(self, settings: ProbeSettings, edits: Sequence[Fix], error: Exception) -> Signals:
-        """A backward of the module's own may raise where the forward does not, as one that needs training mode."""
-        signals = self.probe(replace(settings, backward=False, liveness=False), edits)
-        if signals.forward is Forward.NONE:
-            return signals
-        said = f"initlint could not follow it ({type(error).__name__}: {error}); please report this"
-        reason = said if is_own(error) else f"its backward in evaluation mode raised {described(error)}"
-        return replace(signals, backward_reason=f"no gradients: {reason}")
 
 
 def _guarded(loss: Any) -> Any:

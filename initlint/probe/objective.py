@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..errors import FailureKind, TargetError
 from ..load.from_torch import output_tensors
 from .signals import Loss
 
@@ -39,7 +40,7 @@ class Objective:
         loss = self.given(output, inputs) if wants_inputs else self.given(output)
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             what = tuple(loss.shape) if isinstance(loss, torch.Tensor) else type(loss).__name__
-            raise ValueError(f"the loss gives {what} where a tensor with one value is needed")
+            raise TargetError(FailureKind.USAGE, f"the loss gives {what} where a tensor with one value is needed")
         return loss.reshape(())
 
     def linear(self, outputs: Sequence[torch.Tensor], draw: int) -> torch.Tensor:
