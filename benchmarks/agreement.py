@@ -1,12 +1,13 @@
 """Do a module and its honest ONNX export tell the same story? Layers, and static and forward findings, side by side.
 
     python benchmarks/agreement.py [--only GLOB] [--cache DIR] [--exporter dynamo|legacy] [--faults 3]
-                                   [--write benchmarks/results/agreement.md]
+                                   [--results DIR] [--write benchmarks/results/agreement.md]
 
 Every architecture of ``zoo.py`` is checked as a module and as its honest exports, healthy and with faults planted into
 one layer at a time: zeros, one constant, half of the units copied, x100, NaN, in turn, at a quarter, a half and three
 quarters of its linear maps. The file gets the very values of the broken module (the exporters themselves run once per
-architecture; ``--cache`` keeps their files, as ``healthy_onnx.py`` writes them).
+architecture; ``--cache`` keeps their files, as ``healthy_onnx.py`` writes them). ``--results`` keeps one file of
+comparisons per architecture, so that a run can go on where another stopped.
 
 Compared are the layers (name, kind, tensor, shape, fan_in, fan_out, activation) and the findings that are nobody's
 consequence (rule, address, severity), of all rules that do not need gradients: those give way for files, and say so.
@@ -26,11 +27,12 @@ The bar: layers and findings are equal on at least 20 architectures, and every d
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -243,6 +245,17 @@ def _fed(inputs: Any) -> Any:
     return only.numpy()
 
 
+def stored(path: Path | None) -> list[Pair] | None:
+    if path is None or not path.exists():
+        return None
+    made = []
+    for entry in json.loads(path.read_text()):
+        for key in ("layers", "findings"):
+            entry[key] = [Difference(**each) for each in entry[key]]
+        made.append(Pair(**entry))
+    return made
+
+
 def line(pair: Pair) -> str:
     state = pair.failure[:100] or f"{len(pair.layers)} | {pair.told} | {len(pair.findings)} | {len(pair.unexplained)}"
     return f"| {pair.title} | {pair.exporter} | {pair.fault or 'healthy'} | {state} |"
@@ -288,6 +301,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="keep exported files here (default: a temporary folder)")
     parser.add_argument("--exporter", choices=EXPORTERS, action="append", help="one exporter instead of both")
     parser.add_argument("--faults", type=int, default=3, help="planted faults per architecture")
+    parser.add_argument("--results", type=Path, help="keep comparisons here, and use those that are there")
     parser.add_argument("--write", type=Path, help="also write the report to this file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -299,10 +313,16 @@ def main() -> int:
         for number, architecture in enumerate(ZOO):
             if not fnmatchcase(architecture.title, arguments.only):
                 continue
-            for pair in examine(
-                number, architecture, arguments.exporter or list(EXPORTERS[::-1]), cache, arguments.faults
-            ):
-                pairs.append(pair)
+            path = arguments.results / f"{architecture.title}.json" if arguments.results else None
+            made = stored(path)
+            if made is None:
+                exporters = arguments.exporter or list(EXPORTERS[::-1])
+                made = list(examine(number, architecture, exporters, cache, arguments.faults))
+                if path is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(json.dumps([asdict(pair) for pair in made], indent=1))
+            pairs += made
+            for pair in made:
                 print(line(pair), *(f"    {each}" for each in pair.differences), sep="\n", flush=True)
     text = render(pairs)
     print("\n" + "\n".join(summary(pairs)))

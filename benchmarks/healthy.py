@@ -1,7 +1,7 @@
 """Healthy models: does initlint stay silent on public architectures as their libraries initialise them?
 
     python benchmarks/healthy.py [--zoo main|more|both] [--only GLOB] [--library NAME] [--cache DIR]
-                                 [--train GLOB] [--write benchmarks/results/healthy.md]
+                                 [--train GLOB] [--kept] [--write benchmarks/results/healthy.md]
 
 Every architecture of ``zoo.py`` (``--zoo more``: of the hold-out ``zoo_more.py``) is built with seed 0 and checked
 three times: with its own inputs, then with the values of these in another order and the probe's seeds 1 and 2. The
@@ -274,6 +274,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="keep results here, and use those that are there")
     parser.add_argument("--train", default="", metavar="GLOB", help="train these too, whatever was found")
     parser.add_argument("--no-training", action="store_true", help="leave the training runs out")
+    parser.add_argument("--kept", action="store_true", help="report what --cache holds, measure nothing")
     parser.add_argument("--write", type=Path, help="also write the report to this file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -287,9 +288,12 @@ def main() -> int:
         ):
             continue
         path = arguments.cache / f"{architecture.title}.json" if arguments.cache else None
-        outcome = kept(path) or examine(architecture)
+        outcome = kept(path)
+        if outcome is None and arguments.kept:
+            continue
+        outcome = outcome or examine(architecture)
         wanted = outcome.alarms or (arguments.train and fnmatchcase(architecture.title, arguments.train))
-        if wanted and not outcome.verdict and not outcome.crash and not arguments.no_training:
+        if wanted and not outcome.verdict and not outcome.crash and not (arguments.no_training or arguments.kept):
             train(outcome, architecture)
         if path is not None:
             path.write_text(json.dumps(asdict(outcome), indent=1))

@@ -218,6 +218,22 @@ def test_heads_of_a_file_are_no_shuffled_units(target: list[int], shuffles: bool
     assert layer.shuffles_units is shuffles
 
 
+def test_values_that_an_attention_weighs_are_no_shuffled_units() -> None:
+    nodes = [
+        node("MatMul", ["x", "v.weight"], ["h"]),
+        node("Reshape", ["h", "split"], ["s"]),
+        node("Transpose", ["s"], ["t"], perm=[0, 2, 1, 3]),
+        node("MatMul", ["a", "t"], ["m"]),
+        node("Reshape", ["m", "heads"], ["r"]),
+        node("Transpose", ["r"], ["u"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["u", "merge"], ["y"]),
+    ]
+    shapes = {"split": [6, 5, 2, 4], "heads": [6, 2, 5, 4], "merge": [6, 5, -1]}
+    weights = {"v.weight": normal(8, 8), **{name: np.array(shape) for name, shape in shapes.items()}}
+    (layer,) = opened(nodes, weights, {"x": None, "a": None}).model.layers
+    assert not layer.shuffles_units
+
+
 def test_a_buffer_is_not_trained() -> None:
     class Codes(nn.Module):
         def __init__(self) -> None:

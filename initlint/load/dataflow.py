@@ -232,7 +232,7 @@ class Dataflow:
                 return True
             if [node.op for node in trail[-3:]] == ["Reshape", "Transpose", "Reshape"]:
                 return not self._splits_heads(*trail[-3:])
-            if op not in ("Reshape", "Transpose", "Identity", "Cast", *_SUMS, *_PRODUCTS, "Relu", "LeakyRelu"):
+            if op not in ("Reshape", "Transpose", "Identity", "Cast", *_SUMS, "Mul", "Div", "Relu", "LeakyRelu"):
                 return False
             value = users[0].outputs[0]
         return False
