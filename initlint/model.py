@@ -222,6 +222,8 @@ class Model:
     folded_norms: tuple[FoldedNorm, ...] = ()
     producer: str = ""
     """The program that wrote the file, where it says so ("pytorch 2.13.0")."""
+    valueless: tuple[str, ...] = ()
+    """Addresses of tensors that have no values yet: those on PyTorch's meta device."""
     tied: tuple[tuple[str, str], ...] = field(default=())
     """Pairs (layer name, address) of layers that share a tensor which another layer also uses."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..model import Model, NotChecked
+from ..model import Model, NotChecked, Role
 from ..probe.taps import Tap
 from .assembly import assemble, pieces
 from .constants import Constants
@@ -107,9 +107,17 @@ def trace(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any
     graph = graph_of(recording)
     constants = TensorConstants(graph, recording)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
-    return TracedModule(
-        assembled.model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording, output
+    model = _without_buffers(assembled.model, {name for name, _ in module.named_buffers()})
+    return TracedModule(model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording, output)
+
+
+def _without_buffers(model: Model, buffers: Container[str]) -> Model:
+    """What no layer owns and no optimiser sees is not trainable: caches, masks, tables of positions."""
+    tensors = tuple(
+        replace(each, trainable=False) if each.role is Role.OTHER and each.address in buffers else each
+        for each in model.tensors
     )
+    return replace(model, tensors=tensors, parameters=sum(each.size for each in tensors if each.trainable))
 
 
 def graph_of(recording: Recording) -> Graph:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..builds import NOT_BUILT, Builds
 from ..fixes import Fix
 from ..load.eager import run
 from ..load.from_torch import TracedModule, named_inputs, output_tensors, trace
@@ -105,6 +106,9 @@ class TorchSession:
             return 0.0
         squares = sum(float(t.detach().double().square().sum()) for t in floats)
         return float((squares / sum(t.numel() for t in floats)) ** 0.5)
+
+    def builds(self) -> Builds:
+        return NOT_BUILT
 
     def close(self) -> None:
         """Nothing to release: the module is the caller's."""
