@@ -256,6 +256,11 @@ class Model:
             upstream[layer.name] = frozenset().union(*known) if known else frozenset()
         return upstream
 
+    @cached_property
+    def has_dataflow(self) -> bool:
+        """Whether it is known where outputs go; not so of weights alone, nor of a module that was not run."""
+        return any(layer.uses for layer in self.layers)
+
     def is_upstream(self, earlier: str, later: str) -> bool:
         """Whether data flows from layer ``earlier`` to layer ``later`` (a layer is not upstream of itself)."""
         return earlier in self._upstream.get(later, frozenset())

@@ -4,17 +4,16 @@
 
 A zero weight makes the layer's output independent of its input, and no gradient passes back through it:
 
-- The last layer of a residual branch, a gate, a head, one factor of a product: its own gradient is not zero, so it
-  wakes up at the first step. Such layers get a note.
+- The end of a residual branch, a gate, a head, one factor of a product has a gradient and wakes up at once: a note.
 - A zero layer in front of a ReLU whose bias is not positive never wakes up: the slope of ReLU at zero is zero. Two zero
   layers in a row never wake up either: each multiplies the other's gradient by zero. Both are errors.
-- A zero layer whose outputs multiply each other, such as a packed projection to queries and keys, holds itself at zero:
-  a warning, since a third part of it may be free.
-- Elsewhere (in front of tanh, say) it wakes up late, and what comes before it waits: a warning.
+- A zero layer whose outputs multiply each other, such as a packed projection to queries and keys, is held at zero: a
+  warning, since a third part of it may be free.
+- Elsewhere (in front of tanh, say) it wakes up late, and what comes before it waits: a warning. Without a network none
+  of this can be seen: a note, unless all weights are zero.
 
 ## Example
 
-    nn.init.zeros_(self.fc1.weight)   # x = relu(self.fc1(x)): stays zero for ever
     nn.init.zeros_(lora_A); nn.init.zeros_(lora_B)   # exactly one of the two should be zero
 
 ## Fix
@@ -23,8 +22,7 @@ Draw the weights: `nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")
 
 ## References
 
-- Zhang et al. 2019 (Fixup, arXiv:1901.09321); Hu et al. 2021 (LoRA, arXiv:2106.09685) section 4.1
-- VowpalWabbit PR #1033: zero hidden weights in front of a ReLU never learned
+- Zhang et al. 2019 (Fixup, arXiv:1901.09321); Hu et al. 2021 (LoRA, arXiv:2106.09685); VowpalWabbit PR #1033
 """
 
 from __future__ import annotations
@@ -90,6 +88,8 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
+    if not context.model.has_dataflow:
+        return _idiom(tensor, tensor.size, "whether something wakes it up cannot be seen without the network")
     if layer.multiplies_itself and Use.SUM not in layer.uses:
         return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix, "product")
     if idiom and Use.LAYER not in layer.uses:
