@@ -25,7 +25,7 @@ from typing import IO, Any, Protocol, Self
 from .builds import NOT_BUILT, Builds
 from .errors import FailureKind, TargetError
 from .fixes import Fix
-from .load.target import TargetKind, kind_of
+from .load.target import TargetKind, is_pickled, kind_of
 from .model import Model
 from .probe import wire
 from .probe.given import arrays
@@ -67,6 +67,14 @@ def open_session(target: Any, settings: ProbeSettings) -> Session:
     Raises TargetError where the target is missing or cannot be opened. The session is a context manager.
     """
     kind = kind_of(target)
+    if kind is TargetKind.WEIGHTS and settings.trust and is_pickled(target):
+        from .load.trusted import load
+
+        program = load(_source(target))
+        if program is not None:
+            from .probe.modules import open_program
+
+            return open_program(program, settings)
     if kind in (TargetKind.PYTHON, TargetKind.BUILDER, TargetKind.MODULE):
         try:
             from .probe.modules import open_target

@@ -73,6 +73,11 @@ def kind_of(target: Any) -> TargetKind:
     return TargetKind.WEIGHTS if suffix in (SAFETENSORS, *PICKLED) else TargetKind.FILE
 
 
+def is_pickled(target: Any) -> bool:
+    """Whether it is a file of PyTorch's, by its suffix."""
+    return isinstance(target, str | os.PathLike) and Path(target).suffix.lower() in PICKLED
+
+
 def python_name(text: str) -> PythonName | None:
     """``text`` as the name of a Python object; None where it reads as a path.
 

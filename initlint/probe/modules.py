@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from math import ceil, prod
 from typing import Any
@@ -19,7 +20,7 @@ from ..fixes import Fix
 from ..foreign import described, is_own
 from ..load import from_modules
 from ..load.from_torch import output_tensors
-from ..load.python_object import Built, build, construct, function_inputs
+from ..load.python_object import Built, build, construct, find, function_inputs
 from ..load.target import is_module, name_of, python_name
 from ..settings import ProbeSettings
 from . import torch_inputs
@@ -223,14 +224,32 @@ def open_target(target: Any, settings: ProbeSettings) -> TorchSession | UnrunSes
     if is_module(target) and not isinstance(target, type):
         if settings.kwargs:
             raise TargetError(FailureKind.USAGE, "kwargs are for a builder, and the target is a module already")
+        settings = _with_loss(settings)
         return open_module(_placed(target, settings, ours=False), inputs_of(settings), settings)
-    built = _built(target, settings)
+    return open_program(_built(target, settings), settings)
+
+
+def open_program(built: Built, settings: ProbeSettings) -> TorchSession | UnrunSession | BuilderSession:
+    """Open a module that is nobody else's."""
+    settings = _with_loss(settings)
     given = inputs_of(settings)
     inputs = built.inputs if given is None and not settings.shapes else given
     opened = open_module(_placed(built.module, settings, ours=True), inputs, settings)
     if built.again is None:
         return opened
     return BuilderSession(opened, built.module, built.again, settings.seed)
+
+
+def _with_loss(settings: ProbeSettings) -> ProbeSettings:
+    """With the loss itself where the settings hold its name; raises TargetError."""
+    if not isinstance(settings.loss, str):
+        return settings
+    name = python_name(settings.loss)
+    loss = find(name) if name is not None else None
+    if not callable(loss):
+        text = f"the loss {settings.loss} is of type {type(loss).__name__}; name a function of the model's output"
+        raise TargetError(FailureKind.USAGE, text)
+    return replace(settings, loss=loss)
 
 
 def _built(target: Any, settings: ProbeSettings) -> Built:
