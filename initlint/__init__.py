@@ -43,12 +43,15 @@ _HOMES = {
 def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) -> Report:
     """Check one freshly initialised model and return its Report.
 
-    ``target`` is a ``torch.nn.Module``, the name of one or of what builds it ("pkg.mod:attr", "path/to/file.py:attr",
-    with ``kwargs={...}``), the path of an ONNX file, of a safetensors file or of a state dict, the bytes of an ONNX
-    file, or an ``onnx.ModelProto``. ``inputs`` feeds the probe: a tensor or array for a model's only input, a tuple of
-    positional arguments, a mapping of names, or None to infer them. A module is afterwards what it was: parameters,
-    buffers, gradients, modes, hooks and random states. ``loss(output)`` or ``loss(output, inputs)`` gives the number
-    to differentiate for a module, a random linear one if left out. ``settings`` are the keys of ``[tool.initlint]``
+    ``target`` is a ``torch.nn.Module``, a function that builds one, the name of either ("pkg.mod:attr",
+    "path/to/file.py:attr"; ``kwargs={...}`` for what builds), the path of an ONNX file, of a safetensors file or of a
+    state dict, the bytes of an ONNX file, or an ``onnx.ModelProto``. A function is called up to three times, to see
+    what depends on the seed and what nobody initialises.
+
+    ``inputs`` feeds the probe: a tensor or array for a model's only input, a tuple of positional arguments, a mapping
+    of names, or None to infer them. A module is afterwards what it was: parameters, buffers, gradients, modes, hooks
+    and random states. ``loss(output)`` or ``loss(output, inputs)`` gives the number to differentiate for a module, a
+    random linear one if left out. ``settings`` are the keys of ``[tool.initlint]``
     with underscores (``select=["symmetry"]``, ``fail_on="warning"``, ``dims={"batch": 8}``,
     ``rules={"zero-weights": {...}}``); ``config="pyproject.toml"`` reads a file first, otherwise none is read.
 
@@ -65,7 +68,8 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
     accepted = _accepted(target)
     chosen = from_call(inputs, settings)
     if loss is not None:
-        if format_of(accepted) != "torch" or not callable(loss):
+        runs = format_of(accepted) == "torch" or chosen.probe.trust
+        if not runs or not (callable(loss) or isinstance(loss, str)):
             raise InitlintError("a loss is a function of a PyTorch module's output; leave out loss= for files")
         chosen = replace(chosen, probe=replace(chosen.probe, loss=loss))
     report = check_target(accepted, plan(chosen))
@@ -87,9 +91,11 @@ def _accepted(target: Any) -> Any:
         raise InitlintError(f"{target.__name__} is a class; check an instance of it, as in {target.__name__}(...)")
     if isinstance(target, (str, bytes, PathLike)) or hasattr(target, "SerializeToString") or is_module(target):
         return target
+    if callable(target):
+        return target
     raise InitlintError(
-        "a target is a torch.nn.Module, the path of a file, pkg.mod:attr, the bytes of an ONNX file, or a ModelProto,"
-        f" not {type(target).__name__}"
+        "a target is a torch.nn.Module, the path of a file, pkg.mod:attr, a function that builds a module, the bytes of"
+        f" an ONNX file, or a ModelProto, not {type(target).__name__}"
     )
 
 

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from . import catalog
+from .builds import NOT_BUILT, Builds
 from .errors import FailureKind, TargetError
 from .load.target import format_of, name_of
 from .model import Layer, Model
@@ -76,7 +77,7 @@ def _examine(session: Session, plan: Plan, report: Report, weights: bool, progre
         parameters=model.parameters,
         probe=_probe_summary(measured.signals),
         layers=_rows(model, plan.settings, measured),
-        not_checked=(*model.not_checked, *measured.signals.not_probed),
+        not_checked=(*model.not_checked, *measured.signals.not_probed, *measured.builds.not_checked),
     )
     progress("judging")
     report = _judge(model, measured, plan, report)
@@ -89,27 +90,36 @@ class _Measured:
 
     stats: Mapping[str, WeightStats]
     signals: Signals
+    builds: Builds = NOT_BUILT
     fault: TargetError | None = None
 
 
 def _measure(session: Session, plan: Plan, weights: bool, progress: Progress) -> _Measured:
-    settings = plan.settings.probe
     stats: Mapping[str, WeightStats] = {}
     try:
         if weights or Needs.WEIGHTS in plan.reads:
             progress("reading the weights")
             stats = session.stats()
-        if not settings.enabled:
-            return _Measured(stats, Signals(Forward.NONE, reason="the probe is switched off (--no-probe)"))
-        probe = _asking(settings, plan.reads)
-        if session.model.format != "torch":
-            probe = replace(probe, backward=False, liveness=False)  # files give no gradients
-        if not (probe.backward or probe.liveness or Needs.FORWARD in plan.reads):
-            return _Measured(stats, Signals(Forward.NONE, reason="no selected rule reads signals"))
-        progress("probing")
-        return _Measured(stats, session.probe(probe))
+        signals = _probe(session, plan, progress)
+        if Needs.BUILDS not in plan.reads:
+            return _Measured(stats, signals)
+        progress("building it again")
+        return _Measured(stats, signals, session.builds())
     except TargetError as fault:
-        return _Measured(stats, Signals(Forward.NONE, reason=str(fault)), fault)
+        return _Measured(stats, Signals(Forward.NONE, reason=str(fault)), fault=fault)
+
+
+def _probe(session: Session, plan: Plan, progress: Progress) -> Signals:
+    settings = plan.settings.probe
+    if not settings.enabled:
+        return Signals(Forward.NONE, reason="the probe is switched off (--no-probe)")
+    probe = _asking(settings, plan.reads)
+    if session.model.format != "torch":
+        probe = replace(probe, backward=False, liveness=False)  # files give no gradients
+    if not (probe.backward or probe.liveness or Needs.FORWARD in plan.reads):
+        return Signals(Forward.NONE, reason="no selected rule reads signals")
+    progress("probing")
+    return session.probe(probe)
 
 
 def _asking(settings: ProbeSettings, reads: Needs) -> ProbeSettings:
@@ -120,7 +130,7 @@ def _asking(settings: ProbeSettings, reads: Needs) -> ProbeSettings:
 def _judge(model: Model, measured: _Measured, plan: Plan, report: Report) -> Report:
     from .engine import judge
 
-    verdict = judge(Context(model, measured.stats, measured.signals), plan.rules, plan.options)
+    verdict = judge(Context(model, measured.stats, measured.signals, measured.builds), plan.rules, plan.options)
     skipped = verdict.skipped
     silent = {rule.name for rule in plan.rules} <= {entry.rule for entry in skipped}
     if silent and not verdict.findings and measured.fault is None:

@@ -113,6 +113,8 @@ def _settings_options(command: Command) -> Command:
         click.option("--seed", type=int, metavar="N", help="Seed of the probe's inputs.  [0]"),
         click.option("--kwargs", metavar="JSON", help="Arguments of a builder (Python targets)."),
         click.option("--device", metavar="NAME", help="Where to run a PyTorch module, as in cuda:0."),
+        click.option("--loss", metavar="FUNC", help="Loss of a PyTorch module's output, as pkg.mod:function."),
+        click.option("--trust", is_flag=True, help="Load PyTorch files that hold code, and run them."),
         click.option("--no-probe", is_flag=True, help="Look at the weights only, run nothing."),
         click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Read settings from this file."),
         click.option("--isolated", is_flag=True, help="Read no configuration file."),
@@ -151,6 +153,7 @@ def check(
       pkg.mod:attr              a torch.nn.Module, or a class or function that builds one; it is imported and run
       path/to/file.py:attr      the same, in a file
       model.safetensors, .pt    weights without a network: only their values are checked
+      module.pt, program.pt2    a whole module, TorchScript, an exported program: code, run with --trust only
     """
     _refuse_contradictions(targets, output_format, statistics, quiet, verbose)
 

@@ -45,6 +45,8 @@ KEYS: Mapping[str, Key] = {
     "batch": Key("batch", values.positive, probe=True),
     "seed": Key("seed", values.natural, probe=True),
     "kwargs": Key("kwargs", values.builder_arguments, probe=True),
+    "loss": Key("loss", values.loss, probe=True),
+    "trust": Key("trust", values.switch, probe=True),
     "device": Key("device", values.device, probe=True),
     "wall-seconds": Key("wall_seconds", values.seconds, probe=True),
     "rules": Key("options", values.rule_tables, adds=True),
@@ -78,6 +80,10 @@ def read(path: Path) -> Origin:
     table = _table(path)
     if table is None:
         raise UsageError(f"{path} has no [tool.initlint] table; add one or name another file with --config")
+    if table.get("trust"):
+        raise UsageError(
+            f"{_shown(path)}: trust is not for files, which come with what they trust; give --trust instead"
+        )
     return origin(_shown(path), table, folder=path.parent)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from . import activations
-from .model import Layer, Model, Use
+from .model import Kind, Layer, Model, Use
 from .stats import WeightStats
 
 Stats = Mapping[str, WeightStats]
@@ -19,6 +19,10 @@ def stuck_at_zero(model: Model, layer: Layer, stats: Stats) -> str:
     """Why the zero weight of ``layer`` can never get a gradient; empty where that is not certain."""
     if not layer.kind.is_map:
         return ""
+    if not model.has_dataflow:
+        return (
+            "so is every other weight, and this one reads, or feeds, another" if _all_zero(model, layer, stats) else ""
+        )
     if layer.uses == {Use.LAYER} and _constant_output_is_dead(model, layer, stats):
         return f"the {layer.activation} behind it stays off, where its slope is zero"
     after, before = model.maps_after(layer), model.maps_before(layer)
@@ -50,6 +54,22 @@ def _constant_output_is_dead(model: Model, layer: Layer, stats: Stats) -> bool:
         offset = norms[0].bias if len(norms) == 1 else None
     highest = stats[offset.address].max if offset is not None and offset.address in stats else 0.0
     return edge is not None and highest <= edge
+
+
+def _all_zero(model: Model, layer: Layer, stats: Stats) -> bool:
+    """All maps are zero, and shapes say that ``layer`` and its neighbour in the file lie one behind the other."""
+    maps = [each for each in model.layers if each.kind.is_map or each.kind.is_recurrent]
+    if not all(_is_zero(each.weight.address, stats) for each in maps):
+        return False
+    position = maps.index(layer)
+    pairs = (maps[max(position - 1, 0) : position + 1], maps[position : position + 2])
+    return any(_in_series(*pair) for pair in pairs if len(pair) == 2)
+
+
+def _in_series(first: Layer, second: Layer) -> bool:
+    """The second reads as many values as the first gives, and not as many as the first reads: they are no two heads."""
+    plain = all(each.kind in (Kind.LINEAR, Kind.CONV) for each in (first, second))
+    return plain and first.weight.shape[0] == second.weight.shape[1] != first.weight.shape[1]
 
 
 def _is_zero_pair(first: Layer, second: Layer, stats: Stats) -> bool:

@@ -40,6 +40,8 @@ def judge(context: Context, rules: Sequence[Rule], options: Mapping[str, object]
 def _missing(context: Context, needs: Needs) -> str:
     if Needs.WEIGHTS in needs and not context.stats:
         return "no weights were read"
+    if Needs.BUILDS in needs and context.builds.reason:
+        return context.builds.reason
     if Needs.FORWARD in needs and not context.probed:
         return context.signals.reason or "the model was not probed"
     signals = context.signals
@@ -74,6 +76,7 @@ def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
         data=_checked(suspicion.data),
         fix=suspicion.fix,
         url=f"docs/rules/{rule.name}.md",
+        is_cause=suspicion.is_cause,
     )
 
 
@@ -139,7 +142,8 @@ def _fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) 
         causes = [
             j
             for j, cause in enumerate(findings)
-            if j != i and symptom.rule in rules[cause.rule].explains and _reaches(model, cause, symptom)
+            if j != i and cause.is_cause and symptom.rule in rules[cause.rule].explains
+            if _reaches(model, cause, symptom)
         ]
         if causes:
             # what the symptom would explain in turn is no better a cause than the symptom itself

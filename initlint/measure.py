@@ -200,6 +200,9 @@ class _Measurement:
             unit_rms=_floats(np.sqrt(mean_squares)) if self.by_unit else array("f"),
             values=_floats(self.values[rows]) if self.keep else array("f"),
             orthogonality=gram.orthogonality(),
+            tiny=moments.tiny,
+            huge=moments.huge,
+            least_huge=moments.least_huge if moments.huge else 0.0,
         )
 
     def _missing_in(self, rows: slice) -> NDArray[np.int64] | int:

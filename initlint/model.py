@@ -222,6 +222,8 @@ class Model:
     folded_norms: tuple[FoldedNorm, ...] = ()
     producer: str = ""
     """The program that wrote the file, where it says so ("pytorch 2.13.0")."""
+    valueless: tuple[str, ...] = ()
+    """Addresses of tensors that have no values yet: those on PyTorch's meta device."""
     tied: tuple[tuple[str, str], ...] = field(default=())
     """Pairs (layer name, address) of layers that share a tensor which another layer also uses."""
 
@@ -253,6 +255,11 @@ class Model:
             known = [upstream.get(name, frozenset()) | {name} for name in layer.producers]
             upstream[layer.name] = frozenset().union(*known) if known else frozenset()
         return upstream
+
+    @cached_property
+    def has_dataflow(self) -> bool:
+        """Whether it is known where outputs go; not so of weights alone, nor of a module that was not run."""
+        return any(layer.uses for layer in self.layers)
 
     def is_upstream(self, earlier: str, later: str) -> bool:
         """Whether data flows from layer ``earlier`` to layer ``later`` (a layer is not upstream of itself)."""

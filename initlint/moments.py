@@ -28,6 +28,15 @@ _PRECISE_ROW = 1e-30
 """A row whose mean square is below this has lost digits to float32 underflow (1e-30 is 2^49 times its last step)."""
 
 
+TINY = 2.0**-75
+"""Where the square of a float32 rounds to zero: the pass that counts zeros then counts these as well."""
+
+_LEAST_SQUARE = 2.0**-149
+"""The smallest float32 above zero."""
+
+HUGE = 2.0**40
+"""Far above what any scheme draws, and above the 1e9 and 65504 that masks are made of."""
+
 _LONG_ROW = 64
 _CACHE_LINE = 64
 """Bytes; squaring into memory that is not aligned to it takes half as long again (measured with AVX-512)."""
@@ -51,6 +60,9 @@ class Moments:
     m2: float = 0.0
     m3: float = 0.0
     m4: float = 0.0
+    tiny: int = 0
+    huge: int = 0
+    least_huge: float = math.inf
 
     def add(self, other: Moments) -> None:
         """Merge ``other`` into this."""
@@ -60,6 +72,9 @@ class Moments:
         self.zeros += other.zeros
         self.low = min(self.low, other.low)
         self.high = max(self.high, other.high)
+        self.tiny += other.tiny
+        self.huge += other.huge
+        self.least_huge = min(self.least_huge, other.least_huge)
         if other.finite and self.finite:
             self._merge(other)
         elif other.finite:
@@ -138,15 +153,22 @@ class Measurer:
         if first * first > _CENTRED * n * second:
             return None
         third, fourth = float(flat.dot(squares)), float(squares.dot(squares))
-        zeros = 0
-        if low <= 0.0 <= high:
-            zeros = int(np.count_nonzero(np.equal(flat, 0, out=self._flags[:n])))
+        zeros, tiny = self._next_to_nothing(flat, squares, low <= TINY and high >= -TINY)
         self._redo_tiny_rows(block, rows)
         c = first / n
         m2 = second - n * c * c
         m3 = third - 3.0 * c * second + 2.0 * n * c**3
         m4 = fourth - 4.0 * c * third + 6.0 * c * c * second - 3.0 * n * c**4
-        return Moments(n, 0, 0, zeros, low, high, n, c, m2, m3, m4), rows
+        return Moments(n, 0, 0, zeros, low, high, n, c, m2, m3, m4, tiny), rows
+
+    def _next_to_nothing(self, flat: Block, squares: Block, possible: bool) -> tuple[int, int]:
+        """Zeros, and values that are nearly zero; most blocks have neither."""
+        if not possible:
+            return 0, 0
+        flags = self._flags[: flat.size]
+        small = int(np.count_nonzero(np.less(squares, _LEAST_SQUARE, out=flags)))
+        zeros = int(np.count_nonzero(np.equal(flat, 0, out=flags))) if small else 0
+        return zeros, small - zeros
 
     def _sum(self, block: Block, flat: Block) -> float:
         """By rows where these are long: the vector of ones then stays in the first-level cache (twice as fast)."""
@@ -171,7 +193,9 @@ def _aligned(length: int, dtype: np.dtype[np.floating]) -> NDArray[np.floating]:
 def _constant(block: Block, value: float) -> tuple[Moments, NDArray[np.float64]]:
     n = block.size
     rows = np.full(block.shape[0], block.shape[1] * value * value)
-    return Moments(n, 0, 0, n if value == 0.0 else 0, value, value, n, value), rows
+    moments = Moments(n, 0, 0, n if value == 0.0 else 0, value, value, n, value)
+    _count_extremes(moments, np.full(1, abs(value)), n)
+    return moments, rows
 
 
 def _careful(block: Block) -> tuple[Moments, NDArray[np.float64]]:
@@ -188,8 +212,16 @@ def _careful(block: Block) -> tuple[Moments, NDArray[np.float64]]:
         values = wide.reshape(-1) if n == wide.size else wide[finite]
         moments.low, moments.high = float(values.min()), float(values.max())
         moments.mean = float(values.mean())
+        _count_extremes(moments, np.abs(values))
         values = values - moments.mean
         squares = values * values
         moments.m2, moments.m3 = float(squares.sum()), float(squares.dot(values))
         moments.m4 = float(squares.dot(squares))
     return moments, np.einsum("ij,ij->i", wide, wide)
+
+
+def _count_extremes(moments: Moments, magnitudes: NDArray[np.float64], times: int = 1) -> None:
+    huge = magnitudes[magnitudes >= HUGE]
+    moments.tiny = times * int(np.count_nonzero((magnitudes < TINY) & (magnitudes > 0.0)))
+    moments.huge = times * huge.size
+    moments.least_huge = float(huge.min()) if huge.size else math.inf

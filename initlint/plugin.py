@@ -18,6 +18,7 @@ from enum import Flag, IntEnum, auto
 from typing import Any
 
 from . import activations
+from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
 from .deadlock import stuck_at_zero, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
@@ -27,10 +28,12 @@ from .stats import WeightStats
 
 __all__ = [
     "Advice",
+    "Builds",
     "Context",
     "Fill",
     "Finding",
     "Fix",
+    "Fixed",
     "FoldedNorm",
     "Forward",
     "GradientSignal",
@@ -43,6 +46,7 @@ __all__ = [
     "NoOptions",
     "NonFiniteOrigin",
     "PlainPath",
+    "Reading",
     "Reinit",
     "Role",
     "Rule",
@@ -52,6 +56,7 @@ __all__ = [
     "Suspicion",
     "Tensor",
     "Twin",
+    "Unwritten",
     "Use",
     "View",
     "WeightStats",
@@ -88,6 +93,8 @@ class Needs(Flag):
     FORWARD = auto()
     BACKWARD = auto()
     LIVENESS = auto()
+    BUILDS = auto()
+    """The model built once more, which only a builder allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,8 @@ class Suspicion:
     """Only what JSON can hold (``Value``): the engine refuses anything else."""
     fix: Fix | None = None
     message: str = "default"
+    is_cause: bool = True
+    """False where it has no consequences, although the rule explains others' findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,7 @@ class Finding:
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
     url: str = ""
+    is_cause: bool = True
 
     @property
     def address(self) -> str:
@@ -151,6 +161,7 @@ class Context:
     stats: Mapping[str, WeightStats]
     """By address, packed parts included; empty unless some selected rule needs or uses WEIGHTS."""
     signals: Signals
+    builds: Builds = NOT_BUILT
 
     @property
     def probed(self) -> bool:

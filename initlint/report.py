@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .builds import BUILDERS_ONLY
 from .errors import FailureKind, FindingsError
 from .model import Layer, NotChecked
 from .plugin import Finding, Severity
@@ -64,7 +65,7 @@ class SkippedRule:
     @property
     def is_expected(self) -> bool:
         """The rule is for targets of another kind: nothing is missing."""
-        return self.reason == MODULES_ONLY
+        return self.reason in (MODULES_ONLY, BUILDERS_ONLY)
 
 
 FAIL_NEVER = 99

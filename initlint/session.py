@@ -22,9 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
+from .builds import NOT_BUILT, Builds
 from .errors import FailureKind, TargetError
 from .fixes import Fix
-from .load.target import TargetKind, kind_of
+from .load.target import TargetKind, is_pickled, kind_of
 from .model import Model
 from .probe import wire
 from .probe.given import arrays
@@ -47,6 +48,10 @@ class Session(Protocol):
         """Push a batch through the model with ``edits`` applied for this call only."""
         ...
 
+    def builds(self) -> Builds:
+        """What building the model once more shows; called last, for a builder may have side effects."""
+        ...
+
     def close(self) -> None: ...
 
     def __enter__(self) -> Self: ...
@@ -62,7 +67,15 @@ def open_session(target: Any, settings: ProbeSettings) -> Session:
     Raises TargetError where the target is missing or cannot be opened. The session is a context manager.
     """
     kind = kind_of(target)
-    if kind in (TargetKind.PYTHON, TargetKind.MODULE):
+    if kind is TargetKind.WEIGHTS and settings.trust and is_pickled(target):
+        from .load.trusted import load
+
+        program = load(_source(target))
+        if program is not None:
+            from .probe.modules import open_program
+
+            return open_program(program, settings)
+    if kind in (TargetKind.PYTHON, TargetKind.BUILDER, TargetKind.MODULE):
         try:
             from .probe.modules import open_target
         except ModuleNotFoundError as error:
@@ -131,6 +144,10 @@ class FileSession:
         fed = replace(settings, inputs=arrays(settings), kwargs={}, device="", loss=None)
         answer: Signals = self._ask("probing the model", settings.wall_seconds, "probe", fed, tuple(edits))
         return answer
+
+    def builds(self) -> Builds:
+        """A file cannot be built again."""
+        return NOT_BUILT
 
     def close(self) -> None:
         """End the child process; safe to call twice."""

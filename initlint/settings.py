@@ -34,7 +34,10 @@ class ProbeSettings:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     device: str = ""
     loss: Any = None
-    """A function of a module's output, perhaps of its inputs too, that gives the number to differentiate."""
+    """A function of a module's output, perhaps of its inputs too, that gives the number to differentiate; or its name
+    ("pkg.mod:function")."""
+    trust: bool = False
+    """Load PyTorch files that hold code, which runs: whole modules, TorchScript, exported programs."""
     backward: bool = False
     """Measure gradients as well, where the target is a module."""
     liveness: bool = False

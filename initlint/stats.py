@@ -46,6 +46,13 @@ class WeightStats:
     """Root mean square cosine between units (between input columns, if there are more units than inputs) over its
     expectation for independent draws: 1 for these, 0 for orthogonal matrices; 1 where it cannot be told."""
 
+    tiny: int = 0
+    """Values, not zero, of a magnitude below 2^-75 (3e-23), which no draw gives."""
+    huge: int = 0
+    """Values of a magnitude from 2^40 (1e12) on."""
+    least_huge: float = 0.0
+    """The smallest of these magnitudes; 0 where there are none."""
+
     @property
     def constant(self) -> bool:
         """All values are the same finite number."""

@@ -107,6 +107,23 @@ def inputs(value: object, place: Place) -> Any:
     return str(path.resolve())
 
 
+def loss(value: object, place: Place) -> Any:
+    """A function, or the name of one: "pkg.mod:function"."""
+    if callable(value):
+        return value
+    name = python_name(value) if isinstance(value, str) else None
+    if name is None:
+        raise place.fault("a function of the model's output, as pkg.mod:function", value)
+    return f"{place.folder / name.source}:{name.attribute}" if name.is_file else str(name)
+
+
+def switch(value: object, place: Place) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise place.fault("true or false", value)
+    return value
+
+
 def builder_arguments(value: object, place: Place) -> dict[str, Any]:
     """A mapping, or the text of a JSON object."""
     expected = 'a JSON object such as {"width": 64}'

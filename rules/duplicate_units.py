@@ -8,7 +8,8 @@ a tensor that was built by repeating a smaller one, and an initialiser that draw
 
 Only units that read the same input are compared: filters of different groups and experts of a mixture may be equal.
 Equal rows of a table get a note: each row has its own gradient.
-Pixel-shuffle convolutions (ICNR) repeat their filters on purpose and are not reported.
+Pixel-shuffle convolutions (ICNR) repeat their filters on purpose and are not reported; without the network, filters
+that all come in equal square numbers may be such, and get a note.
 
 ## Example
 
@@ -32,7 +33,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Needs, Reinit, Role, Severity, Suspicion, Tensor, rule
+from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity, Suspicion, Tensor, rule
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ def duplicate_units(context: Context, options: Options) -> Iterator[Suspicion]:
             continue
         for tensor in layer.tensors:
             if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
-                yield from _judge(context, tensor, options)
+                yield from _judge(context, layer, tensor, options)
 
 
-def _judge(context: Context, tensor: Tensor, options: Options) -> Iterator[Suspicion]:
+def _judge(context: Context, layer: Layer, tensor: Tensor, options: Options) -> Iterator[Suspicion]:
     stats = [context.stats[address] for address in tensor.part_addresses if address in context.stats]
     if any(s.constant for s in stats):
         return
@@ -80,7 +81,14 @@ def _judge(context: Context, tensor: Tensor, options: Options) -> Iterator[Suspi
     if equal / units >= options.warn_share:
         yield Suspicion(tensor, Severity.ERROR, {**data, "equal": equal}, fix, "permanent")
         return
-    yield Suspicion(tensor, Severity.WARNING if share >= options.warn_share else Severity.NOTE, data, fix)
+    harmless = share < options.warn_share or (not context.model.has_dataflow and _may_shuffle(layer, units, duplicates))
+    yield Suspicion(tensor, Severity.NOTE if harmless else Severity.WARNING, data, fix)
+
+
+def _may_shuffle(layer: Layer, units: int, duplicates: int) -> bool:
+    """Each filter is there r * r times, as an upsampling by r wants it (ICNR, section 2.2)."""
+    copies, rest = divmod(units, units - duplicates)
+    return layer.kind is Kind.CONV and rest == 0 and math.isqrt(copies) ** 2 == copies
 
 
 def _poisson_tail(count: int, mean: float) -> float:

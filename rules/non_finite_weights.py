@@ -57,7 +57,7 @@ def non_finite_weights(context: Context, options: object) -> Iterator[Suspicion]
         stats = context.stats.get(tensor.address)
         if stats is not None and _is_faulty(tensor, stats) and not _is_consequence(context, tensor):
             data = {"nan": stats.nan, "inf": stats.inf, "count": stats.count}
-            yield Suspicion(at=tensor, severity=Severity.ERROR, data=data, fix=_fix(tensor))
+            yield Suspicion(at=tensor, severity=Severity.ERROR, data=data, fix=fix_for(tensor))
 
 
 def _is_faulty(tensor: Tensor, stats: WeightStats) -> bool:
@@ -79,7 +79,7 @@ def _is_consequence(context: Context, tensor: Tensor) -> bool:
     )
 
 
-def _fix(tensor: Tensor) -> Fix:
+def fix_for(tensor: Tensor) -> Fix:
     if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT):
         return Reinit(tensor.address, "he_normal")
     if tensor.role is Role.TABLE:

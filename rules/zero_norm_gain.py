@@ -35,6 +35,7 @@ from initlint.plugin import Context, Fill, Layer, Liveness, Needs, Role, Severit
     message={
         "idiom": "all {count} gains start at zero at the end of a residual branch or a factor",
         "stuck": "all {count} gains are zero and can never change: {proof}",
+        "unplaced": "all {count} gains start at zero; what makes up for it cannot be seen without the network",
         "default": "all {count} gains start at zero, so nothing of the input passes at first",
     },
     explains=("dead-units", "vanishing-signal", "stuck-parameters"),
@@ -52,6 +53,8 @@ def zero_norm_gain(context: Context, options: object) -> Iterator[Suspicion]:
             yield Suspicion(gain, Severity.ERROR, {"count": gain.size, "proof": proof}, fix, "stuck")
         elif verdict in _ON_PURPOSE or layer.uses & {Use.SUM, Use.PRODUCT, Use.OUTPUT}:
             yield Suspicion(gain, Severity.NOTE, {"count": gain.size}, message="idiom")
+        elif not context.model.has_dataflow:  # the end of a branch, or 1 + gain
+            yield Suspicion(gain, Severity.NOTE, {"count": gain.size}, message="unplaced")
         else:
             yield Suspicion(gain, Severity.WARNING, {"count": gain.size}, fix)
 

@@ -3,25 +3,24 @@
 ## Why it matters
 
 A zero weight makes the layer's output independent of its input, and no gradient passes back through it.
-- The last layer of a residual branch, a gate, a head, one factor of a product wakes up at the first step: a note.
+- The end of a residual branch, a gate, a head, one factor of a product has a gradient and wakes up at once: a note.
 - A zero layer in front of a ReLU whose bias is not positive never wakes up (relu'(0) is 0). Nor do two zero layers in a
   row; with biases to wake them they have to grow one after the other. These are errors.
 - A zero layer whose outputs multiply each other (a packed projection to queries and keys) holds most of itself at zero;
-  elsewhere (in front of tanh, say) a zero layer wakes up late: warnings.
+  elsewhere (in front of tanh, say) a zero layer wakes up late: warnings. Without a network none of this can be seen: a
+  note, unless all weights are zero.
 
 ## Example
 
-    nn.init.zeros_(self.fc1.weight)   # x = relu(self.fc1(x)): stays zero for ever
     nn.init.zeros_(lora_A); nn.init.zeros_(lora_B)   # exactly one of the two should be zero
 
 ## Fix
 
-`nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="relu")`.
+`nn.init.kaiming_normal_(self.fc1.weight)`
 
 ## References
 
-- Zhang et al. 2019 (Fixup, arXiv:1901.09321); Hu et al. 2021 (LoRA, arXiv:2106.09685) section 4.1
-- VowpalWabbit PR #1033: zero hidden weights in front of a ReLU never learned
+- Zhang et al. 2019 (Fixup, arXiv:1901.09321); Hu et al. 2021 (LoRA, arXiv:2106.09685); VowpalWabbit PR #1033
 """
 
 from __future__ import annotations
@@ -70,13 +69,12 @@ IDIOMS = {
 def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         for tensor in layer.tensors:
-            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
-                if _is_zero(context, tensor.address):
-                    yield _judge(context, layer, tensor)
-                    continue
-                for part in tensor.part_addresses:
-                    if _is_zero(context, part):
-                        yield _judge_part(context, part)
+            if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE) or not tensor.trainable:
+                continue
+            if _is_zero(context, tensor.address):
+                yield _judge(context, layer, tensor)
+                continue
+            yield from (_judge_part(context, part) for part in tensor.part_addresses if _is_zero(context, part))
 
 
 def _is_zero(context: Context, address: str) -> bool:
@@ -88,9 +86,11 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
+    if not context.model.has_dataflow:
+        return _idiom(tensor, tensor.size, "whether something wakes it up cannot be seen without the network")
     if layer.multiplies_itself and Use.SUM not in layer.uses:
         return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix, "product")
-    if idiom and Use.LAYER not in layer.uses:
+    if idiom and (Use.LAYER not in layer.uses or layer.bypassed):
         return _idiom(tensor, tensor.size, idiom)
     if tensor.role is Role.RECURRENT_WEIGHT:
         return _idiom(tensor, tensor.size, "the recurrence starts without memory and learns it")
@@ -102,7 +102,7 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
 
 
 def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:
-    """Why it can never change: by structure, by measured gradients; empty where it can, or nobody knows."""
+    """Why it can never change, by structure or by measured gradients; empty where it can, or nobody knows."""
     if context.liveness(tensor) is Liveness.LIVE:
         return ""
     proof = stuck_at_zero(context.model, layer, context.stats) if tensor is layer.weight else ""

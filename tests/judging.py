@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+import initlint
 from initlint.catalog import load_rules
 from initlint.engine import judge
 from initlint.plugin import Context, Finding, Severity
@@ -61,3 +62,15 @@ def check_module(rule: str, case: Case, seeds: Sequence[int] = (0, 1, 2)) -> Non
             loud = [f for f in found if f.severity >= min(Severity.WARNING, case.severity or Severity.WARNING)]
             said = sorted((f.address, f.severity if case.severity else None) for f in loud)
             assert said == sorted((address, case.severity) for address in case.at), f"seed {seed}"
+
+
+def check_builder(rule: str, case: Case, seeds: Sequence[int] = (0, 1)) -> None:
+    """Assert that ``rule`` says of the builder ``case.build``, called without arguments, what the case promises."""
+    for seed in seeds:
+        report = initlint.check(case.build, select=[rule], seed=seed)
+        assert report.failure is None, report.failure
+        assert [entry for entry in report.skipped_rules if entry.rule == rule] == []
+        threshold = Severity.WARNING if isinstance(case, Good) and case.notes_ok else Severity.NOTE
+        found = sorted((f.address, f.severity) for f in report.headlines if f.severity >= threshold)
+        expected = [] if isinstance(case, Good) else sorted((address, case.severity) for address in case.at)
+        assert found == expected, f"seed {seed}: {[str(f.message) for f in report.headlines]}"

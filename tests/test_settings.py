@@ -62,6 +62,12 @@ def test_a_named_file_is_read_instead_of_the_found_one(folder: Path) -> None:
     assert resolve(Path("other.toml"), False, origin("command line", {})).probe.seed == 3
 
 
+def test_trust_is_not_for_files(folder: Path) -> None:
+    (folder / "initlint.toml").write_text("trust = true\n")
+    with pytest.raises(UsageError, match=r"initlint\.toml: trust is not for files.*--trust"):
+        read(folder / "initlint.toml")
+
+
 def test_every_key_is_read(folder: Path) -> None:
     (folder / "batch.npz").touch()
     (folder / "initlint.toml").write_text(
@@ -81,6 +87,7 @@ def test_every_key_is_read(folder: Path) -> None:
         wall-seconds = 30
         kwargs = { width = 64 }
         device = "cpu"
+        loss = "losses.py:entropy"
         [rules.zero-weights]
         share = 0.5
         [[allow]]
@@ -90,13 +97,14 @@ def test_every_key_is_read(folder: Path) -> None:
         """
     )
     found = read(folder / "initlint.toml").values
-    assert found.keys() == configuration.KEYS.keys()
+    assert found.keys() == configuration.KEYS.keys() - {"trust"}
     merged = merge([read(folder / "initlint.toml")])
     assert (merged.select, merged.extend_select, merged.ignore) == (("symmetry",), ("zero-weights",), ("dead-units",))
     assert (merged.layers, merged.exclude_layers, merged.fail_on) == (("encoder.*",), ("encoder.0",), Severity.WARNING)
     assert merged.options == {"zero-weights": {"share": 0.5}}
     assert merged.allow == (Allow("zero-weights", "head.*", "zero head"),)
     probe = merged.probe
+    assert probe.loss == f"{folder / 'losses.py'}:entropy"
     assert (probe.enabled, probe.inputs) == (False, str(folder / "batch.npz"))
     assert (probe.shapes, probe.dims) == ({"x": (1, 3, 8, 8), "y:z": (1, 2)}, {"batch": 8})
     assert (probe.batch, probe.seed, probe.wall_seconds) == (4, 7, 30.0)

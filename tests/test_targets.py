@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -363,6 +364,32 @@ def test_code_in_disguise_is_refused_with_a_way_out(folder: Path, kind: str, sai
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["whole module", "torchscript", "exported"])
+def test_trusted_code_is_loaded_and_run(folder: Path, kind: str) -> None:
+    path = saved(kind, folder / "w.pt")
+    report = initlint.check(path, None if kind == "exported" else torch.ones(4, 3), trust=True)
+    assert (report.failure, report.format, str(report.probe.forward)) == (None, "torch", "measured")
+    assert [row.layer.weight.shape for row in report.layers] == [(3, 3)]
+    assert run(str(path), "--trust", *(["--input-shape", "2x3"] if kind != "exported" else [])).exit_code == 0
+
+
+def test_trust_changes_nothing_for_plain_weights(folder: Path) -> None:
+    torch.save(nn.Linear(3, 3).state_dict(), folder / "w.pt")
+    assert initlint.check(folder / "w.pt", trust=True).format == "weights"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("kind", "said"), [("danger", "no module among them"), ("junk", "cannot be loaded"), ("missing", "does not exist")]
+)
+def test_what_trust_cannot_load_is_said(folder: Path, kind: str, said: str) -> None:
+    path = folder / "w.pt" if kind == "missing" else saved(kind, folder / "w.pt")
+    result = run(str(path), "--trust")
+    assert result.exit_code == (2 if kind == "missing" else 3)
+    assert said in " ".join(result.output.split())
+
+
 def test_unsafe_loading_cannot_be_switched_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     assert initlint.check(saved("danger", folder / "w.pt")).exit_status == 3
@@ -373,3 +400,46 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"junk")
     report = initlint.check(tmp_path / "w.safetensors")
     assert report.failure is not None and report.failure.kind is FailureKind.UNREADABLE
+
+
+# The loss -------------------------------------------------------------------------------------------------------------
+
+LOSSES = """
+import torch
+
+def first_class(output):
+    return output[:, 0].sum()
+
+def with_inputs(output, inputs):
+    return (output * inputs[0].sum()).sum()
+
+def broken(output):
+    raise ValueError("no labels")
+
+number = 3
+"""
+
+
+def test_a_loss_is_named_on_the_command_line(folder: Path) -> None:
+    (folder / "nets_losses.py").write_text(LOSSES)
+    for loss in ("nets_losses.py:first_class", "nets_losses:with_inputs"):
+        result = run("nets.py:Net", "--loss", loss, "--output-format", "json")
+        (report,) = json.loads(result.stdout)["reports"]
+        assert report["probe"]["loss"] == "given"
+    assert initlint.check("nets.py:net", loss="nets_losses.py:first_class").probe.loss == "given"
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("nets_losses.py:broken", "the loss could not be computed: ValueError: no labels"),
+        ("nets_losses.py:number", "is of type int; name a function of the model's output"),
+        ("nets_losses.py:absent", "has no 'absent'"),
+        ("entropy", "has to be a function of the model's output, as pkg.mod:function"),
+    ],
+)
+def test_a_loss_that_does_not_work_is_a_fault_of_the_call(folder: Path, loss: str, said: str) -> None:
+    (folder / "nets_losses.py").write_text(LOSSES)
+    result = run("nets.py:Net", "--loss", loss)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())

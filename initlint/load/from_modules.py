@@ -59,6 +59,7 @@ def read(module: nn.Module) -> StaticModule:
         tensors=tensors,
         parameters=sum(tensor.size for tensor in tensors if tensor.trainable),
         not_checked=tuple(reader.not_checked),
+        valueless=tuple(address for address, value in reader.values.items() if value.is_meta),
         producer=f"pytorch {torch.__version__}",
     )
     return StaticModule(model, reader.values, reader.stored)

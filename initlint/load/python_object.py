@@ -15,7 +15,7 @@ import random
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ class Built:
 
     module: torch.nn.Module
     inputs: Any = None
+    again: Callable[[int], torch.nn.Module] | None = None
+    """Builds the module anew from a seed and lets through what the builder raises; None for a module that was there."""
 
 
 def build(name: PythonName, kwargs: Mapping[str, Any], seed: int) -> Built:
@@ -48,8 +50,19 @@ def build(name: PythonName, kwargs: Mapping[str, Any], seed: int) -> Built:
         return Built(found)
     if not callable(found):
         raise _no_module(name, found, "it is")
+    return construct(name, found, kwargs, seed)
+
+
+def construct(name: object, builder: Callable[..., Any], kwargs: Mapping[str, Any], seed: int) -> Built:
+    """What ``builder`` returns; ``name`` is what messages call it. Raises TargetError with exit status 2."""
+
+    def again(seed: int) -> torch.nn.Module:
+        with seeded(seed):
+            return _as_built(name, builder(**kwargs)).module
+
     with seeded(seed):  # anew: whether the import drew numbers depends on whether it was the first one
-        return _as_built(name, call(name, found, kwargs))
+        built = _as_built(name, call(name, builder, kwargs))
+    return replace(built, again=again)
 
 
 def find(name: PythonName) -> Any:
@@ -64,7 +77,7 @@ def find(name: PythonName) -> Any:
     return found
 
 
-def call(name: PythonName, function: Callable[..., Any], kwargs: Mapping[str, Any], what: str = "built") -> Any:
+def call(name: object, function: Callable[..., Any], kwargs: Mapping[str, Any], what: str = "built") -> Any:
     """What ``function`` returns; raises TargetError(USAGE) for arguments that do not fit and (IMPORT) if it raises."""
     _refuse_arguments(name, function, kwargs)
     try:
@@ -154,7 +167,7 @@ def _searched(folder: str) -> Iterator[None]:
             sys.path.remove(folder)
 
 
-def _refuse_arguments(name: PythonName, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+def _refuse_arguments(name: object, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):
@@ -174,7 +187,7 @@ def _refuse_arguments(name: PythonName, function: Callable[..., Any], kwargs: Ma
         raise TargetError(FailureKind.USAGE, text) from None
 
 
-def _as_built(name: PythonName, value: Any) -> Built:
+def _as_built(name: object, value: Any) -> Built:
     if is_module(value):
         return Built(value)
     if isinstance(value, tuple) and len(value) == 2 and is_module(value[0]):
@@ -182,7 +195,7 @@ def _as_built(name: PythonName, value: Any) -> Built:
     raise _no_module(name, value, "it returned")
 
 
-def _no_module(name: PythonName, value: Any, verb: str) -> TargetError:
+def _no_module(name: object, value: Any, verb: str) -> TargetError:
     what = "None" if value is None else f"a {type(value).__name__}"
     text = f"{name} gives no torch.nn.Module: {verb} {what}; name a module, a class, or a function that returns one"
     return TargetError(FailureKind.USAGE, text)

@@ -21,11 +21,18 @@ class TargetKind(StrEnum):
     """A safetensors file or a state dict."""
     PYTHON = "python"
     """The name of a module, or of what builds one."""
+    BUILDER = "builder"
+    """A function at hand that builds a PyTorch module."""
     MODULE = "module"
     """A PyTorch module at hand."""
 
 
-FORMATS = {TargetKind.WEIGHTS: "weights", TargetKind.PYTHON: "torch", TargetKind.MODULE: "torch"}
+FORMATS = {
+    TargetKind.WEIGHTS: "weights",
+    TargetKind.PYTHON: "torch",
+    TargetKind.BUILDER: "torch",
+    TargetKind.MODULE: "torch",
+}
 """``Report.format`` by kind; "onnx" for the others."""
 
 SAFETENSORS = ".safetensors"
@@ -55,7 +62,7 @@ def kind_of(target: Any) -> TargetKind:
     if is_module(target):
         return TargetKind.MODULE
     if not isinstance(target, str | os.PathLike):
-        return TargetKind.PROTO
+        return TargetKind.BUILDER if callable(target) else TargetKind.PROTO
     text = os.fspath(target)
     if isinstance(target, str) and python_name(text) is not None:
         return TargetKind.PYTHON
@@ -64,6 +71,11 @@ def kind_of(target: Any) -> TargetKind:
         example = f"{text}:build"
         raise TargetError(FailureKind.USAGE, f"{text}: name the module or builder in the file, as in {example}")
     return TargetKind.WEIGHTS if suffix in (SAFETENSORS, *PICKLED) else TargetKind.FILE
+
+
+def is_pickled(target: Any) -> bool:
+    """Whether it is a file of PyTorch's, by its suffix."""
+    return isinstance(target, str | os.PathLike) and Path(target).suffix.lower() in PICKLED
 
 
 def python_name(text: str) -> PythonName | None:
@@ -99,4 +111,6 @@ def name_of(target: Any) -> str:
         return os.fspath(target)
     if is_module(target):
         return type(target).__name__
+    if callable(target):
+        return str(getattr(getattr(target, "func", target), "__qualname__", type(target).__name__))
     return "<bytes>" if isinstance(target, bytes | bytearray | memoryview) else f"<{type(target).__name__}>"

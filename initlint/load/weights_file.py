@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -112,20 +112,30 @@ def _look_before(path: Path) -> None:
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise TargetError(FailureKind.UNREADABLE, f"{path.name} is damaged: {first_line(error)}") from None
     names = [entry.filename for entry in entries]
-    inner = {name.partition("/")[2] for name in names}
-    if {"constants.pkl"} & inner and any(name.startswith("code/") for name in inner):
+    if is_script(names):
         raise _code(path, "a TorchScript program")
-    if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in inner | set(names)):
+    if is_exported(names):
         raise _code(path, "an exported program")
     if len(set(names)) < len(names) or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         text = f"{path.name} has compressed or doubled entries, which torch.save never writes; save it again"
         raise TargetError(FailureKind.UNREADABLE, text)
 
 
+def is_script(names: Iterable[str]) -> bool:
+    """Whether an archive with these entries is a TorchScript program."""
+    inner = {name.partition("/")[2] for name in names}
+    return "constants.pkl" in inner and any(name.startswith("code/") for name in inner)
+
+
+def is_exported(names: Iterable[str]) -> bool:
+    """Whether an archive with these entries is what torch.export.save wrote."""
+    return any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in names)
+
+
 def _code(path: Path, what: str) -> TargetError:
     text = (
         f"{path.name} is {what}, which is code and is not run; name the Python that builds the model (pkg.mod:attr), "
-        "export it to ONNX, or save model.state_dict()"
+        "export it to ONNX, save model.state_dict(), or give --trust if you trust its author"
     )
     return TargetError(FailureKind.UNSUPPORTED, text)
 

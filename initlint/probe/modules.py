@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from math import ceil, prod
 from typing import Any
@@ -18,10 +19,13 @@ from ..errors import FailureKind, TargetError
 from ..fixes import Fix
 from ..foreign import described, is_own
 from ..load import from_modules
+from ..load.python_object import Built, build, construct, find, function_inputs
+from ..load.target import is_module, name_of, python_name
 from ..settings import ProbeSettings
 from . import torch_inputs
 from .limits import MAX_BATCH, NORM_SAMPLES
 from .on_torch import TorchSession, UnsteadyError
+from .rebuilt import BuilderSession
 from .signals import Forward, Signals
 from .torch_inputs import Call, Guess
 from .unrun import UnrunSession
@@ -77,6 +81,9 @@ def _unrun(module: nn.Module, reason: str) -> UnrunSession:
     static = from_modules.read(module)
     if not static.model.tensors and any(is_lazy(tensor) for tensor in module.parameters()):
         raise TargetError(FailureKind.UNSUPPORTED, f"there are no weights to check: {reason}")
+    if static.model.tensors and len(static.model.valueless) == len(static.model.tensors):
+        text = "all its tensors are on the meta device, so they have no values"
+        raise TargetError(FailureKind.UNSUPPORTED, f"{text}; move it with to_empty(device=...) and initialise it first")
     return UnrunSession(static.model, static.chunks, reason)
 
 
@@ -207,9 +214,6 @@ def inputs_of(settings: ProbeSettings) -> Any:
     given = settings.inputs
     if not isinstance(given, str):
         return given
-    from ..load.python_object import function_inputs
-    from ..load.target import python_name
-
     name = python_name(given)
     if name is not None:
         return function_inputs(name, settings.seed)
@@ -217,20 +221,44 @@ def inputs_of(settings: ProbeSettings) -> Any:
     return found
 
 
-def open_target(target: Any, settings: ProbeSettings) -> TorchSession | UnrunSession:
-    """Open a module, or import and build what the text ``target`` names; raises TargetError."""
-    from ..load.python_object import build
-    from ..load.target import python_name
-
-    name = python_name(target) if isinstance(target, str) else None
-    if name is None:
+def open_target(target: Any, settings: ProbeSettings) -> TorchSession | UnrunSession | BuilderSession:
+    """Open a module, or build what a function, or the text ``target``, stands for; raises TargetError."""
+    if is_module(target) and not isinstance(target, type):
         if settings.kwargs:
             raise TargetError(FailureKind.USAGE, "kwargs are for a builder, and the target is a module already")
+        settings = _with_loss(settings)
         return open_module(_placed(target, settings, ours=False), inputs_of(settings), settings)
-    built = build(name, settings.kwargs, settings.seed)
+    return open_program(_built(target, settings), settings)
+
+
+def open_program(built: Built, settings: ProbeSettings) -> TorchSession | UnrunSession | BuilderSession:
+    """Open a module that is nobody else's."""
+    settings = _with_loss(settings)
     given = inputs_of(settings)
     inputs = built.inputs if given is None and not settings.shapes else given
-    return open_module(_placed(built.module, settings, ours=True), inputs, settings)
+    opened = open_module(_placed(built.module, settings, ours=True), inputs, settings)
+    if built.again is None:
+        return opened
+    return BuilderSession(opened, built.module, built.again, settings.seed)
+
+
+def _with_loss(settings: ProbeSettings) -> ProbeSettings:
+    """With the loss itself where the settings hold its name; raises TargetError."""
+    if not isinstance(settings.loss, str):
+        return settings
+    name = python_name(settings.loss)
+    loss = find(name) if name is not None else None
+    if not callable(loss):
+        text = f"the loss {settings.loss} is of type {type(loss).__name__}; name a function of the model's output"
+        raise TargetError(FailureKind.USAGE, text)
+    return replace(settings, loss=loss)
+
+
+def _built(target: Any, settings: ProbeSettings) -> Built:
+    name = python_name(target) if isinstance(target, str) else None
+    if name is not None:
+        return build(name, settings.kwargs, settings.seed)
+    return construct(name_of(target), target, settings.kwargs, settings.seed)
 
 
 def _placed(module: nn.Module, settings: ProbeSettings, *, ours: bool) -> nn.Module:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..builds import NOT_BUILT, Builds
 from ..fixes import Fix
 from ..load.from_torch import TracedModule, named_inputs, output_tensors, read
 from ..measure import measure_all
@@ -127,6 +128,9 @@ class TorchSession:
             return 0.0
         squares = sum(float(torch.linalg.vector_norm(t, dtype=torch.float64)) ** 2 for t in floats)
         return float((squares / sum(t.numel() for t in floats)) ** 0.5)
+
+    def builds(self) -> Builds:
+        return NOT_BUILT
 
     def close(self) -> None:
         """The module is the caller's; what the opening run kept is let go of."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..builds import NOT_BUILT, Builds
 from ..fixes import Fix
 from ..model import Model
 from ..settings import ProbeSettings
@@ -28,6 +29,9 @@ class UnrunSession:
 
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         return Signals(Forward.NONE, reason=self.reason, seed=settings.seed)
+
+    def builds(self) -> Builds:
+        return NOT_BUILT
 
     def close(self) -> None:
         """Nothing to release."""
