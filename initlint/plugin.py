@@ -21,8 +21,9 @@ from . import activations
 from .deadlock import stuck_at_zero
 from .fixes import Advice, Fill, Fix, Reinit
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
-from .paths import PlainPath, expected_gain, measured_gain, peers, plain_paths
+from .paths import PlainPath, expected_gain, measured_gain, peers, perturbation_growth, plain_paths
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
+from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Reinit",
     "Role",
     "Rule",
+    "Sensitivity",
     "Severity",
     "Signals",
     "Source",
@@ -59,8 +61,10 @@ __all__ = [
     "expected_gain",
     "measured_gain",
     "peers",
+    "perturbation_growth",
     "plain_paths",
     "rule",
+    "sensitivities",
     "stuck_at_zero",
 ]
 

@@ -37,7 +37,14 @@ WORDS = {"nan": "NaN", "inf": "infinity", "overflow": "infinity (values outgrew 
         "default": "the first forward pass gives {what} at {operation}",
         "tensor": "the first forward pass gives {what} at {operation}, which reads {tensors}",
     },
-    explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units"),
+    explains=(
+        "exploding-signal",
+        "vanishing-signal",
+        "saturated-activations",
+        "dead-units",
+        "vanishing-gradient",
+        "exploding-gradient",
+    ),
 )
 def non_finite_activations(context: Context, options: object) -> Iterator[Suspicion]:
     origin = context.signals.origin

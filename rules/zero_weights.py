@@ -65,7 +65,7 @@ IDIOMS = {
         "product": "all {count} weights are zero and its outputs multiply each other: each holds the other at zero",
         "default": "all {count} weights start at zero, so the layer passes neither signal nor gradient at first",
     },
-    explains=("dead-units", "vanishing-signal", "dead-relu-bias", "stuck-parameters"),
+    explains=("dead-units", "vanishing-signal", "dead-relu-bias", "stuck-parameters", "vanishing-gradient"),
     overrides=("constant-weights", "duplicate-units", "variance-mismatch", "stuck-parameters"),
 )
 def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
