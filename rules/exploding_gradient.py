@@ -55,7 +55,7 @@ from initlint.plugin import (
 @dataclass(frozen=True)
 class Options:
     # calibrate_gradient.md: above a growth of 10 none of 27 chains without normalisation trains, nor of 14 recurrences
-    warn: float = 20.0  # twice that: the ratio varies with the batch and the seed by less
+    warn: float = 20.0  # twice that, since the ratio varies with seed and batch
     fail: float = 100.0  # no net trains in any decade above
     # A normalised MobileNetV2 of growth 62 reaches 95 % on the same digits within 100 steps
     normed_warn: float = 300.0  # five times that
