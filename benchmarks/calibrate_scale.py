@@ -28,19 +28,38 @@ All variants of one depth are trained at once as a batched net, which leaves the
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from sklearn.datasets import load_digits
+from side_by_side import (
+    CLASSES,
+    EARLY,
+    GOOD_ENOUGH,
+    MARK,
+    ORDER,
+    RATES,
+    SEEDS,
+    STEPS,
+    Digits,
+    Net,
+    bands,
+    best_rate,
+    decades,
+    digits,
+    judge,
+    seeds_mean,
+    stack,
+    target_of,
+    train,
+)
 from torch import Tensor
 from torch.nn import functional
 
-WIDTH, CLASSES, BATCH, STEPS, EARLY, SEEDS = 64, 10, 32, 400, 200, 2
+WIDTH = 64
 DEPTHS = (2, 3, 4, 6, 8, 12, 16, 20)
 GAINS = {"relu": math.sqrt(2.0), "tanh": 1.0, "sigmoid": 1.0, "gelu": 1.53}
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,17 +69,9 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
 }
 SATURATED_BEYOND = {"tanh": 2.99, "sigmoid": 5.99}
-RATES = {
-    "adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-    "sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
-}
 ALL = (0.1, 0.2, 0.41, 0.7, 1.5, 2.0, 4.0, 10.0)
 ONE = (0.001, 0.01, 0.03, 0.1, 0.3, 3.0, 10.0, 30.0, 100.0, 1000.0)
 HEAD = (10.0, 100.0, 1000.0)
-GOOD_ENOUGH = 0.8
-FALLBACK_TARGET = 0.9
-MARGIN = 0.05
-ORDER = ("trains", "slow", "fails")
 
 
 @dataclass(frozen=True)
@@ -113,26 +124,6 @@ class Outcome:
         return min(self.verdicts.values(), key=ORDER.index)
 
 
-@dataclass(frozen=True)
-class Digits:
-    train: Tensor
-    train_labels: Tensor
-    test: Tensor
-    test_labels: Tensor
-
-
-def digits() -> Digits:
-    raw = load_digits()
-    images = torch.tensor(raw.data, dtype=torch.float32)
-    labels = torch.tensor(raw.target)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    images, labels = images[order], labels[order]
-    split = 1437
-    centred = images - images[:split].mean(0)
-    scaled = centred / centred[:split].std()
-    return Digits(scaled[:split], labels[:split], scaled[split:], labels[split:])
-
-
 def draw(activation: str, depth: int, fault: Fault, seed: int) -> list[Tensor]:
     """Weights (in, out) and biases (1, out) in turn; twins of one seed differ by their fault alone."""
     generator = torch.Generator().manual_seed(1000 * seed + depth)
@@ -154,10 +145,6 @@ def draw(activation: str, depth: int, fault: Fault, seed: int) -> list[Tensor]:
     return tensors
 
 
-def stack(nets: Iterable[list[Tensor]]) -> list[Tensor]:
-    return [torch.stack(column).requires_grad_() for column in zip(*nets, strict=True)]
-
-
 def forward(activation: str, parameters: list[Tensor], images: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Logits (nets, images, classes) and every hidden pre-activation."""
     phi = FUNCTIONS[activation]
@@ -170,51 +157,8 @@ def forward(activation: str, parameters: list[Tensor], images: Tensor) -> tuple[
     return torch.baddbmm(layers[-1][1], state, layers[-1][0]), hidden
 
 
-def accuracy(activation: str, parameters: list[Tensor], data: Digits) -> Tensor:
-    with torch.no_grad():
-        logits, _ = forward(activation, parameters, data.test)
-    # argmax of NaN logits is class 0 or so: a tenth, like chance
-    return (logits.argmax(-1) == data.test_labels).float().mean(-1)
-
-
-def train(
-    activation: str, parameters: list[Tensor], optimiser: str, rates: Tensor, steps: int, data: Digits
-) -> Iterator[tuple[int, Tensor]]:
-    """Train every net of the batch with its own rate; yields (step, accuracies) at EARLY and at the end."""
-    rate = rates[:, None, None]
-    first = [torch.zeros_like(p) for p in parameters]
-    second = [torch.zeros_like(p) for p in parameters]
-    buffers = [torch.zeros_like(p) for p in parameters]
-    generator = torch.Generator().manual_seed(7)
-    for step in range(1, steps + 1):
-        picked = torch.randint(len(data.train), (BATCH,), generator=generator)
-        logits, _ = forward(activation, parameters, data.train[picked])
-        targets = data.train_labels[picked].expand(logits.shape[0], -1)
-        loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / BATCH
-        gradients = torch.autograd.grad(loss, parameters)
-        with torch.no_grad():
-            for p, g, m, v, buffer in zip(parameters, gradients, first, second, buffers, strict=True):
-                if optimiser == "sgd":
-                    p.sub_(torch.mul(m.mul_(0.9).add_(g), rate, out=buffer))
-                    continue
-                m.lerp_(g, 0.1)
-                v.mul_(0.999).addcmul_(g, g, value=0.001)
-                scale = math.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-                torch.sqrt(v, out=buffer).add_(1e-8)
-                p.sub_(torch.div(m, buffer, out=buffer).mul_(rate), alpha=scale)
-        if step in (EARLY, steps):
-            yield step, accuracy(activation, parameters, data)
-
-
-def best_rate(activation: str, depth: int, optimiser: str, data: Digits) -> tuple[float, float]:
-    """(rate, accuracy after EARLY steps) of the healthy twin's best rate."""
-    grid = RATES[optimiser]
-    nets = stack(draw(activation, depth, HEALTHY, seed) for _ in grid for seed in range(SEEDS))
-    rates = torch.tensor([rate for rate in grid for _ in range(SEEDS)])
-    *_, (_, reached) = train(activation, nets, optimiser, rates, EARLY, data)
-    means = reached.view(len(grid), SEEDS).mean(1)
-    best = int(means.argmax())
-    return grid[best], float(means[best])
+def net_of(activation: str) -> Net:
+    return lambda parameters, images: forward(activation, parameters, images)[0]
 
 
 def spread(values: Tensor) -> Tensor:
@@ -232,9 +176,6 @@ def at_start(activation: str, parameters: list[Tensor], data: Digits) -> list[St
         beyond = SATURATED_BEYOND.get(activation, math.inf)
         saturated = torch.stack([(z.abs() > beyond).double().mean((-1, -2)) for z in hidden]).amax(0)
 
-    def seeds_mean(values: Tensor) -> Tensor:
-        return values.clamp_min(1e-300).log().view(-1, SEEDS).mean(1).exp()
-
     columns = (
         seeds_mean(ratios[-1]),
         seeds_mean(ratios.amax(0)),
@@ -244,36 +185,29 @@ def at_start(activation: str, parameters: list[Tensor], data: Digits) -> list[St
     return [Start(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
 
 
-def judge(early: float, late: float, target: float) -> str:
-    if early >= target:
-        return "trains"
-    return "slow" if late >= target else "fails"
-
-
 def study(activation: str, depths: Iterable[int], data: Digits) -> Iterator[Outcome]:
     carried: dict[str, float] = {}
+    net = net_of(activation)
     for depth in depths:
+        twin = partial(draw, activation, depth, HEALTHY)
         nets = [draw(activation, depth, fault, seed) for fault in FAULTS for seed in range(SEEDS)]
         starts = at_start(activation, stack(nets), data)
         verdicts: list[dict[str, str]] = [{} for _ in FAULTS]
         healthy = 0.0
         for optimiser in RATES:
-            rate, reached = best_rate(activation, depth, optimiser, data)
+            rate, reached = best_rate(lambda _: net, twin, optimiser, data)
             if reached < GOOD_ENOUGH:
                 rate = carried.get(optimiser, rate)
             carried[optimiser] = rate
-            results = dict(train(activation, stack(nets), optimiser, torch.full((len(nets),), rate), STEPS, data))
+            results = dict(train(net, stack(nets), optimiser, torch.full((len(nets),), rate), STEPS, data))
             early, late = (results[step].view(-1, SEEDS).mean(1) for step in (EARLY, STEPS))
-            target = float(early[0]) - MARGIN if float(early[0]) >= GOOD_ENOUGH else FALLBACK_TARGET
+            target = target_of(float(early[0]))
             for i in range(len(FAULTS)):
                 verdicts[i][optimiser] = judge(float(early[i]), float(late[i]), target)
             healthy = max(healthy, float(early[0]))
             print(f"# {activation} depth {depth} {optimiser}: rate {rate:g}, healthy {float(early[0]):.3f}", flush=True)
         for fault, start, verdict in zip(FAULTS, starts, verdicts, strict=True):
             yield Outcome(activation, depth, fault, start, verdict, healthy)
-
-
-MARK = {"trains": "+", "slow": "~", "fails": "-"}
 
 
 def matrices(outcomes: list[Outcome]) -> Iterator[str]:
@@ -299,26 +233,6 @@ def _cell(outcome: Outcome) -> str:
     marks = "".join(MARK[outcome.verdicts[optimiser]] for optimiser in RATES)
     value = outcome.start.logits if outcome.fault.family == "head" else outcome.start.ratio
     return f"`{marks}` {0 if value < 1e-100 else value:.0e}"
-
-
-def bands(
-    outcomes: list[Outcome], value: Callable[[Outcome], float], edges: tuple[float, ...], name: str
-) -> Iterator[str]:
-    """How many nets train, are slow or fail, by bands of a measured value."""
-    yield f"| {name} | nets | better: trains | slow | fails | Adam fails | SGD fails |"
-    yield "|---|---|---|---|---|---|---|"
-    for low, high in itertools.pairwise(edges):
-        inside = [o for o in outcomes if low <= value(o) < high]
-        if inside:
-            counts = Counter(o.better for o in inside)
-            failing = [sum(o.verdicts[optimiser] == "fails" for o in inside) for optimiser in RATES]
-            numbers = [len(inside), *(counts[label] for label in ORDER), *failing]
-            yield f"| {low:g} .. {high:g} | " + " | ".join(str(n) for n in numbers) + " |"
-    yield ""
-
-
-def decades(low: int, high: int) -> tuple[float, ...]:
-    return (0.0, *(10.0**k for k in range(low, high + 1)), math.inf)
 
 
 UNBOUNDED = ("relu", "gelu")

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from . import activations
 from .model import Layer, Model, Source, Use
@@ -98,6 +99,26 @@ def measured_gain(model: Model, layer: Layer, signals: Signals) -> float | None:
     if signal is None or not math.isfinite(signal.rms) or signal.rms == 0 or entry <= SILENCE:
         return None
     return signal.rms / entry
+
+
+def perturbation_growth(path: PlainPath, stats: Mapping[str, WeightStats], signals: Signals) -> float:
+    """How much faster a small perturbation grows along the hidden layers than the signal itself; 0 where unknown.
+
+    One link multiplies a perturbation by sqrt(fan_in * E[w^2] * E[phi'(z)^2]), z as the probe measured it (Poole et al.
+    2016, arXiv:1606.05340, section 2.2), and the signal by its measured spread over the batch. Links that leave fewer
+    positions may average over them: the spread that this costs is given back.
+    """
+    growth = 1.0
+    for layer, after in pairwise(path.hidden):
+        before, behind = signals.layers.get(layer.name), signals.layers.get(after.name)
+        weights = stats.get(after.weight.address)
+        if before is None or behind is None or weights is None or not 0.0 < behind.std < math.inf:
+            return 0.0
+        width = math.sqrt(max(0.0, before.rms**2 - before.mean**2))
+        slope = activations.get(layer.activation).slope_power(before.mean, width)
+        link = math.sqrt((after.fan_in or 1) * weights.mean_square * slope)
+        growth *= link * before.std / behind.std * math.sqrt(min(1.0, behind.samples / max(1, before.samples)))
+    return growth if math.isfinite(growth) else 0.0
 
 
 def peers(model: Model, layer: Layer, stats: Mapping[str, WeightStats]) -> list[float]:

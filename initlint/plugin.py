@@ -22,8 +22,9 @@ from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
 from .deadlock import stuck_at_zero, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
-from .paths import PlainPath, expected_gain, measured_gain, peers, plain_paths
+from .paths import PlainPath, expected_gain, measured_gain, peers, perturbation_growth, plain_paths
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
+from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Reinit",
     "Role",
     "Rule",
+    "Sensitivity",
     "Severity",
     "Signals",
     "Source",
@@ -64,8 +66,10 @@ __all__ = [
     "expected_gain",
     "measured_gain",
     "peers",
+    "perturbation_growth",
     "plain_paths",
     "rule",
+    "sensitivities",
     "stuck_at_zero",
     "zero_neighbour",
 ]

@@ -30,6 +30,8 @@ from collections.abc import Iterator
 
 from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity, Suspicion, Tensor, Use, rule
 
+from .non_finite_weights import SIGNAL_RULES
+
 
 @rule(
     category="symmetry",
@@ -42,14 +44,7 @@ from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity,
         "table": "all {count} values are {value}, so the network cannot tell one row from another",
         "filter": "all {count} weights are {value}; each channel has its own input, as in a box filter",
     },
-    explains=(
-        "exploding-signal",
-        "vanishing-signal",
-        "saturated-activations",
-        "dead-units",
-        "dead-relu-bias",
-        "non-finite-activations",
-    ),
+    explains=(*SIGNAL_RULES, "dead-relu-bias"),
     overrides=("duplicate-units", "variance-mismatch", "looks-trained", "permanent-symmetry"),
 )
 def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:

@@ -64,7 +64,7 @@ class Options:
     uses=Needs.FORWARD | Needs.LIVENESS,
     options=Options,
     message="{dead} of {units} units are off for every input because of their bias (mean {bias})",
-    explains=("dead-units", "vanishing-signal"),
+    explains=("dead-units", "vanishing-signal", "vanishing-gradient", "exploding-gradient"),
 )
 def dead_relu_bias(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:

@@ -40,7 +40,7 @@ class Options:
     needs=Needs.FORWARD,
     options=Options,
     message="{dead} of {units} units in front of {activation} are off for every input of the probe batch",
-    explains=("dead-units", "vanishing-signal"),
+    explains=("dead-units", "vanishing-signal", "vanishing-gradient", "exploding-gradient"),
 )
 def dead_units(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:

@@ -46,7 +46,14 @@ class Options:
     options=Options,
     message="values look trained (unit scales vary {spread} times as much as by chance, excess kurtosis {kurtosis})",
     overrides=("variance-mismatch",),
-    explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units"),
+    explains=(
+        "exploding-signal",
+        "vanishing-signal",
+        "saturated-activations",
+        "dead-units",
+        "vanishing-gradient",
+        "exploding-gradient",
+    ),
 )
 def looks_trained(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:

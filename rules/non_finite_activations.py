@@ -42,7 +42,14 @@ WORDS = {"nan": "NaN", "inf": "infinity", "overflow": "infinity (values outgrew 
         "enormous": "the first forward pass gives {what} at {operation}: its values are too large to be squared",
         "tensor": "the first forward pass gives {what} at {operation}, which reads {tensors}",
     },
-    explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units"),
+    explains=(
+        "exploding-signal",
+        "vanishing-signal",
+        "saturated-activations",
+        "dead-units",
+        "vanishing-gradient",
+        "exploding-gradient",
+    ),
 )
 def non_finite_activations(context: Context, options: object) -> Iterator[Suspicion]:
     origin = context.signals.origin

@@ -34,6 +34,8 @@ SIGNAL_RULES = (
     "vanishing-signal",
     "saturated-activations",
     "dead-units",
+    "vanishing-gradient",
+    "exploding-gradient",
 )
 WEIGHT_RULES = (
     "zero-weights",

@@ -6,6 +6,10 @@ tanh and the sigmoid are flat away from zero: at |z| = 3 tanh's slope is a hundr
 sigmoid's. A layer whose inputs lie out there answers every sample with the same extreme values and hardly learns, and
 neither does anything before it. Weights that are too large or a large bias put it there.
 
+A single tanh layer with nine saturated values of ten is merely slow. Where all layers of a stretch have large weights a
+tenth is too much: the few values that are not saturated then decide everything, and close inputs end up far apart. So
+the stretch is judged too: how much faster small differences grow along it than the signal does.
+
 Outputs of the network are left alone (a detector's prior belongs there), and gates get a note: an open or closed gate
 is often meant.
 
@@ -20,7 +24,8 @@ Zero the bias, or draw the weights by `nn.init.xavier_normal_`.
 ## References
 
 - Glorot & Bengio 2010, section 3: saturation of sigmoid and tanh layers
-- `benchmarks/results/calibrate_scale.md`: tanh nets by their share of saturated values
+- Poole et al. 2016 (arXiv:1606.05340): chaos in deep tanh nets
+- `benchmarks/results/calibrate_scale.md` and `calibrate_gradient.md`: nets by saturated share and by growth
 """
 
 from __future__ import annotations
@@ -36,12 +41,15 @@ from initlint.plugin import (
     Layer,
     LayerSignal,
     Needs,
+    PlainPath,
     Reinit,
     Severity,
     Suspicion,
     Tensor,
     Use,
     activations,
+    perturbation_growth,
+    plain_paths,
     rule,
 )
 
@@ -50,6 +58,9 @@ from initlint.plugin import (
 class Options:
     warn: float = 0.5  # calibrate_scale.md: about where tanh nets begin to fail (6 of 9 between 0.4 and 0.5)
     fail: float = 0.98  # calibrate_scale.md: above, 0 of 8 tanh nets train
+    chain_warn: float = 20.0  # calibrate_gradient.md, spread: above 10, none of 24 tanh and sigmoid chains trains
+    chain_fail: float = 100.0  # the same; a factor of 5 for what the prediction leaves out
+    in_chain: float = 0.1  # calibrate_gradient.md: the least share at which a chain of that growth was seen to fail
     mean_share: float = 0.5  # a bias is to blame if it alone brings the average unit half of the way to the flat part
 
 
@@ -57,33 +68,38 @@ class Options:
     category="signal",
     needs=Needs.FORWARD | Needs.WEIGHTS,
     options=Options,
-    message="{share} of the values in front of {activation} lie where it is flat (outside {low} to {high})",
-    explains=("vanishing-signal", "saturated-activations"),
+    message={
+        "default": "{share} of the values in front of {activation} lie where it is flat (outside {low} to {high})",
+        "chain": "{share} of the values in front of {activation} lie where it is flat (outside {low} to {high}), "
+        "and along its {depth} layers differences grow {growth} times as much as the signal",
+    },
+    explains=("vanishing-signal", "saturated-activations", "vanishing-gradient", "exploding-gradient"),
 )
 def saturated_activations(context: Context, options: Options) -> Iterator[Suspicion]:
+    paths = {layer.name: path for path in plain_paths(context.model, context.signals) for layer in path.hidden}
+    known: dict[PlainPath, float] = {}
     for layer in context.model.layers:
         flat = activations.get(layer.activation).flat
         signal = context.signal(layer)
         if flat is None or signal is None or layer.norm_after is not None or Use.OUTPUT in layer.uses:
             continue
-        if not signal.saturated >= options.warn:
+        growth, path = 0.0, paths.get(layer.name)
+        if path is not None and signal.saturated >= options.in_chain:
+            if path not in known:
+                known[path] = perturbation_growth(path, context.stats, context.signals)
+            growth = known[path]
+        chained = growth >= options.chain_warn
+        if not (chained or signal.saturated >= options.warn):
             continue
-        severity = Severity.ERROR if signal.saturated >= options.fail and not layer.bypassed else Severity.WARNING
+        fails = growth >= options.chain_fail or (signal.saturated >= options.fail and not layer.bypassed)
+        severity = Severity.ERROR if fails else Severity.WARNING
         if Use.PRODUCT in layer.uses and Use.LAYER not in layer.uses:
             severity = Severity.NOTE
         at, fix = _blame(context, layer, signal, flat, options)
-        yield Suspicion(
-            at=at,
-            severity=severity,
-            data={
-                "share": signal.saturated,
-                "activation": layer.activation,
-                "low": flat[0],
-                "high": flat[1],
-                "rms": signal.rms,
-            },
-            fix=fix,
-        )
+        data = {"share": signal.saturated, "activation": layer.activation, "low": flat[0], "high": flat[1]}
+        if path is not None:
+            data |= {"growth": growth, "depth": len(path)}
+        yield Suspicion(at, severity, {**data, "rms": signal.rms}, fix, "chain" if chained else "default")
 
 
 def _blame(

@@ -2,12 +2,11 @@
 
 ## Why it matters
 
-A linear map multiplies the scale of its signal by sqrt(fan_in * E[w^2] * E[phi^2]). Initialisation schemes choose the
-variance so that this is about 1. A single layer that is far too large floods everything behind it; one that is far too
-small starves it, and starves all layers before it of gradient.
-
-The layer is reported only if the output that the probe measured is off too. Layers whose scale cannot show are left
-alone: in front of a normalisation or of sine and cosine, small ends of residual branches, small heads.
+A linear map multiplies the scale of its signal by sqrt(fan_in * E[w^2] * E[phi^2]). Initialisation schemes keep this
+near 1. A single layer that is far too large floods everything behind it; one that is far too small starves it, and
+starves all layers before it of gradient. The layer is reported only if the measured output is off too. Layers whose
+scale cannot show are left alone: in front of a normalisation or of sine and cosine, small ends of residual branches,
+small heads.
 
 ## Example
 
@@ -49,6 +48,8 @@ from initlint.plugin import (
     rule,
 )
 
+from .non_finite_weights import SIGNAL_RULES
+
 
 @dataclass(frozen=True)
 class Options:
@@ -70,7 +71,7 @@ class Options:
         "small": "weights {factor} times smaller than fan-in {fan_in} asks for (std {std}, expected {expected_std})",
         "table": "rows have an rms of {factor}, where about 1 is expected",
     },
-    explains=("exploding-signal", "vanishing-signal", "saturated-activations", "dead-units", "non-finite-activations"),
+    explains=SIGNAL_RULES,
 )
 def variance_mismatch(context: Context, options: Options) -> Iterator[Suspicion]:
     paths = plain_paths(context.model, context.signals)
@@ -92,8 +93,8 @@ def _judge(
     rms = math.sqrt(stats.mean_square)
     gain = expected_gain(layer, stats) if tensor.role is Role.WEIGHT else rms * math.sqrt(tensor.view.fan_in)
     data = {"fan_in": tensor.view.fan_in, "std": stats.std, "expected_std": stats.std / gain}
-    bounded = layer.kind.is_recurrent or activations.get(layer.activation).bounded
-    fix = Reinit(tensor.address, "xavier_normal" if bounded else "he_normal")
+    scheme = "xavier_normal" if layer.kind.is_recurrent or activations.get(layer.activation).bounded else "he_normal"
+    fix = Reinit(tensor.address, scheme)
     if tensor.role is Role.TABLE:
         if rms > options.too_large:
             yield Suspicion(tensor, Severity.WARNING, {"factor": rms}, Reinit(tensor.address, "normal", 0.02), "table")
@@ -114,7 +115,6 @@ def _is_loud(context: Context, layer: Layer, tensor: Tensor, gain: float, option
 
 
 def _is_quiet(context: Context, layer: Layer, options: Options) -> bool:
-    if Use.LAYER not in layer.uses or layer.uses & {Use.SUM, Use.PRODUCT, Use.COORDINATE}:
-        return False
     measured = measured_gain(context.model, layer, context.signals)
-    return measured is None or measured < 1 / options.confirmed
+    excused = Use.LAYER not in layer.uses or layer.uses & {Use.SUM, Use.PRODUCT, Use.COORDINATE}
+    return not excused and (measured is None or measured < 1 / options.confirmed)

@@ -38,7 +38,7 @@ from initlint.plugin import Context, Fill, Layer, Liveness, Needs, Role, Severit
         "unplaced": "all {count} gains start at zero; what makes up for it cannot be seen without the network",
         "default": "all {count} gains start at zero, so nothing of the input passes at first",
     },
-    explains=("dead-units", "vanishing-signal", "stuck-parameters"),
+    explains=("dead-units", "vanishing-signal", "stuck-parameters", "vanishing-gradient"),
     overrides=("stuck-parameters",),
 )
 def zero_norm_gain(context: Context, options: object) -> Iterator[Suspicion]:

@@ -63,7 +63,7 @@ IDIOMS = {
         "row": "all {count} weights start at zero, and so do those of {other} next to it: each waits for the other",
         "default": "all {count} weights start at zero, so the layer passes neither signal nor gradient at first",
     },
-    explains=("dead-units", "vanishing-signal", "dead-relu-bias", "stuck-parameters"),
+    explains=("dead-units", "vanishing-signal", "dead-relu-bias", "stuck-parameters", "vanishing-gradient"),
     overrides=("constant-weights", "duplicate-units", "variance-mismatch", "stuck-parameters"),
 )
 def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:

@@ -51,6 +51,11 @@ def normed_tanh(seed: int = 0, gain: float = 1.0) -> onnx.ModelProto:
         partial(mlp, activation="Tanh", gain=1.0, changes={"2.weight": times(3.0)}),
         notes_ok=False,
     ),
+    Good(
+        "near miss: tanh, 4 layers with twice the weights",
+        partial(mlp, activation="Tanh", depth=4, gain=2.0),
+        notes_ok=False,
+    ),
     Good("near miss: any scale in front of ReLU", partial(mlp, changes={"2.weight": times(1000.0)}), notes_ok=False),
     Good("near miss: a loud convolution in front of batch norm", normed_tanh, notes_ok=False),
     Bad("sigmoid with a bias of +10", planted(sigmoid_mlp, Fault.SIGMOID_BIAS, "2.bias"), ["2.bias"], ERROR),
@@ -66,6 +71,12 @@ def normed_tanh(seed: int = 0, gain: float = 1.0) -> onnx.ModelProto:
         ["2.weight"],
         ERROR,
         exporters=("legacy",),
+    ),
+    Bad(
+        "tanh, 20 layers with four times the weights, less than half of the values saturated",
+        partial(mlp, activation="Tanh", depth=20, gain=4.0),
+        ["0.weight"],
+        ERROR,
     ),
     Bad("a norm's gain of 10 in front of tanh", partial(normed_tanh, gain=10.0), ["norm.weight"], WARNING),
 )

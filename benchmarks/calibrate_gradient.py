@@ -1,0 +1,444 @@
+"""How unequal may the gradients of a network's layers start? A calibration of the gradient rules' thresholds.
+
+    python benchmarks/calibrate_gradient.py [--quick] [--write benchmarks/results/calibrate_gradient.md]   # 12 minutes
+
+The protocol was fixed before any outcome was seen:
+
+Chains    64 -> 64 -> ... -> 10, ``depth`` counting weight layers (head included), biases zero, weights normal with std
+          gain / sqrt(fan_in), relu sqrt(2), tanh 1, sigmoid 4 (its slope is a quarter of tanh's), head 1.
+          ``gain``: all hidden layers times g. ``bias``: all hidden biases b. ``one``: the middle layer times g.
+          ``batch`` and ``layer``: a normalisation in front of every non-linearity, with gain g; the healthy twin has
+          identity shortcuts around each layer besides.
+          ``fans``: hidden widths alternate, wide and narrow; He's variance by fan_in (the twin) or fan_out.
+Recurrent one recurrence of width 32 over the image cut into T equal pieces, then a head on its last state; the input
+          weights have gain 1, the recurrent ones (per gate) are orthogonal, times g. LSTM with forget bias 1. ``relu``
+          is a recurrence with ReLU and g times the identity.
+Data      scikit-learn digits, each pixel centred, all divided by one standard deviation; 1437 training images, 360 test
+          images. Batch normalisation uses the statistics of whatever batch it sees.
+Training  cross-entropy, batches of 32, 400 steps, no schedule, no weight decay, no gradient clipping; Adam, and SGD
+          with momentum 0.9; two seeds. The learning rate is tuned on the healthy twin alone, on a grid, by its accuracy
+          after 200 steps; where the healthy twin reaches 80 % with no rate, that of the next shallower depth is taken.
+Labels    target = the healthy twin's test accuracy after 200 steps minus 5 points (0.90 where the healthy twin reaches
+          less than 80 %). ``trains``: there after 200 steps; ``slow``: only after 400; ``fails``: not even then.
+          Accuracies are means of the two seeds. ``better`` is the better of the two optimisers' verdicts.
+Measure   sensitivity of a layer = Frobenius norm of the gradient of its weights times the rms of its weights: how much
+          the loss moves when the weights move by one per cent of their size in a random direction. The loss is random
+          and linear, on 64 training images. ``growth`` is the largest sensitivity of a hidden layer over that of the
+          head, ``decay`` the smallest. For chains without normalisation besides: ``worst``, the largest share of
+          saturated values (tanh beyond 2.99, sigmoid beyond 5.99) of a hidden layer; ``slope``, the product over hidden
+          layers of the root mean square slope of the non-linearity, its steepest slope being one; ``spread``, the
+          product over hidden layers but the first of sqrt(fan_in) rms(W) times the rms slope in front, times the std
+          over images of the first pre-activation over the last one's. Seeds are averaged geometrically.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from side_by_side import (
+    CLASSES,
+    EARLY,
+    GOOD_ENOUGH,
+    MARK,
+    ORDER,
+    RATES,
+    SEEDS,
+    STEPS,
+    Digits,
+    Net,
+    bands,
+    best_rate,
+    decades,
+    digits,
+    judge,
+    seeds_mean,
+    stack,
+    target_of,
+    train,
+)
+from torch import Tensor
+from torch.nn import functional
+
+PIXELS, WIDTH, STATE, PROBE = 64, 64, 32, 64
+GAINS = {"relu": math.sqrt(2.0), "tanh": 1.0, "sigmoid": 4.0}
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": lambda z: 1 - torch.tanh(z) ** 2,
+    "sigmoid": lambda z: 4 * torch.sigmoid(z) * (1 - torch.sigmoid(z)),
+}
+SATURATED_BEYOND = {"tanh": 2.99, "sigmoid": 5.99}
+GATES = {"rnn": 1, "relu": 1, "lstm": 4, "gru": 3}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A healthy twin, or it with one thing changed."""
+
+    label: str
+    gain: float = 1.0
+    bias: float = 0.0
+    norm_gain: float = 1.0
+    shortcut: bool = False
+    fan_out: bool = False
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Linear layers in a row."""
+
+    family: str
+    activation: str
+    depth: int
+    variants: tuple[Variant, ...]
+    norm: str = ""
+    widths: tuple[int, ...] = ()
+    """Hidden widths, repeated as often as needed; WIDTH if empty."""
+
+    @property
+    def sizes(self) -> list[int]:
+        widths = self.widths or (WIDTH,)
+        return [PIXELS, *(widths[i % len(widths)] for i in range(self.depth - 1)), CLASSES]
+
+    @property
+    def stride(self) -> int:
+        """Parameters per layer: weight, shift, and a norm's gain."""
+        return 3 if self.norm else 2
+
+    def draw(self, variant: Variant, seed: int) -> list[Tensor]:
+        """Twins of one seed differ by their fault alone."""
+        generator = torch.Generator().manual_seed(1000 * seed + self.depth)
+        tensors: list[Tensor] = []
+        for layer, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            head = layer == self.depth - 1
+            hit = not head and (self.family != "one" or layer == (self.depth - 1) // 2)
+            fan = fan_out if variant.fan_out and not head else fan_in
+            scale = (1.0 if head else GAINS[self.activation]) * (variant.gain if hit else 1.0) / math.sqrt(fan)
+            tensors += [torch.randn(fan_in, fan_out, generator=generator) * scale]
+            tensors += [torch.full((1, fan_out), 0.0 if head else variant.bias)]
+            if self.norm and not head:
+                tensors += [torch.full((1, fan_out), variant.norm_gain)]
+        return tensors
+
+    def weights(self) -> slice:
+        return slice(0, None, self.stride)
+
+    def hidden(
+        self, variants: Sequence[Variant], parameters: list[Tensor], images: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Logits (nets, images, classes), and every hidden layer's values in front of its non-linearity."""
+        phi = FUNCTIONS[self.activation]
+        skip = torch.tensor([float(each.shortcut) for each in variants])[:, None, None] if self.norm else None
+        state = images.expand(parameters[0].shape[0], -1, -1)
+        seen: list[Tensor] = []
+        for at in range(0, self.stride * (self.depth - 1), self.stride):
+            weight, shift = parameters[at : at + 2]
+            if self.norm:
+                values = torch.bmm(state, weight)
+                axis = 1 if self.norm == "batch" else -1
+                variance, mean = torch.var_mean(values, axis, correction=0, keepdim=True)
+                values = torch.addcmul(shift, (values - mean) * torch.rsqrt(variance + 1e-5), parameters[at + 2])
+            else:
+                values = torch.baddbmm(shift, state, weight)
+            seen.append(values)
+            state = phi(values) if skip is None else torch.addcmul(phi(values), skip, state)
+        return torch.baddbmm(parameters[-1], state, parameters[-2]), seen
+
+    def net(self, variants: Sequence[Variant]) -> Net:
+        return lambda parameters, images: self.hidden(variants, parameters, images)[0]
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """One recurrence and a head on its last state; ``depth`` is the number of time steps."""
+
+    family: str
+    activation: str
+    """Kind of cell: a key of GATES."""
+    depth: int
+    variants: tuple[Variant, ...]
+    norm: str = field(default="", init=False)
+
+    def draw(self, variant: Variant, seed: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(1000 * seed + self.depth)
+        piece, gates = PIXELS // self.depth, GATES[self.activation]
+        inward = torch.randn(piece, gates * STATE, generator=generator) / math.sqrt(piece)
+        turns = [torch.linalg.qr(torch.randn(STATE, STATE, generator=generator))[0] for _ in range(gates)]
+        if self.activation == "relu":
+            turns = [torch.eye(STATE)]
+        bias = torch.zeros(1, gates * STATE)
+        if self.activation == "lstm":
+            bias[:, STATE : 2 * STATE] = 1.0
+        head = torch.randn(STATE, CLASSES, generator=generator) / math.sqrt(STATE)
+        return [inward, torch.cat(turns, 1) * variant.gain, bias, head, torch.zeros(1, CLASSES)]
+
+    def weights(self) -> list[int]:
+        return [0, 1, 3]
+
+    def net(self, variants: Sequence[Variant]) -> Net:
+        return self.forward
+
+    def forward(self, parameters: list[Tensor], images: Tensor) -> Tensor:
+        inward, turn, bias, head, shift = parameters
+        pieces = images.unflatten(-1, (self.depth, -1)).expand(inward.shape[0], -1, -1, -1)
+        entering = torch.einsum("nbtp,npg->tnbg", pieces, inward) + bias[None]
+        state = torch.zeros(*pieces.shape[:2], STATE)
+        cell = torch.zeros_like(state)
+        for values in entering:
+            if self.activation in ("rnn", "relu"):
+                state = (torch.tanh if self.activation == "rnn" else torch.relu)(torch.baddbmm(values, state, turn))
+            elif self.activation == "lstm":
+                i, f, g, o = torch.baddbmm(values, state, turn).chunk(4, -1)
+                cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+                state = torch.sigmoid(o) * torch.tanh(cell)
+            else:
+                r, z, n = torch.bmm(state, turn).chunk(3, -1)
+                into_r, into_z, into_n = values.chunk(3, -1)
+                keep = torch.sigmoid(into_z + z)
+                state = keep * state + (1 - keep) * torch.tanh(into_n + torch.sigmoid(into_r + r) * n)
+        return torch.baddbmm(shift, state, head)
+
+
+Study = Chain | Recurrent
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is measured before training; the module's docstring defines it."""
+
+    growth: float
+    decay: float
+    worst: float = 0.0
+    slope: float = 1.0
+    spread: float = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    study: Study
+    variant: Variant
+    start: Start
+    verdicts: dict[str, str]
+    healthy: float
+    """Accuracy of the healthy twin by its better optimiser, after EARLY steps."""
+
+    @property
+    def blamable(self) -> bool:
+        """Whether the healthy twin trains, so that a failure is the fault's."""
+        return self.healthy >= GOOD_ENOUGH
+
+    @property
+    def better(self) -> str:
+        return min(self.verdicts.values(), key=ORDER.index)
+
+
+def sensitivities(study: Study, variants: Sequence[Variant], parameters: list[Tensor], images: Tensor) -> Tensor:
+    """(weights, nets): the norm of each weight's gradient times its rms."""
+    logits = study.net(variants)(parameters, images)
+    generator = torch.Generator().manual_seed(11)
+    loss = (logits * torch.randn(logits.shape[1:], generator=generator) / math.sqrt(logits[0].numel())).sum()
+    weights = parameters[study.weights()] if isinstance(study, Chain) else [parameters[i] for i in study.weights()]
+    gradients = torch.autograd.grad(loss, weights)
+    rows = [
+        g.double().flatten(1).norm(dim=1) * w.detach().double().square().mean((1, 2)).sqrt()
+        for g, w in zip(gradients, weights, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def at_start(study: Study, variants: Sequence[Variant], parameters: list[Tensor], data: Digits) -> list[Start]:
+    images = data.train[:PROBE]
+    rows = sensitivities(study, variants, parameters, images)
+    rows = rows.nan_to_num(math.inf)
+    hidden = rows[:-1]
+    if isinstance(study, Recurrent):  # what no weight enters has no sensitivity
+        hidden = torch.where(hidden > 0, hidden, rows[0])
+    columns = [seeds_mean(hidden.amax(0) / rows[-1]), seeds_mean(hidden.amin(0) / rows[-1])]
+    if isinstance(study, Chain) and not study.norm and study.activation in SLOPES:
+        columns += flatness(study, variants, parameters, images)
+    return [Start(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
+
+
+def flatness(study: Chain, variants: Sequence[Variant], parameters: list[Tensor], images: Tensor) -> list[Tensor]:
+    """``worst``, ``slope`` and ``spread`` of every net."""
+    with torch.no_grad():
+        _, seen = study.hidden(variants, parameters, images)
+        weights = [w.double() for w in parameters[study.weights()]]
+    slopes = [SLOPES[study.activation](z.double()).square().mean((1, 2)).sqrt() for z in seen]
+    gains = [w.square().mean((1, 2)).sqrt() * math.sqrt(w.shape[1]) for w in weights[1:-1]]
+    steepest = 0.25 if study.activation == "sigmoid" else 1.0
+    links = [gain * slope * steepest for gain, slope in zip(gains, slopes, strict=False)]
+    stds = [z.double().var(1).mean(-1).sqrt() for z in seen]
+    beyond = SATURATED_BEYOND[study.activation]
+    worst = torch.stack([(z.abs() > beyond).double().mean((1, 2)) for z in seen]).amax(0)
+    product = torch.stack(links).prod(0) * stds[0] / stds[-1].clamp_min(1e-300)
+    return [worst.view(-1, SEEDS).mean(1), seeds_mean(torch.stack(slopes).prod(0)), seeds_mean(product)]
+
+
+def tuned(study: Study, optimiser: str, data: Digits) -> tuple[float, float]:
+    twin = study.variants[0]
+    return best_rate(lambda n: study.net([twin] * n), partial(study.draw, twin), optimiser, data)
+
+
+def run(studies: Iterable[Study], data: Digits) -> Iterator[Outcome]:
+    """``studies`` of one family and activation, the shallowest first; their first variant is the healthy twin."""
+    carried: dict[str, float] = {}
+    for study in studies:
+        each_seed = [variant for variant in study.variants for _ in range(SEEDS)]
+        nets = [study.draw(variant, seed) for variant in study.variants for seed in range(SEEDS)]
+        starts = at_start(study, each_seed, stack(nets), data)
+        verdicts: list[dict[str, str]] = [{} for _ in study.variants]
+        healthy = 0.0
+        for optimiser in RATES:
+            rate, reached = tuned(study, optimiser, data)
+            if reached < GOOD_ENOUGH:
+                rate = carried.get(optimiser, rate)
+            carried[optimiser] = rate
+            rates = torch.full((len(nets),), rate)
+            results = dict(train(study.net(each_seed), stack(nets), optimiser, rates, STEPS, data))
+            early, late = (results[step].view(-1, SEEDS).mean(1) for step in (EARLY, STEPS))
+            for i in range(len(study.variants)):
+                verdicts[i][optimiser] = judge(float(early[i]), float(late[i]), target_of(float(early[0])))
+            healthy = max(healthy, float(early[0]))
+            where = f"{study.family} {study.activation} depth {study.depth} {optimiser}"
+            print(f"# {where}: rate {rate:g}, healthy {float(early[0]):.3f}", flush=True)
+        for variant, start, verdict in zip(study.variants, starts, verdicts, strict=True):
+            yield Outcome(study, variant, start, verdict, healthy)
+
+
+def gains(*factors: float) -> tuple[Variant, ...]:
+    return (Variant("1"), *(Variant(f"{g:g}", gain=g) for g in factors))
+
+
+LOUDER = gains(0.3, 0.5, 0.7, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.0)
+SCALED = gains(0.2, 0.41, 1.5, 2.0, 4.0)
+BIASED = (Variant("0"), *(Variant(f"{b:g}", bias=b) for b in (0.5, 1.0, 2.0, 3.0, 5.0)))
+ONE = gains(0.001, 0.01, 0.1, 3.0, 10.0, 30.0, 100.0, 1000.0, 10000.0)
+NORMED = (
+    Variant("shortcuts", shortcut=True),
+    *(Variant(f"{g:g}", norm_gain=g) for g in (0.3, 1.0, 3.0, 10.0, 30.0)),
+)
+FANS = (Variant("fan_in"), Variant("fan_out", fan_out=True))
+TURNS = gains(0.0, 0.1, 0.3, 1.5, 2.0, 4.0, 8.0, 16.0, 64.0)
+ALTERNATING = ((64, 256), (256, 16), (16, 256))
+
+
+def studies(quick: bool) -> Iterator[list[Study]]:
+    """Lists of one family each."""
+
+    def chains(
+        family: str, activation: str, depths: Iterable[int], variants: tuple[Variant, ...], norm: str = ""
+    ) -> list[Study]:
+        return [Chain(family, activation, depth, variants, norm) for depth in depths]
+
+    if quick:
+        yield chains("gain", "tanh", (3, 12), LOUDER)
+        yield chains("batch", "relu", (6, 20), NORMED, "batch")
+        yield [Recurrent("recurrent", "rnn", 8, TURNS)]
+        return
+    yield chains("gain", "relu", (6, 12), SCALED)
+    yield chains("gain", "tanh", (3, 6, 12, 20), LOUDER)
+    yield chains("gain", "sigmoid", (3, 6, 12), LOUDER)
+    yield chains("bias", "tanh", (3, 6, 12), BIASED)
+    yield chains("bias", "sigmoid", (3, 6, 12), BIASED)
+    yield chains("one", "tanh", (4, 12, 20), ONE)
+    yield chains("batch", "relu", (6, 12, 20, 30, 50), NORMED, "batch")
+    yield chains("batch", "tanh", (6, 12, 30), NORMED, "batch")
+    yield chains("batch", "sigmoid", (6, 12), NORMED, "batch")
+    yield chains("layer", "tanh", (6, 20), NORMED, "layer")
+    yield chains("layer", "relu", (6, 30), NORMED, "layer")
+    for widths in ALTERNATING:
+        yield [Chain("fans", "relu", depth, FANS, "", widths) for depth in (6, 12)]
+    for cell in GATES:
+        yield [Recurrent("recurrent", cell, pieces, TURNS) for pieces in (8, 16, 32)]
+
+
+def tables(outcomes: list[Outcome]) -> Iterator[str]:
+    """One table per family: verdicts of Adam and SGD with growth and decay."""
+    for family, activation in dict.fromkeys((o.study.family, o.study.activation) for o in outcomes):
+        mine = [o for o in outcomes if (o.study.family, o.study.activation) == (family, activation)]
+        yield f"\n## {family}: {activation}\n"
+        labels = list(dict.fromkeys(o.variant.label for o in mine))
+        yield "| depth | " + " | ".join(labels) + " |"
+        yield "|---" * (len(labels) + 1) + "|"
+        for study in dict.fromkeys(o.study for o in mine):
+            cells = {o.variant.label: o for o in mine if o.study == study}
+            name = f"{study.depth}" + (f" {study.widths}" if isinstance(study, Chain) and study.widths else "")
+            yield f"| {name} | " + " | ".join(_cell(cells[label]) for label in labels) + " |"
+
+
+def _cell(outcome: Outcome) -> str:
+    marks = "".join(MARK[outcome.verdicts[optimiser]] for optimiser in RATES)
+    start = outcome.start
+    return f"`{marks}` {start.growth:.0e} {start.decay:.0e}"
+
+
+SHARES = (0.0, 1e-9, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.01)
+HALVES = (0.0, 0.3, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 300.0, 1e3, 1e4, 1e6, math.inf)
+
+
+def summary(outcomes: list[Outcome]) -> Iterator[str]:
+    """Verdicts by band of each measured value, where the healthy twin trains."""
+    known = [o for o in outcomes if o.blamable]
+    chains = [o for o in known if isinstance(o.study, Chain)]
+    plain = [o for o in chains if o.study.family in ("gain", "bias", "fans")]
+    groups = {
+        "chains without normalisation, all layers changed": plain,
+        "one layer changed": [o for o in chains if o.study.family == "one"],
+        "normalised chains": [o for o in chains if o.study.norm],
+        "recurrences": [o for o in known if isinstance(o.study, Recurrent)],
+    }
+    for title, group in groups.items():
+        yield f"\n## Growth: {title}\n"
+        yield from bands(group, lambda o: o.start.growth, HALVES, "growth")
+        yield f"## Decay: {title}\n"
+        yield from bands(group, lambda o: o.start.decay, decades(-9, 2), "decay")
+    bounded = [o for o in chains if o.study.activation in SLOPES and not o.study.norm]
+    for family in ("gain", "bias", "one"):
+        group = [o for o in bounded if o.study.family == family]
+        yield f"## Saturated share of the worst layer: {family}\n"
+        yield from bands(group, lambda o: o.start.worst, SHARES, "share")
+        yield f"## Product of slopes: {family}\n"
+        yield from bands(group, lambda o: o.start.slope, decades(-9, 0), "product")
+        yield f"## Spread: {family}\n"
+        yield from bands(group, lambda o: o.start.spread, HALVES, "spread")
+
+
+def report(outcomes: list[Outcome]) -> str:
+    lines = [
+        "# Which gradients train",
+        "",
+        "Written by `benchmarks/calibrate_gradient.py`, whose docstring is the protocol.",
+        "`+` trains, `~` slow, `-` fails; first mark Adam, second SGD with momentum; then growth and decay.",
+        *summary(outcomes),
+        *tables(outcomes),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one small family of each kind")
+    parser.add_argument("--write", type=Path, help="also write the tables to this file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    data = digits()
+    outcomes = [outcome for group in studies(arguments.quick) for outcome in run(group, data)]
+    text = report(outcomes)
+    print(text)
+    if arguments.write:
+        arguments.write.parent.mkdir(parents=True, exist_ok=True)
+        arguments.write.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""How much the loss moves with each layer's weights: the measure behind the gradient rules.
+
+The sensitivity of a layer is the norm of the gradient of its weights times their root mean square: what the loss feels
+when the weights change by a given share of their size in a random direction. Seen relative to that of the layer through
+which everything leaves, it has no unit: it does not change with the scale of the loss, with the size of the batch, nor
+with weights in front of a normalisation; and where all maps are homogeneous (ReLU without biases) every layer has the
+same, however loud or quiet the signal is. What is left is what the signal does not show: perturbations that grow faster
+than the signal itself, or that are lost although the signal is kept.
+
+It estimates the nonlinearity coefficient of the network behind the layer (Philipp & Carbonell 2018,
+arXiv:1806.00179): the size of its Jacobian times the spread of its input over the spread of its output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .model import Layer, Model, Tensor, Use
+from .probe.signals import Signals
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One layer's share of the loss."""
+
+    layer: Layer
+    ratio: float
+    """Sensitivity over that of the outlet."""
+    outlet: Layer
+    depth: int
+    """Layers with weights, norms apart, from this one to the outlet, both counted, in a row or side by side."""
+    normalised: bool
+    """Whether a normalisation lies between the two."""
+    uses: int = 1
+    """How often the weights are used one after the other: calls, times steps of a recurrence. A healthy recurrence with
+    ReLU adds up as much from every step, so that its ratio grows with their number."""
+
+    @property
+    def per_use(self) -> float:
+        return self.ratio / self.uses
+
+    @property
+    def per_layer(self) -> float:
+        return float(self.ratio ** (1 / max(1, self.depth - 1)))
+
+
+def sensitivities(model: Model, signals: Signals) -> Iterator[Sensitivity]:
+    """Of every map and recurrence that leads to the outlet, in execution order; those without any are left out.
+
+    The outlet is the layer, a norm too, that all of the signal leaves through: the most sensitive one where there are
+    several heads. Nothing is said of a model without one, as one that ends in a sum.
+    """
+    known = {layer.name: value for layer in model.layers if (value := _sensitivity(layer, signals)) > 0}
+    outlet = max(
+        (layer for layer in model.layers if layer.name in known and Use.OUTPUT in layer.uses and not layer.bypassed),
+        key=lambda layer: known[layer.name] if math.isfinite(known[layer.name]) else 0.0,
+        default=None,
+    )
+    if outlet is None or not math.isfinite(known[outlet.name]):
+        return
+    before = [each for each in model.layers if each is outlet or model.is_upstream(each.name, outlet.name)]
+    for layer in before:
+        if layer.name in known and layer is not outlet and (layer.kind.is_map or layer.kind.is_recurrent):
+            behind = [each for each in before if model.is_upstream(layer.name, each.name)]
+            depth = 1 + sum(not each.kind.is_norm for each in behind)
+            normalised = any(each.kind.is_norm for each in behind)
+            ratio = known[layer.name] / known[outlet.name]
+            yield Sensitivity(layer, ratio, outlet, depth, normalised, _uses(layer, signals))
+
+
+def _uses(layer: Layer, signals: Signals) -> int:
+    signal = signals.layers.get(layer.name)
+    steps = signal.samples // max(1, signals.batch) if layer.kind.is_recurrent and signal is not None else 1
+    return max(1, layer.calls) * max(1, steps)
+
+
+def _sensitivity(layer: Layer, signals: Signals) -> float:
+    """The larger one of its weights'; 0 where none got a gradient."""
+    weights = [layer.weight] if layer.recurrent is None else [layer.weight, layer.recurrent]
+    return max(_of(tensor, signals) for tensor in weights)
+
+
+def _of(tensor: Tensor, signals: Signals) -> float:
+    gradient = signals.gradients.get(tensor.address)
+    if gradient is None:
+        return 0.0
+    value = gradient.rms * math.sqrt(tensor.size) * gradient.weight_rms
+    return 0.0 if math.isnan(value) else value
