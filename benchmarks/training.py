@@ -12,8 +12,8 @@ Rate      tuned on the healthy twin alone (seed 0, on a grid, by its score after
 Score     test accuracy, or 1 - error / variance, not below 0; the mean of both seeds.
 Labels    target = the twin's score after 80 steps minus 0.05. ``trains``: there after 80 steps; ``slow``: only after
           160; ``fails``: not even then, or not finite. ``better`` is the better of the two optimisers' labels.
-Moved     a tensor, or a packed part of it, never moved if it is bit for bit what it was after every one of the four
-          runs of 160 steps.
+Moved     a tensor, a packed part of it or an empty row, never moved if it is bit for bit what it was after every one
+          of the four runs of 160 steps.
 Separated two units (rows of a weight), or two whole tensors of drawn values, that started equal never separated if
           they moved and after every run their distance is less than a thousandth of the way they went.
 """
@@ -235,7 +235,17 @@ def _never_moved(module: nn.Module, runs: list[Run]) -> frozenset[str]:
             pieces = [(r.before[name].chunk(len(parts))[number], r.after[name].chunk(len(parts))[number]) for r in runs]
             if all(torch.equal(before, after) for before, after in pieces):
                 still.add(f"{name}[{part}]")
+        if not parts and not isinstance(module.get_submodule(name.rpartition(".")[0]), nn.Embedding):
+            still |= {f"{name}[{row}]" for row in _empty_rows(name, runs)}
     return frozenset(still)
+
+
+def _empty_rows(name: str, runs: list[Run]) -> list[int]:
+    """Rows (units, experts) that start at zero and end at zero."""
+    if runs[0].before[name].ndim < 2:
+        return []
+    moved = [(run.before[name] != 0).flatten(1).any(1) | (run.after[name] != 0).flatten(1).any(1) for run in runs]
+    return (~torch.stack(moved).any(0)).nonzero()[:, 0].tolist()
 
 
 def _together(runs: list[Run]) -> frozenset[str]:

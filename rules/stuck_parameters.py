@@ -37,9 +37,7 @@ from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
 
 @dataclass(frozen=True)
 class Options:
-    error_share: float = (
-        0.05  # a twentieth of the rows, as for duplicates: below, padding to a multiple of 8 looks alike
-    )
+    error_share: float = 0.05  # a twentieth, as for duplicates: padding a width to a multiple of 8 costs less
 
 
 @rule(

@@ -45,6 +45,7 @@ def unregistered_weights(context: Context, options: object) -> Iterator[Suspicio
     for address in context.signals.unregistered:
         yield Suspicion(address, Severity.ERROR)
     for address, verdict in context.signals.liveness.items():
-        if verdict in (Liveness.DETACHED, Liveness.STOPPED) and "[" not in address:
-            severity = Severity.ERROR if verdict is Liveness.DETACHED else Severity.NOTE
-            yield Suspicion(address, severity, message=verdict.value)
+        if verdict is Liveness.DETACHED and "[" not in address:
+            yield Suspicion(address, Severity.ERROR, message="detached")
+        elif verdict is Liveness.STOPPED and "[" not in address:
+            yield Suspicion(address, Severity.NOTE, message="stopped")
