@@ -1,7 +1,7 @@
 """Building a model again, from another seed and in memory full of NaN, and comparing it with the one that is checked.
 
-One more build answers both questions; a second one follows where the first raises, or where the builder hands out the
-tensors of the checked model again, so that it leaves them as its first call did.
+One more build answers both questions; a second one follows where the first raises, where the builder hands out the
+tensors of the checked model again, so that it leaves them as its first call did, or where both builds hold NaN.
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ def compare(module: nn.Module, rebuild: Rebuild, seed: int, call: Call | None) -
     found = _Comparison(not notes, was_filled)
     for address in ours.keys() & theirs.keys() - shared:
         found.add(address, ours[address], theirs[address])
+    if found.doubtful:
+        found.settle(rebuild, seed + OTHER_SEED)
     readings = found.readings(other, None if shared else call)
     order = list(ours)
     return Builds(
@@ -153,6 +155,8 @@ class _Comparison:
     """The checked model was built in filled memory as well: the caller works that way."""
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     """By address: where values were never written."""
+    doubtful: dict[str, torch.Tensor] = field(default_factory=dict)
+    """By address: where both builds have NaN, which somebody wrote, or which lay in the memory of the first one too."""
     parameters: set[str] = field(default_factory=set)
     fixed: dict[str, Fixed] = field(default_factory=dict)
     varying: int = 0
@@ -164,24 +168,39 @@ class _Comparison:
             return
         one, other = our.detach().cpu(), their.detach().cpu()
         mask = self._never_written(one, other) if self.filled else None
-        if mask is not None:
+        if isinstance(our, nn.Parameter):
+            self.parameters.add(address)
+        if mask is not None and self._is_doubtful(one, mask):
+            self.doubtful[address] = mask
+        elif mask is not None:
             self.masks[address] = mask
-            if isinstance(our, nn.Parameter):
-                self.parameters.add(address)
         elif our.requires_grad:
             self._judge(address, one, other)
 
     def _never_written(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor | None:
         if other.is_floating_point() or other.is_complex():
             mask = is_nan(other)
-            explicit = not self.was_filled and bool((is_nan(one) | ~mask).all())  # somebody wrote these NaN
-            return mask if mask.any() and not explicit else None
+            return mask if mask.any() else None
         if other.dtype is torch.bool:
             return None
         mask = other == torch.iinfo(other.dtype).max
         if other.element_size() < 4 and not (mask.all() and other.numel() >= _CERTAIN):
             return None
         return mask if mask.any() and not (one[mask] == other[mask]).any() else None
+
+    def _is_doubtful(self, one: torch.Tensor, mask: torch.Tensor) -> bool:
+        nans = one.is_floating_point() or one.is_complex()
+        return nans and not self.was_filled and bool((is_nan(one) | ~mask).all())
+
+    def settle(self, rebuild: Rebuild, seed: int) -> None:
+        """One more build, after memory of the sizes in doubt was filled with zeros and given back."""
+        with suppress(Exception, SystemExit), quietly():
+            zeros = [torch.zeros(mask.shape) for mask in self.doubtful.values() for _ in range(_COPIES)]
+            del zeros
+            third = stored_tensors(rebuild(seed))
+            for address, mask in self.doubtful.items():
+                if address in third and not bool((is_nan(third[address].detach().cpu()) | ~mask).all()):
+                    self.masks[address] = mask
 
     def _judge(self, address: str, one: torch.Tensor, other: torch.Tensor) -> None:
         if not torch.equal(one, other):
@@ -209,6 +228,9 @@ class _Comparison:
         except Exception:  # noqa: BLE001 - a forward that cannot be run says nothing about what it reads
             return {}
 
+
+_COPIES = 8
+"""A module's own temporary tensors take some of the memory before the tensor in doubt does."""
 
 _CERTAIN = 8
 """Small integers are often as large as they can be; so many of them in a row, and nothing else, are not."""

@@ -102,9 +102,9 @@ def attributes_kept(module: torch.nn.Module, during: Attributes | None = None) -
 
 
 def _attributes(module: torch.nn.Module) -> Attributes:
-    """Of every module, and what its dictionaries of buffers and the like hold."""
+    """Of every module, and what its dictionaries of buffers and the like hold (scripted modules have none)."""
     own = [each.__dict__ for each in module.modules()]
-    registered = [attributes[key] for attributes in own for key in _REGISTERED if key in attributes]
+    registered = [attributes[key] for attributes in own for key in _REGISTERED if isinstance(attributes.get(key), dict)]
     return [(each, dict(each)) for each in (*own, *registered)]
 
 
