@@ -50,9 +50,8 @@ def _big_text(model: str) -> Built:
 
 
 def _big_vit() -> Built:
-    from vit_pytorch.vit import ViT
-
-    return ViT(**BIG_PATCHES, depth=8, heads=6), (torch.randn(8, 3, 224, 224),)
+    module, _ = _vit_pytorch("vit", "ViT", **BIG_PATCHES, depth=8, heads=6)
+    return module, (torch.randn(8, 3, 224, 224),)
 
 
 def _mlp(width: int = 64) -> Built:
@@ -62,16 +61,16 @@ def _mlp(width: int = 64) -> Built:
 
 LARGE = (
     *(
-        Subject(name, partial(_pytorchcv, name, batch=batch))
-        for name, batch in (
-            ("resnet18", 8),
-            ("resnet50", 8),
-            ("vgg11", 4),
-            ("bn_vgg11", 4),
-            ("densenet121", 8),
-            ("mobilenetv2_w1", 8),
-            ("efficientnet_b0", 8),
-            ("regnetx004", 8),
+        Subject(name, partial(_pytorchcv, module, name, batch=batch))
+        for module, name, batch in (
+            ("resnet", "resnet18", 8),
+            ("resnet", "resnet50", 8),
+            ("vgg", "vgg11", 4),
+            ("vgg", "bn_vgg11", 4),
+            ("densenet", "densenet121", 8),
+            ("mobilenetv2", "mobilenetv2_w1", 8),
+            ("efficientnet", "efficientnet_b0", 8),
+            ("regnet", "regnetx004", 8),
         )
     ),
     Subject("bert, 6 layers of 512", partial(_big_text, "bert")),
