@@ -29,6 +29,7 @@ from .backward import (
 )
 from .batches import shuffled
 from .liveness import Shape, Walk, restored
+from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Twin
 from .symmetry import equal_units, twins
 from .torch_run import Call, Run
@@ -152,6 +153,7 @@ class BackwardProbe:
                     walk.run(gradients, watched)
                     result.still_equal = walk.still_equal(watched)
                     result.twins = tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs)
+                    look_redrawn(walk, open_cases)
             except TargetError:
                 raise
             except Exception as error:  # noqa: BLE001 - the user's forward or loss, on values that it never saw
@@ -243,6 +245,8 @@ class BackwardProbe:
             return Liveness.LIVE
         if any((name, part) in walk.unreached for part in zero):
             return Liveness.UNREACHED
+        if all((name, part) in walk.inert for part in zero):
+            return Liveness.UNUSED
         if name in walk.absent:
             if id(parameter) not in reads:
                 return Liveness.FROZEN
@@ -260,7 +264,13 @@ class BackwardProbe:
                 if verdict is not Liveness.LIVE or key not in walk.zero:
                     made[address] = verdict
                 else:
-                    made[address] = Liveness.UNREACHED if key in walk.unreached else Liveness.STUCK
+                    made[address] = (
+                        Liveness.UNREACHED
+                        if key in walk.unreached
+                        else Liveness.UNUSED
+                        if key in walk.inert
+                        else Liveness.STUCK
+                    )
         return made
 
 

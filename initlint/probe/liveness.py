@@ -2,7 +2,7 @@
 
 One zero factor on a path wakes up at the second or third step (LoRA; adaLN-Zero with a zero head); two stacked zeros
 never do. A tensor is stuck if its gradient is exactly zero at every step although the outputs depend on it, and stays
-so where units that were merely off are kept ajar.
+so where units that were merely off are kept ajar. ``redrawn`` has the last word: whether its values are to blame.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ AJAR = 1e-2
 """Slope given to units that are off, to see whether it is only the batch that does not reach them."""
 
 
+Case = tuple[str, int]
+"""A parameter by name, and the number of a packed part of it."""
+REFUSALS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError, NoGradientError)
+"""What a forward or a loss raises that does not take a batch, or values that it never saw."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What the steps have to know of a parameter."""
@@ -49,9 +55,11 @@ class Walk:
     shapes: Mapping[str, Shape]
     invariant: frozenset[str]
     """Not moved: their gradient is rounding."""
-    zero: set[tuple[str, int]] = field(default_factory=set)
+    zero: set[Case] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
-    unreached: set[tuple[str, int]] = field(default_factory=set)
+    unreached: set[Case] = field(default_factory=set)
+    inert: set[Case] = field(default_factory=set)
+    """Which have no influence on the outputs, whatever their values."""
     finite: bool = True
     steps: int = 0
     moved: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -64,12 +72,12 @@ class Walk:
         self.zero = {
             (name, part)
             for name, gradient in gradients.items()
-            for part in range(self._shape(name).parts)
-            if self._part_is_zero(name, gradient, part)
+            for part in range(self.shape(name).parts)
+            if self.part_is_zero(name, gradient, part)
         }
         self.finite = all(is_finite(gradient) for gradient in gradients.values())
         for name, parameter in self.differentiator.parameters.items():
-            shape = self._shape(name)
+            shape = self.shape(name)
             if parameter.ndim > 1 and shape.parts == 1 and not shape.is_table:
                 empty = ~parameter.detach().flatten(1).any(1)
                 if 0 < int(empty.sum()) < len(empty):
@@ -90,11 +98,11 @@ class Walk:
         """How many tensors, parts and rows had no gradient yet."""
         return len(self.zero) + sum(int(idle.sum()) for idle in self.idle_rows.values())
 
-    def _shape(self, name: str) -> Shape:
+    def shape(self, name: str) -> Shape:
         return self.shapes.get(name, Shape())
 
-    def _part_is_zero(self, name: str, gradient: torch.Tensor | None, part: int) -> bool:
-        parts = self._shape(name).parts
+    def part_is_zero(self, name: str, gradient: torch.Tensor | None, part: int) -> bool:
+        parts = self.shape(name).parts
         if gradient is None or parts == 1 or gradient.is_sparse:
             return is_zero(gradient)
         return is_zero(gradient.chunk(parts)[part])
@@ -125,7 +133,7 @@ class Walk:
         call = self.calls[self.steps % len(self.calls)]
         try:
             return self.differentiator.gradients(call, draw)
-        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError, NoGradientError):
+        except REFUSALS:
             if call is self.calls[0] or self.steps > 1:
                 raise
             self.calls = self.calls[:1]
@@ -136,7 +144,7 @@ class Walk:
             self.finite = False
             return
         self.absent -= {name for name, gradient in gradients.items() if gradient is not None}
-        self.zero = {(name, part) for name, part in self.zero if self._part_is_zero(name, gradients[name], part)}
+        self.zero = {(name, part) for name, part in self.zero if self.part_is_zero(name, gradients[name], part)}
         self._note_rows(gradients)
 
     def _look_ajar(self, draw: int) -> None:
@@ -144,13 +152,13 @@ class Walk:
         for call in self.calls:
             gradients = self.differentiator.gradients(call, draw, Ajar(), everything=True)
             for name, part in self.zero:
-                if not self._part_is_zero(name, gradients[name], part):
+                if not self.part_is_zero(name, gradients[name], part):
                     self.unreached.add((name, part))
             self._note_rows(gradients)
 
     def _scale(self, name: str, parameter: torch.Tensor) -> float:
         values = entries(parameter)
-        return max(rms(values, values.numel()), 1 / math.sqrt(self._shape(name).fan_in))
+        return max(rms(values, values.numel()), 1 / math.sqrt(self.shape(name).fan_in))
 
     def _move(self, gradients: Gradients, scales: Mapping[str, float]) -> None:
         for name, gradient in gradients.items():

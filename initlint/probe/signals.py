@@ -47,7 +47,7 @@ class Liveness(StrEnum):
     UNREACHED = "unreached"
     """The probe batches or the loss did not reach it: units that are off, experts that were not chosen."""
     UNUSED = "unused"
-    """No output depends on it."""
+    """No output depends on it, be it that nothing reads it, or that no value of it changes a bit of the outputs."""
     INVARIANT = "invariant"
     """The outputs do not change along it: a bias that a normalisation or a softmax takes away again."""
     FROZEN = "frozen"
