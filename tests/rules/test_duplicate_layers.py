@@ -6,14 +6,13 @@ import copy
 from functools import partial
 
 import torch
-from judging import check_module
 from models import Built, gpt, lora, seeded, tanh_mlp
 from models.altered import altered
 from models.deadlocks import sparse_experts, twin_critics
 from torch import nn
 
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
@@ -57,4 +56,4 @@ def momentum(module: nn.Module) -> None:
     Bad("deep-copied encoder layers", cloned_encoder, ["layers.1.self_attn.in_proj_weight"], WARNING),
 )
 def test_duplicate_layers(case: Case) -> None:
-    check_module("duplicate-layers", case)
+    check("duplicate-layers", case)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from judging import check_module, findings
+from judging import findings
 from models import adaln_zero, batchnorm_resnet, gpt, influence, lora, re_zero, relu_mlp
 from models.altered import altered
 from models.deadlocks import auxiliary, packed_attention, packed_experts, spare, sparse_experts, zero_gate
 
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR = Severity.ERROR
 
@@ -60,7 +60,7 @@ ERROR = Severity.ERROR
     ),
 )
 def test_stuck_parameters(case: Case) -> None:
-    check_module("stuck-parameters", case)
+    check("stuck-parameters", case)
 
 
 @pytest.mark.parametrize("build", [zero_gate, altered(relu_mlp, lambda m: m[2].weight.zero_())])

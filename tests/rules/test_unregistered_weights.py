@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from judging import check_module
 from models import gpt, relu_mlp, weight_norm_mlp
 from models.altered import altered
 from models.deadlocks import code_book, detached, listed
 from models.influence import codec
 
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 IN_A_LIST = ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
 
@@ -33,4 +32,4 @@ IN_A_LIST = ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bi
     Bad("read through .data", detached, ["outer.weight"], Severity.ERROR),
 )
 def test_unregistered_weights(case: Case) -> None:
-    check_module("unregistered-weights", case)
+    check("unregistered-weights", case)

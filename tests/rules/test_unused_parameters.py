@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from judging import check_module, findings
+from judging import findings
 from models import gpt, relu_mlp
 from models.altered import altered
 from models.deadlocks import auxiliary, detached, spare, sparse_experts
 from torch import nn
 
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 
 @cases(
@@ -29,7 +29,7 @@ from initlint.testing import Bad, Case, Good, cases
     ),
 )
 def test_unused_parameters(case: Case) -> None:
-    check_module("unused-parameters", case)
+    check("unused-parameters", case)
 
 
 def test_a_module_that_is_wholly_unused_is_one_note_that_reads_as_a_sentence() -> None:
