@@ -17,7 +17,7 @@ import torch
 
 from ..load.eager import AsInTraining
 from .backward import Differentiator, Gradients, NoGradientError, entries, is_finite, is_zero, rms
-from .symmetry import TOLERANCE, EqualUnits, rows_of
+from .symmetry import TOLERANCE, EqualRows
 from .torch_run import Call
 
 STEPS = 4
@@ -62,8 +62,6 @@ class Walk:
     """Which have no influence on the outputs, whatever their values."""
     finite: bool = True
     steps: int = 0
-    moved: dict[str, torch.Tensor] = field(default_factory=dict)
-    """By address of a weight with equal units: which rows ever had a gradient."""
     idle_rows: dict[str, torch.Tensor] = field(default_factory=dict)
     """By name of a weight of which some rows (units, experts) start at zero: which of those never had a gradient."""
 
@@ -107,7 +105,7 @@ class Walk:
             return is_zero(gradient)
         return is_zero(gradient.chunk(parts)[part])
 
-    def run(self, gradients: Gradients, watched: Sequence[EqualUnits], first_draw: int = 1) -> None:
+    def run(self, gradients: Gradients, watched: Sequence[EqualRows], first_draw: int = 1) -> None:
         """At least four steps, more while they wake something up, then one look with everything ajar."""
         parameters = self.differentiator.parameters
         scales = {name: self._scale(name, parameter) for name, parameter in parameters.items()}
@@ -118,7 +116,8 @@ class Walk:
             and (self.steps < STEPS or quiet < STEPS - 1)
             and (self._asleep or self.steps < STEPS)
         ):
-            self._note_moves(gradients, watched)
+            for each in watched:
+                each.note_moves(gradients[each.address])
             self._move(gradients, scales)
             self.steps += 1
             gradients = self._gradients(first_draw + self.steps)
@@ -171,23 +170,9 @@ class Walk:
                 direction = gradient.detach() / size
                 parameter.data.add_(direction.to(parameter.dtype), alpha=-STEP * scales[name])
 
-    def _note_moves(self, gradients: Gradients, watched: Sequence[EqualUnits]) -> None:
-        for each in watched:
-            gradient = gradients[each.address]
-            if gradient is None or gradient.is_sparse:
-                continue
-            moves = rows_of(gradient, each.layer, each.tensor).any(1)
-            known = self.moved.get(each.address)
-            self.moved[each.address] = moves if known is None else known | moves
-
-    def still_equal(self, watched: Sequence[EqualUnits]) -> dict[str, int]:
-        """By address; to be called before the parameters are restored."""
-        return {
-            each.address: each.still_equal(self.moved[each.address], self._scale(each.address, each.parameter))
-            if each.address in self.moved
-            else 0
-            for each in watched
-        }
+    def still_equal(self, watched: EqualRows) -> int:
+        """To be called before the parameters are restored."""
+        return watched.still_equal(self._scale(watched.address, watched.parameter))
 
     def separated(self, one: str, other: str) -> bool:
         """Whether two weights that started equal differ by now by more than rounding."""

@@ -75,6 +75,18 @@ class Twin:
     """Whether the probe's steps made them differ."""
 
 
+@dataclass(frozen=True, slots=True)
+class Members:
+    """A tensor that stacks ``count`` maps, critics, experts or heads, some of them equal bit for bit."""
+
+    tensor: str
+    count: int
+    equal: int
+    """How many start equal to another one."""
+    together: int
+    """How many of these were moved by the probe's steps and are equal still."""
+
+
 @dataclass(frozen=True)
 class LayerSignal:
     """The output of one layer before its non-linearity, over the probe batch.
@@ -148,6 +160,7 @@ class Signals:
     stuck_rows: Mapping[str, int] = field(default_factory=dict)
     """By address of the weights that have them: rows (units, experts) that start at zero and never get a gradient."""
     twins: tuple[Twin, ...] = ()
+    members: tuple[Members, ...] = ()
     unregistered: tuple[str, ...] = ()
     """Addresses of leaf tensors that require a gradient and belong to no module."""
     steps: int = 0
