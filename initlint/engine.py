@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from .fixes import Fill, Fix, Reinit
 from .model import Layer, Model, Tensor
 from .plugin import Cause, Context, Finding, Needs, Rule, Severity, Suspicion, Value
 from .probe.signals import Backward
@@ -29,7 +30,7 @@ def judge(context: Context, rules: Sequence[Rule], options: Mapping[str, object]
             reason = _run(context, rule, options.get(rule.name), findings)
         if reason:
             skipped.append(SkippedRule(rule.name, reason))
-    findings = list(_without_overridden(context.model, findings, by_name))
+    findings = list(_without_overridden(context.model, _once_per_place(findings), by_name))
     muted, silenced = _mute(findings, by_name)
     findings = _fold(context.model, muted, by_name)
     known = {each.rule for each in skipped}
@@ -74,10 +75,17 @@ def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
         tensor=tensor,
         message=rule.messages[suspicion.message].format_map(_Readable(suspicion.data)),
         data=_checked(suspicion.data),
-        fix=suspicion.fix,
+        fix=_placed(model, suspicion.fix),
         url=f"docs/rules/{rule.name}.md",
         is_cause=suspicion.is_cause,
     )
+
+
+def _placed(model: Model, fix: Fix | None) -> Fix | None:
+    """A rule knows the address; whether code has to ask for a parameter or a buffer, the model knows."""
+    if isinstance(fix, Reinit | Fill) and model.is_buffer(fix.tensor):
+        return replace(fix, buffer=True)
+    return fix
 
 
 def _checked(data: Mapping[str, object]) -> dict[str, Value]:
@@ -116,6 +124,16 @@ def _readable(value: object) -> object:
 def _base(address: str) -> str:
     """The tensor of a packed part's address."""
     return address.partition("[")[0]
+
+
+def _once_per_place(findings: Iterable[Finding]) -> list[Finding]:
+    """Of what one rule says twice at one address, as of a tensor that two layers use, the gravest, then the first."""
+    kept: dict[tuple[str, str, str], Finding] = {}
+    for finding in findings:  # different things may be wrong with a whole model, which has no address
+        key = finding.rule, finding.address, "" if finding.address else finding.message
+        if key not in kept or finding.severity > kept[key].severity:
+            kept[key] = finding
+    return list(kept.values())
 
 
 def _without_overridden(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -> Iterator[Finding]:

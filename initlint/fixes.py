@@ -14,11 +14,13 @@ class Reinit:
     tensor: str
     scheme: str
     gain: float = 1.0
+    buffer: bool = False
+    """Whether a module holds it as a buffer; the engine fills this in."""
     kind: ClassVar[str] = "reinit"
 
     @property
     def code(self) -> str:
-        name = _parameter(self.tensor)
+        name = _spelled(self.tensor, self.buffer)
         calls = {
             "he_normal": f"nn.init.kaiming_normal_({name}, nonlinearity='relu')",
             "he_uniform": f"nn.init.kaiming_uniform_({name}, nonlinearity='relu')",
@@ -37,11 +39,13 @@ class Fill:
 
     tensor: str
     value: float
+    buffer: bool = False
+    """Whether a module holds it as a buffer; the engine fills this in."""
     kind: ClassVar[str] = "fill"
 
     @property
     def code(self) -> str:
-        return f"nn.init.constant_({_parameter(self.tensor)}, {self.value:g})"
+        return f"nn.init.constant_({_spelled(self.tensor, self.buffer)}, {self.value:g})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Advice:
 Fix = Reinit | Fill | Advice
 
 
-def _parameter(address: str) -> str:
+def _spelled(address: str, buffer: bool) -> str:
     """The address may come from an untrusted file: it is quoted as JSON, so that it cannot leave the string."""
-    return f"model.get_parameter({json.dumps(address.partition('[')[0])})"
+    getter = "get_buffer" if buffer else "get_parameter"
+    return f"model.{getter}({json.dumps(address.partition('[')[0])})"

@@ -224,6 +224,8 @@ class Model:
     """The program that wrote the file, where it says so ("pytorch 2.13.0")."""
     valueless: tuple[str, ...] = ()
     """Addresses of tensors that have no values yet: those on PyTorch's meta device."""
+    buffers: frozenset[str] = frozenset()
+    """Addresses of the tensors that a module holds as buffers; unknown of files."""
     tied: tuple[tuple[str, str], ...] = field(default=())
     """Pairs (layer name, address) of layers that share a tensor which another layer also uses."""
 
@@ -260,6 +262,14 @@ class Model:
     def has_dataflow(self) -> bool:
         """Whether it is known where outputs go; not so of weights alone, nor of a module that was not run."""
         return any(layer.uses for layer in self.layers)
+
+    def is_buffer(self, address: str) -> bool:
+        """Whether a module holds the tensor as a buffer, as every module does with running statistics."""
+        running = (Role.RUNNING_MEAN, Role.RUNNING_VARIANCE)
+        owner = self.owner(address)
+        return address in self.buffers or (
+            owner is not None and any(each.address == address and each.role in running for each in owner.others)
+        )
 
     def is_upstream(self, earlier: str, later: str) -> bool:
         """Whether data flows from layer ``earlier`` to layer ``later`` (a layer is not upstream of itself)."""

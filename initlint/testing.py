@@ -109,7 +109,8 @@ def check(rule: str, case: Case, *, seeds: Sequence[int] = SEEDS) -> None:
     """Assert that ``rule`` says of every variant of the case's model exactly what the case promises.
 
     A module and its honest exports have to agree finding by finding, notes included. Severities that gradients decide
-    are compared once files give gradients too; a rule that needs gradients is asked about modules alone.
+    are compared once files give gradients too; a rule that needs gradients is asked about modules alone, and their
+    findings are what the case promises.
     """
     needs, uses = _reads(rule)
     told: dict[int, tuple[str, list[Finding]]] = {}
@@ -117,7 +118,7 @@ def check(rule: str, case: Case, *, seeds: Sequence[int] = SEEDS) -> None:
         findings = _findings(rule, case, variant)
         if findings is None:
             continue
-        if not variant.is_module or not uses & GRADIENTS:
+        if not variant.is_module or needs & GRADIENTS or not uses & GRADIENTS:
             _hold_against(rule, case, variant, findings)
         if variant.is_module:
             told[variant.seed] = variant.label, findings

@@ -10,7 +10,8 @@ every layer, or from an initialiser object that is shared.
 - One behind the other they separate, but start correlated: a warning.
 - In parallel, told apart by a router or by different readouts, copies may be on purpose (up-cycled experts): a note.
 
-Only trainable tensors that are not tied are compared, and only values that look drawn.
+The same goes for maps that are stacked in one tensor (critic, in, out). Only trainable tensors that are not tied are
+compared, and only values that look drawn.
 
 ## Example
 
@@ -41,6 +42,8 @@ from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, Twin,
     message={
         "default": "{copies} weights equal those of {other} bit for bit",
         "permanent": "{copies} weights equal those of {other} bit for bit and get equal gradients: they never differ",
+        "members": "{equal} of the {members} stacked maps start equal to another one bit for bit",
+        "together": "{equal} of the {members} stacked maps start equal and get equal gradients: they never differ",
     },
 )
 def duplicate_layers(context: Context, options: object) -> Iterator[Suspicion]:
@@ -51,6 +54,15 @@ def duplicate_layers(context: Context, options: object) -> Iterator[Suspicion]:
         else:
             severity = Severity.WARNING if _in_series(context, twins[0]) else Severity.NOTE
             yield Suspicion(twins[0].tensor, severity, data)
+    told = set[tuple[str, bool]]()
+    for stacked in context.signals.members:
+        permanent = stacked.together > 0 and context.liveness(stacked.tensor) is Liveness.LIVE
+        place = stacked.tensor.rpartition(".")[0], permanent
+        if place not in told:  # the matrices of one ensemble are one finding
+            told.add(place)
+            data = {"equal": stacked.together if permanent else stacked.equal, "members": stacked.count}
+            severity, message = (Severity.ERROR, "together") if permanent else (Severity.NOTE, "members")
+            yield Suspicion(stacked.tensor, severity, data, message=message)
 
 
 def _by_module(twins: tuple[Twin, ...]) -> dict[tuple[str, str], list[Twin]]:

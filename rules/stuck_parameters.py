@@ -9,8 +9,12 @@ step. Two zero factors in a row hold each other at zero for ever, and so does a 
 initlint takes at least four scaled gradient steps, on two batches where the inputs allow it and with different random
 losses, and puts all values back afterwards. A tensor is stuck if no step gave it a gradient although the outputs depend
 on it. Units that the batches did not switch on, experts that were not chosen and outputs that the loss leaves out are
-not stuck. A packed tensor is judged part by part, as the gates of an LSTM; rows of a tensor (units, experts, queries)
-that start at zero are judged by themselves.
+not stuck. Nor is what would have no gradient with any other values either: at the end everything that stands still is
+drawn anew, all at once, and what then has no gradient and moves no output has no influence.
+
+A packed tensor is judged part by part, as the gates of an LSTM; rows of a tensor (units, experts, queries) that start
+at zero are judged by themselves. One such row is proof enough, and an error: drawn anew it would learn. Rows that are
+looked up, masked, or chosen by a router are not judged. Fewer rows than a width is padded with are a note.
 
 ## Example
 
@@ -24,6 +28,7 @@ Start one of the two factors away from zero: `nn.init.kaiming_normal_(self.branc
 ## References
 
 - Hu et al. 2021 (LoRA, arXiv:2106.09685) section 4.1; Bachlechner et al. 2020 (ReZero, arXiv:2003.04887)
+- NVIDIA, Train With Mixed Precision: sizes in multiples of 8
 - yz93/LAVT-RIS issue 25: two zero layers in one gate, zero gradient
 """
 
@@ -37,7 +42,7 @@ from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
 
 @dataclass(frozen=True)
 class Options:
-    error_share: float = 0.05  # a twentieth, as for duplicates: padding a width to a multiple of 8 costs less
+    align: int = 8  # NVIDIA, Train With Mixed Precision: widths are padded to multiples of 8, which adds at most 7 rows
 
 
 @rule(
@@ -57,8 +62,10 @@ def stuck_parameters(context: Context, options: Options) -> Iterator[Suspicion]:
         told = tensor != address and signals.liveness.get(tensor) is Liveness.STUCK
         if verdict is Liveness.STUCK and not told:
             yield Suspicion(address, Severity.ERROR, data)
-    sizes = {tensor.address: tensor.shape[0] for tensor in context.model.tensors}
+    tensors = {tensor.address: tensor for tensor in context.model.tensors}
     for address, rows in signals.stuck_rows.items():
-        if address in sizes:
-            severity = Severity.ERROR if rows >= options.error_share * sizes[address] else Severity.NOTE
-            yield Suspicion(address, severity, {"rows": rows, "of": sizes[address], **data}, message="rows")
+        if address in tensors:
+            shape = tensors[address].shape
+            padded = len(shape) == 2 and shape[0] % options.align == 0 and rows < options.align
+            severity = Severity.NOTE if padded else Severity.ERROR
+            yield Suspicion(address, severity, {"rows": rows, "of": shape[0], **data}, message="rows")

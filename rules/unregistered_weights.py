@@ -5,7 +5,8 @@
 `model.parameters()` lists what is registered. A layer in a plain Python list, a dictionary or a closure runs and has
 gradients, but the optimiser does not know it, `model.to(device)` leaves it behind and checkpoints do not hold it: an
 error. A registered parameter that is read only through `.data` or `.detach()` is known to the optimiser but never gets
-a gradient: an error too. Where only what is made of it is detached, as behind a code book, it is a note.
+a gradient: an error too. Where only what is made of it is detached or becomes an integer, as an encoder in front of a
+code book, that is how the model was meant: one note for all such tensors.
 
 Tensors that are read under `torch.no_grad()` only, or that do not require a gradient, are taken to be frozen
 on purpose.
@@ -38,7 +39,8 @@ from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
     message={
         "default": "the forward uses it and it requires a gradient, but model.parameters() does not list it",
         "detached": "it is read only through .data or .detach(), so it never gets a gradient",
-        "stopped": "all that is made of it is detached, so no gradient comes back to it",
+        "stopped": "all that is made of it is detached or rounded to integers, so no gradient comes back to it",
+        "several": "what is made of it and of {others} more is detached or rounded to integers: no gradient comes back",
     },
 )
 def unregistered_weights(context: Context, options: object) -> Iterator[Suspicion]:
@@ -47,5 +49,7 @@ def unregistered_weights(context: Context, options: object) -> Iterator[Suspicio
     for address, verdict in context.signals.liveness.items():
         if verdict is Liveness.DETACHED and "[" not in address:
             yield Suspicion(address, Severity.ERROR, message="detached")
-        elif verdict is Liveness.STOPPED and "[" not in address:
-            yield Suspicion(address, Severity.NOTE, message="stopped")
+    stopped = [a for a, verdict in context.signals.liveness.items() if verdict is Liveness.STOPPED and "[" not in a]
+    if stopped:
+        data = {"others": len(stopped) - 1, "tensors": stopped} if len(stopped) > 1 else {}
+        yield Suspicion(stopped[0], Severity.NOTE, data, message="several" if data else "stopped")

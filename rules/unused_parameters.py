@@ -6,7 +6,9 @@ They take memory, optimiser state and checkpoint space, and never learn. Distrib
 a parameter gets no gradient. Often a layer was replaced and the old one left behind, or `forward` forgets to call one;
 often enough it is on purpose, hence a note.
 
-Experts that the probe batch was not routed to are not counted, nor are tensors with `requires_grad=False`.
+One note stands for all tensors of a module that is wholly unused. What is read, but changes no bit of the outputs
+whatever its values, is unused too: a projection of positions that are thrown away. Experts that the probe batch was not
+routed to are not counted, nor are tensors with `requires_grad=False`.
 
 ## Example
 
@@ -27,17 +29,34 @@ from collections.abc import Iterator
 
 from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
 
+UNUSED = Liveness.UNUSED
+
 
 @rule(
     category="gradient",
     needs=Needs.LIVENESS,
-    message="no output depends on it{others}",
+    message={
+        "default": "no output depends on it",
+        "several": "no output depends on it, nor on {others} more of {module}",
+    },
 )
 def unused_parameters(context: Context, options: object) -> Iterator[Suspicion]:
+    verdicts = {address: verdict for address, verdict in context.signals.liveness.items() if "[" not in address}
+    used = {module for address, verdict in verdicts.items() if verdict is not UNUSED for module in _around(address)}
     by_module: dict[str, list[str]] = {}
-    for address, verdict in context.signals.liveness.items():
-        if verdict is Liveness.UNUSED and "[" not in address:
-            by_module.setdefault(address.rpartition(".")[0], []).append(address)
+    for address, verdict in verdicts.items():
+        if verdict is UNUSED:
+            outermost = next((module for module in _around(address) if module not in used), address.rpartition(".")[0])
+            by_module.setdefault(outermost, []).append(address)
     for module, addresses in by_module.items():
-        others = f", nor on {len(addresses) - 1} more of {module or 'the model'}" if len(addresses) > 1 else ""
-        yield Suspicion(addresses[0], Severity.NOTE, {"others": others, "tensors": addresses})
+        if len(addresses) == 1:
+            yield Suspicion(addresses[0], Severity.NOTE)
+            continue
+        data = {"others": len(addresses) - 1, "module": module or "the model", "tensors": addresses}
+        yield Suspicion(addresses[0], Severity.NOTE, data, message="several")
+
+
+def _around(address: str) -> Iterator[str]:
+    """The modules that hold a parameter, the outermost first; not the model itself."""
+    names = address.split(".")[:-1]
+    return (".".join(names[: depth + 1]) for depth in range(len(names)))

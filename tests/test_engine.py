@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from models.graphs import Array, Change, mlp
 import initlint
 from initlint.engine import judge
 from initlint.model import Kind, Layer, Model, Role, Tensor, View
-from initlint.plugin import Context, Needs, Rule, Severity, Signals, Suspicion, rule
+from initlint.plugin import Context, Fill, Needs, Rule, Severity, Signals, Suspicion, rule
 from initlint.probe.signals import Forward, LayerSignal
 from initlint.testing import default_export
 
@@ -72,6 +73,24 @@ def test_a_finding_of_a_part_silences_the_tensor_and_the_other_way_round() -> No
     assert said(
         speaker("strong", ("a.weight[q]", NOTE), overrides=("weak",)), speaker("weak", ("a.weight", ERROR))
     ) == [("strong", "a.weight[q]", NOTE, "")]
+
+
+def test_a_rule_speaks_once_at_one_address_and_says_the_gravest() -> None:
+    twice = speaker("twice", ("a.weight", NOTE), ("b.weight", NOTE), ("a.weight", ERROR), ("b.weight", NOTE))
+    assert said(twice) == [("twice", "a.weight", ERROR, ""), ("twice", "b.weight", NOTE, "")]
+
+
+def test_a_fix_asks_a_module_for_what_it_is() -> None:
+    @rule(category="test", message="said")
+    def filler(context: Context, options: object) -> Iterator[Suspicion]:
+        for address in ("a.weight", "b.weight"):
+            yield Suspicion(address, WARNING, fix=Fill(address, 1.0))
+
+    model = replace(CHAIN, buffers=frozenset({"b.weight"}))
+    assert [f.fix.code for f in judge(context(model), [filler], {}).findings if f.fix] == [
+        'nn.init.constant_(model.get_parameter("a.weight"), 1)',
+        'nn.init.constant_(model.get_buffer("b.weight"), 1)',
+    ]
 
 
 def test_a_symptom_downstream_is_folded_under_its_cause() -> None:

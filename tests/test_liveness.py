@@ -8,7 +8,7 @@ import models
 import pytest
 import torch
 from judging import BOTH, fingerprint, probe
-from models import deadlocks
+from models import deadlocks, influence
 from models.altered import altered
 from torch import nn
 
@@ -152,6 +152,35 @@ def test_what_no_output_depends_on_is_unused() -> None:
     ]
 
 
+def test_queries_of_patches_that_no_head_reads_have_no_influence() -> None:
+    """The recorded graph has a path from them to the outputs, through positions that are thrown away."""
+    assert verdicts(influence.class_token, Liveness.UNUSED) == ["patches.bias", "patches.weight"]
+    assert verdicts(influence.class_token, Liveness.STUCK) == []
+
+
+def test_what_has_no_influence_does_not_hide_what_is_stuck_by_its_values() -> None:
+    dead = partial(influence.class_token, dead=True)
+    assert verdicts(dead, Liveness.STUCK) == ["inner.weight", "outer.weight"]
+    assert verdicts(dead, Liveness.UNUSED) == ["patches.bias", "patches.weight"]
+
+
+def test_a_frozen_zero_and_a_rounding_hold_what_is_before_them() -> None:
+    held = ["branch.bias", "branch.weight"]
+    assert verdicts(partial(influence.gated, gate="frozen"), Liveness.STUCK) == held
+    assert verdicts(partial(influence.gated, gate="rounded"), Liveness.STUCK) == held
+
+
+def test_a_zero_buffer_is_a_state_that_training_fills() -> None:
+    held = ["branch.bias", "branch.weight"]
+    assert verdicts(partial(influence.gated, gate="buffer"), Liveness.UNREACHED) == held
+    assert verdicts(influence.codec, Liveness.UNREACHED) == ["decode.weight"]
+    assert verdicts(influence.codec, Liveness.STUCK) == []
+
+
+def test_zero_rows_that_nothing_reads_are_not_stuck() -> None:
+    assert probe(influence.masked).stuck_rows == {}
+
+
 def constant(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.ndim > 1:
@@ -199,7 +228,19 @@ def test_clones_in_series_separate() -> None:
     assert [(t.tensor, t.other, t.separated) for t in probe(build).twins] == [("4.weight", "2.weight", True)]
 
 
-@pytest.mark.parametrize("build", [models.adaln_zero, models.fixup, deadlocks.twin_critics, models.weight_norm_mlp])
+@pytest.mark.parametrize(
+    "build",
+    [
+        models.adaln_zero,
+        models.fixup,
+        deadlocks.twin_critics,
+        models.weight_norm_mlp,
+        deadlocks.packed_experts,
+        influence.class_token,
+        influence.codec,
+        influence.gated,
+    ],
+)
 def test_nothing_is_left_behind(build: Build) -> None:
     module, inputs = build(0)
     module.train()

@@ -15,6 +15,7 @@ from torch.nn.modules import module as module_hooks
 
 import initlint
 from initlint.errors import InitlintError, TargetError
+from initlint.plugin import Severity
 
 
 class Restless(nn.Module):
@@ -200,3 +201,28 @@ def test_a_loss_is_for_modules() -> None:
 def test_a_module_without_weights_is_unsupported() -> None:
     report = initlint.check(nn.Sequential(nn.ReLU()))
     assert (report.status, report.exit_status, report.format) == ("unsupported", 3, "torch")
+
+
+def test_what_torch_export_makes_is_checked_and_left_as_it_was() -> None:
+    """Such modules refuse ``eval``."""
+    module, inputs = relu_mlp(0)
+    exported = torch.export.export(module, inputs).module()
+    before = everything(exported)
+    report = initlint.check(exported, inputs)
+    assert report.failure is None
+    assert (report.probe.forward, report.probe.backward) == ("measured", "exact")
+    assert [finding for finding in report.findings if finding.severity >= Severity.WARNING] == []
+    assert everything(exported) == before
+
+
+@pytest.mark.parametrize("settings", [{}, {"no_probe": True}], ids=["probed", "static"])
+def test_the_code_of_a_fix_runs(settings: dict[str, Any]) -> None:
+    """A buffer is not asked for as a parameter."""
+    module, inputs = batchnorm_resnet(0)
+    module.register_buffer("cache", torch.full((4,), torch.nan))
+    module.blocks[0].bn1.running_var.fill_(torch.nan)
+    code = {f.address: f.fix.code for f in initlint.check(module, inputs, **settings).findings if f.fix}
+    assert {"cache", "blocks.0.bn1.running_var"} <= set(code)
+    for each in code.values():
+        exec(each, {"model": module, "nn": nn})  # noqa: S102 - made by initlint
+    assert not any(buffer.isnan().any() for buffer in module.buffers())

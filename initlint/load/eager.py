@@ -45,7 +45,7 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     try:
-        module.eval()
+        _evaluate(module)
         yield
     finally:
         for each, training in modes:
@@ -59,6 +59,15 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
         np.random.set_state(states[2])
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def _evaluate(module: torch.nn.Module) -> None:
+    """Evaluation mode, also where ``eval`` is refused, as by what ``torch.export`` makes."""
+    try:
+        module.eval()
+    except NotImplementedError:
+        for each in module.modules():
+            each.training = False
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

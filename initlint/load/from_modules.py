@@ -60,6 +60,7 @@ def read(module: nn.Module) -> StaticModule:
         parameters=sum(tensor.size for tensor in tensors if tensor.trainable),
         not_checked=tuple(reader.not_checked),
         valueless=tuple(address for address, value in reader.values.items() if value.is_meta),
+        buffers=frozenset(name for name, _ in module.named_buffers()),
         producer=f"pytorch {torch.__version__}",
     )
     return StaticModule(model, reader.values, reader.stored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -109,7 +109,8 @@ def read(module: torch.nn.Module, recording: Recording) -> TracedModule:
     graph = graph_of(recording)
     constants = TensorConstants(graph, recording, module)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
-    return TracedModule(assembled.model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording)
+    model = replace(assembled.model, buffers=frozenset(name for name, _ in module.named_buffers()))
+    return TracedModule(model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording)
 
 
 def graph_of(recording: Recording) -> Graph:

@@ -40,6 +40,11 @@ class Differentiator:
             output = self.module(*call[0], **call[1])
             return self._differentiate(output, call, draw, everything)
 
+    def outputs(self, call: Call, mode: AsInTraining) -> Any:
+        """What the forward returns, without a graph."""
+        with torch.no_grad(), attributes_kept(self.module), untouched(self.module), mode:
+            return self.module(*call[0], **call[1])
+
     def of_run(self, run: Run, draw: int) -> Gradients:
         """Gradients of a run that is over; its graph can be gone through once."""
         # As in the forward: checkpoints run their part of it again.

@@ -29,8 +29,9 @@ from .backward import (
 )
 from .batches import shuffled
 from .liveness import Shape, Walk, restored
-from .signals import Backward, GradientSignal, Liveness, Loss, Twin
-from .symmetry import equal_units, twins
+from .redrawn import look_redrawn
+from .signals import Backward, GradientSignal, Liveness, Loss, Members, Twin
+from .symmetry import equal_members, equal_units, twins
 from .torch_run import Call, Run
 
 CANCELS = 1e-5
@@ -52,6 +53,7 @@ class BackwardSignals:
     still_equal: dict[str, int] = field(default_factory=dict)
     stuck_rows: dict[str, int] = field(default_factory=dict)
     twins: tuple[Twin, ...] = ()
+    members: tuple[Members, ...] = ()
     unregistered: tuple[str, ...] = ()
     steps: int = 0
     batches: int = 0
@@ -139,19 +141,24 @@ class BackwardProbe:
         used = reach_outputs(self.traced.recording)
         walk = Walk(self.differentiator, [self.call], self._shapes(), invariant)
         walk.begin(gradients)
-        pairs, watched = twins(parameters), list(equal_units(self.model, parameters))
+        pairs, units = twins(parameters), list(equal_units(self.model, parameters))
+        members = list(equal_members(self.model, parameters))
         open_cases = {name for name, _ in walk.zero if name in used and name not in invariant}
         walk.idle_rows = {name: idle for name, idle in walk.idle_rows.items() if name in used and name not in invariant}
         result.batches = result.draws = 1
-        if walk.finite and (open_cases or watched or pairs or walk.idle_rows):
+        if walk.finite and (open_cases or units or members or pairs or walk.idle_rows):
             walk.calls = self._calls()
             try:
-                with restored(parameters), self._telling_no_twins_apart(bool(pairs)):
-                    if pairs:  # those at hand were drawn for each member by itself
+                with restored(parameters), self._telling_no_twins_apart(bool(pairs or members)):
+                    if pairs or members:  # those at hand were drawn for each member by itself
                         gradients = self.differentiator.gradients(self.call, 0)
-                    walk.run(gradients, watched)
-                    result.still_equal = walk.still_equal(watched)
+                    walk.run(gradients, [*units, *members])
+                    result.still_equal = {each.address: walk.still_equal(each) for each in units}
+                    result.members = tuple(
+                        Members(each.address, len(each.classes), each.equal, walk.still_equal(each)) for each in members
+                    )
                     result.twins = tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs)
+                    look_redrawn(walk, open_cases)
             except TargetError:
                 raise
             except Exception as error:  # noqa: BLE001 - the user's forward or loss, on values that it never saw
@@ -243,6 +250,8 @@ class BackwardProbe:
             return Liveness.LIVE
         if any((name, part) in walk.unreached for part in zero):
             return Liveness.UNREACHED
+        if all((name, part) in walk.inert for part in zero):
+            return Liveness.UNUSED
         if name in walk.absent:
             if id(parameter) not in reads:
                 return Liveness.FROZEN
@@ -260,7 +269,13 @@ class BackwardProbe:
                 if verdict is not Liveness.LIVE or key not in walk.zero:
                     made[address] = verdict
                 else:
-                    made[address] = Liveness.UNREACHED if key in walk.unreached else Liveness.STUCK
+                    made[address] = (
+                        Liveness.UNREACHED
+                        if key in walk.unreached
+                        else Liveness.UNUSED
+                        if key in walk.inert
+                        else Liveness.STUCK
+                    )
         return made
 
 

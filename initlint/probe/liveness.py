@@ -2,7 +2,7 @@
 
 One zero factor on a path wakes up at the second or third step (LoRA; adaLN-Zero with a zero head); two stacked zeros
 never do. A tensor is stuck if its gradient is exactly zero at every step although the outputs depend on it, and stays
-so where units that were merely off are kept ajar.
+so where units that were merely off are kept ajar. ``redrawn`` has the last word: whether its values are to blame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from ..load.eager import AsInTraining
 from .backward import Differentiator, Gradients, NoGradientError, entries, is_finite, is_zero, rms
-from .symmetry import TOLERANCE, EqualUnits, rows_of
+from .symmetry import TOLERANCE, EqualRows
 from .torch_run import Call
 
 STEPS = 4
@@ -28,6 +28,12 @@ STEP = 1e-2
 """Of the weight's scale: the raw gradient explodes or stalls."""
 AJAR = 1e-2
 """Slope given to units that are off, to see whether it is only the batch that does not reach them."""
+
+
+Case = tuple[str, int]
+"""A parameter by name, and the number of a packed part of it."""
+REFUSALS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError, NoGradientError)
+"""What a forward or a loss raises that does not take a batch, or values that it never saw."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,13 @@ class Walk:
     shapes: Mapping[str, Shape]
     invariant: frozenset[str]
     """Not moved: their gradient is rounding."""
-    zero: set[tuple[str, int]] = field(default_factory=set)
+    zero: set[Case] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
-    unreached: set[tuple[str, int]] = field(default_factory=set)
+    unreached: set[Case] = field(default_factory=set)
+    inert: set[Case] = field(default_factory=set)
+    """Which have no influence on the outputs, whatever their values."""
     finite: bool = True
     steps: int = 0
-    moved: dict[str, torch.Tensor] = field(default_factory=dict)
-    """By address of a weight with equal units: which rows ever had a gradient."""
     idle_rows: dict[str, torch.Tensor] = field(default_factory=dict)
     """By name of a weight of which some rows (units, experts) start at zero: which of those never had a gradient."""
 
@@ -64,12 +70,12 @@ class Walk:
         self.zero = {
             (name, part)
             for name, gradient in gradients.items()
-            for part in range(self._shape(name).parts)
-            if self._part_is_zero(name, gradient, part)
+            for part in range(self.shape(name).parts)
+            if self.part_is_zero(name, gradient, part)
         }
         self.finite = all(is_finite(gradient) for gradient in gradients.values())
         for name, parameter in self.differentiator.parameters.items():
-            shape = self._shape(name)
+            shape = self.shape(name)
             if parameter.ndim > 1 and shape.parts == 1 and not shape.is_table:
                 empty = ~parameter.detach().flatten(1).any(1)
                 if 0 < int(empty.sum()) < len(empty):
@@ -90,16 +96,16 @@ class Walk:
         """How many tensors, parts and rows had no gradient yet."""
         return len(self.zero) + sum(int(idle.sum()) for idle in self.idle_rows.values())
 
-    def _shape(self, name: str) -> Shape:
+    def shape(self, name: str) -> Shape:
         return self.shapes.get(name, Shape())
 
-    def _part_is_zero(self, name: str, gradient: torch.Tensor | None, part: int) -> bool:
-        parts = self._shape(name).parts
+    def part_is_zero(self, name: str, gradient: torch.Tensor | None, part: int) -> bool:
+        parts = self.shape(name).parts
         if gradient is None or parts == 1 or gradient.is_sparse:
             return is_zero(gradient)
         return is_zero(gradient.chunk(parts)[part])
 
-    def run(self, gradients: Gradients, watched: Sequence[EqualUnits], first_draw: int = 1) -> None:
+    def run(self, gradients: Gradients, watched: Sequence[EqualRows], first_draw: int = 1) -> None:
         """At least four steps, more while they wake something up, then one look with everything ajar."""
         parameters = self.differentiator.parameters
         scales = {name: self._scale(name, parameter) for name, parameter in parameters.items()}
@@ -110,7 +116,8 @@ class Walk:
             and (self.steps < STEPS or quiet < STEPS - 1)
             and (self._asleep or self.steps < STEPS)
         ):
-            self._note_moves(gradients, watched)
+            for each in watched:
+                each.note_moves(gradients[each.address])
             self._move(gradients, scales)
             self.steps += 1
             gradients = self._gradients(first_draw + self.steps)
@@ -125,7 +132,7 @@ class Walk:
         call = self.calls[self.steps % len(self.calls)]
         try:
             return self.differentiator.gradients(call, draw)
-        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError, NoGradientError):
+        except REFUSALS:
             if call is self.calls[0] or self.steps > 1:
                 raise
             self.calls = self.calls[:1]
@@ -136,7 +143,7 @@ class Walk:
             self.finite = False
             return
         self.absent -= {name for name, gradient in gradients.items() if gradient is not None}
-        self.zero = {(name, part) for name, part in self.zero if self._part_is_zero(name, gradients[name], part)}
+        self.zero = {(name, part) for name, part in self.zero if self.part_is_zero(name, gradients[name], part)}
         self._note_rows(gradients)
 
     def _look_ajar(self, draw: int) -> None:
@@ -144,13 +151,13 @@ class Walk:
         for call in self.calls:
             gradients = self.differentiator.gradients(call, draw, Ajar(), everything=True)
             for name, part in self.zero:
-                if not self._part_is_zero(name, gradients[name], part):
+                if not self.part_is_zero(name, gradients[name], part):
                     self.unreached.add((name, part))
             self._note_rows(gradients)
 
     def _scale(self, name: str, parameter: torch.Tensor) -> float:
         values = entries(parameter)
-        return max(rms(values, values.numel()), 1 / math.sqrt(self._shape(name).fan_in))
+        return max(rms(values, values.numel()), 1 / math.sqrt(self.shape(name).fan_in))
 
     def _move(self, gradients: Gradients, scales: Mapping[str, float]) -> None:
         for name, gradient in gradients.items():
@@ -163,23 +170,9 @@ class Walk:
                 direction = gradient.detach() / size
                 parameter.data.add_(direction.to(parameter.dtype), alpha=-STEP * scales[name])
 
-    def _note_moves(self, gradients: Gradients, watched: Sequence[EqualUnits]) -> None:
-        for each in watched:
-            gradient = gradients[each.address]
-            if gradient is None or gradient.is_sparse:
-                continue
-            moves = rows_of(gradient, each.layer, each.tensor).any(1)
-            known = self.moved.get(each.address)
-            self.moved[each.address] = moves if known is None else known | moves
-
-    def still_equal(self, watched: Sequence[EqualUnits]) -> dict[str, int]:
-        """By address; to be called before the parameters are restored."""
-        return {
-            each.address: each.still_equal(self.moved[each.address], self._scale(each.address, each.parameter))
-            if each.address in self.moved
-            else 0
-            for each in watched
-        }
+    def still_equal(self, watched: EqualRows) -> int:
+        """To be called before the parameters are restored."""
+        return watched.still_equal(self._scale(watched.address, watched.parameter))
 
     def separated(self, one: str, other: str) -> bool:
         """Whether two weights that started equal differ by now by more than rounding."""

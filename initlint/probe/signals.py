@@ -47,7 +47,7 @@ class Liveness(StrEnum):
     UNREACHED = "unreached"
     """The probe batches or the loss did not reach it: units that are off, experts that were not chosen."""
     UNUSED = "unused"
-    """No output depends on it."""
+    """No output depends on it, be it that nothing reads it, or that no value of it changes a bit of the outputs."""
     INVARIANT = "invariant"
     """The outputs do not change along it: a bias that a normalisation or a softmax takes away again."""
     FROZEN = "frozen"
@@ -73,6 +73,18 @@ class Twin:
     """The first one in the order of the parameters."""
     separated: bool
     """Whether the probe's steps made them differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """A tensor that stacks ``count`` maps, critics, experts or heads, some of them equal bit for bit."""
+
+    tensor: str
+    count: int
+    equal: int
+    """How many start equal to another one."""
+    together: int
+    """How many of these were moved by the probe's steps and are equal still."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +160,7 @@ class Signals:
     stuck_rows: Mapping[str, int] = field(default_factory=dict)
     """By address of the weights that have them: rows (units, experts) that start at zero and never get a gradient."""
     twins: tuple[Twin, ...] = ()
+    members: tuple[Members, ...] = ()
     unregistered: tuple[str, ...] = ()
     """Addresses of leaf tensors that require a gradient and belong to no module."""
     steps: int = 0

@@ -1,9 +1,10 @@
-"""Units of one weight, and weights of twin layers, that are equal bit for bit: before the steps and after them."""
+"""What is equal bit for bit, before the steps and after them: units and members of one tensor, and twin layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -12,28 +13,41 @@ from ..model import Kind, Layer, Model, Role, Tensor
 TOLERANCE = 1e-5
 """Of the scale of the weight. A step moves a weight by 1e-2 of its scale; equal units drift apart by rounding, 1e-7."""
 
+SAMPLE = 64
+"""Values that are looked at before all are compared."""
 DRAWN = 0.75
 """Share of a sample of 64 values that are different: all, of a draw in float32; 60 in bfloat16; few of an identity."""
 
 
 @dataclass
-class EqualUnits:
-    """One weight that has equal units; ``rows`` gives its canonical rows, whatever it holds by now."""
+class EqualRows:
+    """One weight that has equal rows."""
 
     address: str
     parameter: torch.Tensor
-    layer: Layer
-    tensor: Tensor
     classes: torch.Tensor
     """By row: the number of its class of equal rows."""
+    rows_in: Callable[[torch.Tensor], torch.Tensor]
+    """The rows of the weight as it is by now, or of its gradient."""
+    moved: torch.Tensor | None = None
+    """Which rows ever had a gradient."""
 
-    def rows(self) -> torch.Tensor:
-        return rows_of(self.parameter, self.layer, self.tensor)
+    def note_moves(self, gradient: torch.Tensor | None) -> None:
+        if gradient is not None and not gradient.is_sparse:
+            moves = self.rows_in(gradient).any(1)
+            self.moved = moves if self.moved is None else self.moved | moves
 
-    def still_equal(self, moved: torch.Tensor, scale: float) -> int:
-        """How many units equal another one of their class, up to rounding; those that never ``moved`` do not count."""
-        rows = self.rows().double()[moved]
-        classes = self.classes[moved]
+    @property
+    def equal(self) -> int:
+        """How many rows equal another one at the start."""
+        return len(self.classes) - len(set(self.classes.tolist()))
+
+    def still_equal(self, scale: float) -> int:
+        """How many rows equal another one of their class, up to rounding; those that never moved do not count."""
+        if self.moved is None:
+            return 0
+        rows = self.rows_in(self.parameter).double()[self.moved]
+        classes = self.classes[self.moved]
         if rows.shape[0] < 2:
             return 0
         order = _sorted(_projected(rows), classes)
@@ -51,7 +65,7 @@ def rows_of(parameter: torch.Tensor, layer: Layer, tensor: Tensor) -> torch.Tens
     return data.reshape(view.groups * view.units, view.fan_in)
 
 
-def equal_units(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterator[EqualUnits]:
+def equal_units(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterator[EqualRows]:
     """Every trainable weight with units that start equal, within one group and one packed part."""
     for layer in model.layers:
         for tensor in (layer.weight, layer.recurrent):
@@ -62,14 +76,59 @@ def equal_units(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterato
                 continue
             if parameter.is_complex() or tensor.view.units // max(1, len(tensor.parts)) < 2:
                 continue
-            classes = _classes(rows_of(parameter, layer, tensor), tensor)
+            rows_in = partial(rows_of, layer=layer, tensor=tensor)
+            classes = _classes(rows_in(parameter), tensor.view.units // max(1, len(tensor.parts)))
             if classes is not None:
-                yield EqualUnits(tensor.address, parameter, layer, tensor, classes)
+                yield EqualRows(tensor.address, parameter, classes, rows_in)
 
 
-def _classes(rows: torch.Tensor, tensor: Tensor) -> torch.Tensor | None:
-    """Numbers of classes of equal rows; None where all rows differ."""
-    block = tensor.view.units // max(1, len(tensor.parts))
+def equal_members(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterator[EqualRows]:
+    """Every drawn weight that stacks copies: of critics, experts or heads, along its first axis."""
+    owners: dict[str, list[Layer]] = {}
+    for layer in model.layers:
+        for tensor in layer.tensors:
+            owners.setdefault(tensor.address, []).append(layer)
+    for name, parameter in parameters.items():
+        members = _members(parameter, owners.get(name, ()))
+        if members < 2 or parameter.is_complex():
+            continue
+        rows_in = partial(_stacked, members=members)
+        first = _firsts(rows_in(parameter))
+        if len(set(first)) < members:
+            yield EqualRows(name, parameter, torch.tensor(first, device=parameter.device), rows_in)
+
+
+def _members(parameter: torch.Tensor, owners: Sequence[Layer]) -> int:
+    """How many maps of their own it stacks: groups, or matrices; filters of a convolution are units of one map."""
+    if parameter.ndim < 3:
+        return 0
+    if all(layer.kind is Kind.LINEAR for layer in owners):
+        return parameter.shape[0]
+    groups = max(layer.weight.view.groups for layer in owners)
+    return groups if parameter.shape[0] % groups == 0 else 0
+
+
+def _firsts(rows: torch.Tensor) -> list[int]:
+    """By member: the number of the first one that equals it, its own where none does or it does not look drawn."""
+    first = list(range(len(rows)))
+    seen: dict[tuple[float, ...], list[int]] = {}
+    samples = rows[:, :: max(1, rows.shape[1] // SAMPLE)][:, :SAMPLE].tolist()
+    for number, sample in enumerate(samples):
+        if len(sample) < 2 or len(set(sample)) < DRAWN * len(sample):
+            continue
+        alike = seen.setdefault(tuple(sample), [])
+        first[number] = next((other for other in alike if torch.equal(rows[other], rows[number])), number)
+        if first[number] == number:
+            alike.append(number)
+    return first
+
+
+def _stacked(data: torch.Tensor, members: int) -> torch.Tensor:
+    return data.detach().reshape(members, -1)
+
+
+def _classes(rows: torch.Tensor, block: int) -> torch.Tensor | None:
+    """Numbers of classes of rows that are equal within ``block`` rows; None where all rows differ."""
     group = torch.arange(rows.shape[0], device=rows.device) // block
     projected = _projected(rows)
     order = _sorted(projected, group)
@@ -119,7 +178,7 @@ def twins(parameters: Mapping[str, torch.Tensor]) -> list[tuple[str, str]]:
         if parameter.ndim < 2 or parameter.numel() < 2:
             continue
         flat = parameter.detach().reshape(-1)
-        probe = flat[:: max(1, flat.numel() // 64)][:64]
+        probe = flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE]
         if probe.is_complex() or len(set(probe.tolist())) < DRAWN * probe.numel():
             continue
         alike = seen.setdefault((parameter.shape, parameter.dtype, *probe.tolist()), [])

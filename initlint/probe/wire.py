@@ -39,6 +39,7 @@ _DATACLASSES: tuple[type[Any], ...] = (
     signals.NonFiniteOrigin,
     signals.GradientSignal,
     signals.Twin,
+    signals.Members,
     signals.Signals,
     settings.ProbeSettings,
     fixes.Reinit,

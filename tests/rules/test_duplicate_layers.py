@@ -6,14 +6,14 @@ import copy
 from functools import partial
 
 import torch
-from judging import check_module
 from models import Built, gpt, lora, seeded, tanh_mlp
 from models.altered import altered
 from models.deadlocks import sparse_experts, twin_critics
+from models.ensembles import critics, experts, grouped_convolutions
 from torch import nn
 
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
@@ -51,10 +51,19 @@ def momentum(module: nn.Module) -> None:
     Good("near miss: two identities", altered(tanh_mlp, identities), notes_ok=False),
     Good("near miss: a frozen copy", altered(partial(twin_critics, copied=False), momentum), notes_ok=False),
     Good("near miss: up-cycled experts", altered(sparse_experts, up_cycled, experts=3)),
+    Good("critics of their own in one tensor", partial(critics, inner=False, outer=False), notes_ok=False),
+    Good("near miss: copies in one tensor with different readouts", partial(critics, outer=False)),
+    Good("near miss: experts up-cycled in one tensor, one chosen", experts),
+    Good("near miss: experts up-cycled in one tensor, all of them mixed", partial(experts, top=4)),
+    Good("near miss: equal groups that see different channels", partial(grouped_convolutions, repeated=False)),
+    Bad("critics in one tensor", critics, ["inner"], ERROR),
+    Bad("critics in one tensor, einsum", partial(critics, way="einsum"), ["inner"], ERROR),
+    Bad("critics in one tensor, their mean", partial(critics, way="mean"), ["inner"], ERROR),
+    Bad("groups that see the same channels", grouped_convolutions, ["one.weight", "two.weight"], ERROR),
     Bad("twin critics", twin_critics, ["two.0.weight"], ERROR),
     Bad("twin critics, stacked", partial(twin_critics, way="stack"), ["two.0.weight"], ERROR),
     Bad("clones in series", altered(tanh_mlp, lambda m: m[4].weight.copy_(m[2].weight)), ["4.weight"], WARNING),
     Bad("deep-copied encoder layers", cloned_encoder, ["layers.1.self_attn.in_proj_weight"], WARNING),
 )
 def test_duplicate_layers(case: Case) -> None:
-    check_module("duplicate-layers", case)
+    check("duplicate-layers", case)

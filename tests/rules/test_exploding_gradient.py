@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 import torch
-from judging import check_module
 from models import batchnorm_resnet, fixup, gpt, gru, identity_rnn, lstm, relu_cnn, relu_mlp, tanh_mlp, vit, zero_head
 from models.initialised import Built, seeded
 from models.plain import mlp
@@ -14,7 +13,7 @@ from torch import nn
 
 import initlint
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -98,7 +97,7 @@ def turning(gain: float, steps: int = 32, kind: type[nn.RNNBase] = nn.RNN) -> Bu
     Bad("lstm with recurrent weights 64 times too large", partial(turning, gain=64.0, kind=nn.LSTM), ["cell"], ERROR),
 )
 def test_exploding_gradient(case: Case) -> None:
-    check_module("exploding-gradient", case)
+    check("exploding-gradient", case)
 
 
 @pytest.mark.parametrize("batch", [8, 32, 128])

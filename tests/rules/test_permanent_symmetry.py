@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from judging import check_module, findings
+from judging import findings
 from models import fixup, pixel_shuffle, relu_mlp, tanh_mlp, zero_head
 from models.altered import altered
 from torch import nn
 
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -45,7 +45,7 @@ def constant(module: nn.Module) -> None:
     Bad("zeros read by a constant", altered(tanh_mlp, zero_before_constant), ["2.weight", "4.weight"], ERROR),
 )
 def test_permanent_symmetry(case: Case) -> None:
-    check_module("permanent-symmetry", case)
+    check("permanent-symmetry", case)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from judging import check_module, findings
-from models import adaln_zero, batchnorm_resnet, gpt, lora, re_zero, relu_mlp
+from judging import findings
+from models import adaln_zero, batchnorm_resnet, gpt, influence, lora, re_zero, relu_mlp
 from models.altered import altered
 from models.deadlocks import auxiliary, packed_attention, packed_experts, spare, sparse_experts, zero_gate
 
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR = Severity.ERROR
 
@@ -27,6 +27,12 @@ ERROR = Severity.ERROR
     Good("near miss: units that are off", altered(relu_mlp, lambda m: m[2].bias.fill_(-10.0)), notes_ok=False),
     Good("near miss: a zero query", partial(packed_attention, zero=8), notes_ok=False),
     Good("near miss: a row for padding", altered(gpt, lambda m: m.tokens.weight[0].zero_()), notes_ok=False),
+    Good("near miss: queries that no head reads", influence.class_token, notes_ok=False),
+    Good("near miss: behind a code book that is still empty", influence.codec, notes_ok=False),
+    Good("near miss: rows of positions that are masked", influence.masked, notes_ok=False),
+    Good("near miss: a width padded from 61 to 64", altered(relu_mlp, lambda m: m[2].weight[61:].zero_())),
+    Bad("eight of 64 units", altered(relu_mlp, lambda m: m[2].weight[:8].zero_()), ["2.weight"], ERROR),
+    Bad("behind a frozen zero", influence.gated, ["branch.weight", "branch.bias"], ERROR),
     Bad("one of four packed experts is empty", packed_experts, ["up", "down"], ERROR),
     Bad("zero query and key of a packed projection", packed_attention, ["attention.in_proj_weight"], ERROR),
     Bad("two zero factors of a gate", zero_gate, ["1.inner.weight", "1.outer.weight"], ERROR),
@@ -54,7 +60,7 @@ ERROR = Severity.ERROR
     ),
 )
 def test_stuck_parameters(case: Case) -> None:
-    check_module("stuck-parameters", case)
+    check("stuck-parameters", case)
 
 
 @pytest.mark.parametrize("build", [zero_gate, altered(relu_mlp, lambda m: m[2].weight.zero_())])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from judging import check_module
 from models import gpt, relu_mlp, weight_norm_mlp
 from models.altered import altered
 from models.deadlocks import code_book, detached, listed
+from models.influence import codec
 
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 IN_A_LIST = ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
 
@@ -27,8 +27,9 @@ IN_A_LIST = ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bi
     ),
     Good("near miss: a backbone under no_grad", partial(detached, way="no_grad"), notes_ok=False),
     Good("near miss: a code book behind a stop-gradient", code_book),
+    Bad("an encoder in front of codes is told once", codec, ["encode.0.weight"], Severity.NOTE),
     Bad("layers in a list", listed, IN_A_LIST, Severity.ERROR),
     Bad("read through .data", detached, ["outer.weight"], Severity.ERROR),
 )
 def test_unregistered_weights(case: Case) -> None:
-    check_module("unregistered-weights", case)
+    check("unregistered-weights", case)

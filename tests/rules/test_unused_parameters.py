@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from judging import check_module
+from judging import findings
 from models import gpt, relu_mlp
 from models.altered import altered
 from models.deadlocks import auxiliary, detached, spare, sparse_experts
+from torch import nn
 
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 
 @cases(
@@ -28,4 +29,17 @@ from initlint.testing import Bad, Case, Good, cases
     ),
 )
 def test_unused_parameters(case: Case) -> None:
-    check_module("unused-parameters", case)
+    check("unused-parameters", case)
+
+
+def test_a_module_that_is_wholly_unused_is_one_note_that_reads_as_a_sentence() -> None:
+    def nest(module: nn.Module) -> None:
+        module.add_module("aside", nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))))
+
+    build = altered(spare, nest)
+    told = {f.address: f.message for f in findings(build, select=["unused-parameters"])}
+    assert told == {
+        "spare.weight": "no output depends on it, nor on 1 more of spare",
+        "dropped.weight": "no output depends on it, nor on 1 more of dropped",
+        "aside.0.weight": "no output depends on it, nor on 5 more of aside",
+    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from judging import check_module
 from models import batchnorm_resnet, fixup, gpt, gru, identity_rnn, lstm, relu_cnn, relu_mlp, tanh_mlp, vit, zero_head
 from models.initialised import Built, seeded
 from models.plain import mlp
@@ -13,7 +12,7 @@ from torch import nn
 
 import initlint
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases
+from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -76,7 +75,7 @@ def highway(carry: float, depth: int = 12, width: int = 64) -> Built:
     Bad("a highway that lets nothing pass", partial(highway, carry=-8.0), ["0"], ERROR),
 )
 def test_vanishing_gradient(case: Case) -> None:
-    check_module("vanishing-gradient", case)
+    check("vanishing-gradient", case)
 
 
 def test_a_vanishing_signal_takes_the_finding_over() -> None:

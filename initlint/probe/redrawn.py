@@ -1,0 +1,106 @@
+"""Whether what has no gradient is held by its values, or has no influence whatever they are.
+
+Initialisation is to blame only for what another initialisation would cure. So everything without a gradient is drawn
+anew, all of it at once, since two zero factors hide each other; what has a gradient then was stuck by its values. What
+has none either is moved once more: if no bit of the outputs changes, no output depends on it, however the recorded
+graph looks (queries of positions that nobody reads). Buffers of zeros are a state that training fills, as a code book
+of moving averages; what waits for these alone was not reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+
+import torch
+
+from ..load.eager import AsInTraining
+from ..load.from_torch import output_tensors
+from .backward import Gradients, is_finite
+from .liveness import REFUSALS, Ajar, Case, Walk, restored
+
+
+def look_redrawn(walk: Walk, names: Collection[str]) -> None:
+    """Sort what ``walk`` found without a gradient, among ``names``; the parameters are left as they are then."""
+    cases = {case for case in walk.zero if case[0] in names and case[0] not in walk.absent} - walk.unreached
+    if not walk.finite or not (cases or walk.idle_rows):
+        return
+    module = walk.differentiator.module
+    constants = {name: p for name, p in module.named_parameters() if name not in walk.differentiator.parameters}
+    buffers = dict(module.named_buffers())
+    try:
+        with restored(zeros := dict(_zeros(constants))):
+            _fill(zeros)
+            left = cases - _woken(walk, cases, 0)
+            with restored(states := dict(_zeros(buffers))):
+                _fill(states)
+                waiting = _woken(walk, left, 1) if left and states else set()
+            left -= waiting
+            inert = left if left and not _outputs_move(walk, left) else set()
+    except REFUSALS:
+        return  # the forward or the loss does not take these values: what the steps have shown stands
+    walk.unreached |= waiting
+    walk.inert |= inert
+
+
+def _woken(walk: Walk, cases: set[Case], number: int) -> set[Case]:
+    """Which of ``cases`` get a gradient once all of them, and all idle rows, are drawn anew."""
+    _redraw(walk, cases, number)
+    woken: set[Case] = set()
+    reached: dict[str, torch.Tensor] = {}
+    for call in walk.calls:
+        gradients = walk.differentiator.gradients(call, number, Ajar(), everything=True)
+        if number and not all(map(is_finite, gradients.values())):
+            continue
+        woken |= {case for case in cases if not walk.part_is_zero(case[0], gradients[case[0]], case[1])}
+        _note_reached(walk, gradients, reached)
+    if not number:  # rows that nothing reaches, as those of masked positions, are not held by their zeros
+        walk.idle_rows = {name: rows for name, rows in reached.items() if bool(rows.any())}
+    return woken
+
+
+def _note_reached(walk: Walk, gradients: Gradients, reached: dict[str, torch.Tensor]) -> None:
+    for name, idle in walk.idle_rows.items():
+        gradient = gradients[name]
+        if gradient is not None and not gradient.is_sparse:
+            reached[name] = reached.get(name, torch.zeros_like(idle)) | (idle & gradient.flatten(1).any(1))
+
+
+def _redraw(walk: Walk, cases: set[Case], number: int) -> None:
+    generator = torch.Generator().manual_seed(number)
+    for name, part in sorted(cases):
+        shape = walk.shape(name)
+        values = walk.differentiator.parameters[name].data
+        piece = values if shape.parts == 1 else values.chunk(shape.parts)[part]
+        piece.copy_(torch.randn(piece.shape, generator=generator) / math.sqrt(shape.fan_in))
+    for name, idle in sorted(walk.idle_rows.items()):
+        values = walk.differentiator.parameters[name].data
+        drawn = torch.randn(values.shape, generator=generator) / math.sqrt(walk.shape(name).fan_in)
+        values[idle] = drawn.to(values)[idle]
+
+
+def _zeros(tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, tensor in tensors.items():
+        usable = tensor.is_floating_point() and tensor.numel() and not tensor.is_meta
+        if usable and tensor.layout is torch.strided and not bool(tensor.detach().any()):
+            yield name, tensor
+
+
+def _fill(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Positive values below 1: a buffer may hold counts or variances."""
+    generator = torch.Generator().manual_seed(0)
+    for tensor in tensors.values():
+        tensor.data.copy_(torch.rand(tensor.shape, generator=generator))
+
+
+def _outputs_move(walk: Walk, cases: set[Case]) -> bool:
+    before = list(_outputs(walk))
+    _redraw(walk, cases, 2)
+    after = list(_outputs(walk))
+    return len(before) != len(after) or not all(map(torch.equal, before, after))
+
+
+def _outputs(walk: Walk) -> Iterator[torch.Tensor]:
+    for call in walk.calls:
+        output = walk.differentiator.outputs(call, AsInTraining())
+        yield from (tensor.detach().clone() for tensor in output_tensors(output))
