@@ -1,6 +1,6 @@
 """Short training runs that say what a fault does: to the result, and to every single tensor.
 
-The protocol, fixed before any verdict of initlint was seen:
+The protocol:
 
 Data      scikit-learn digits (1437 for training, 360 for testing), centred and divided by one standard deviation, as
           vectors, images, sequences of rows or of tokens; regression on digits (a critic's value, a denoiser's
@@ -16,6 +16,10 @@ Moved     a tensor, a packed part of it or an empty row, never moved if it is bi
           of the four runs of 160 steps.
 Separated two units (rows of a weight), or two whole tensors of drawn values, that started equal never separated if
           they moved and after every run their distance is less than a thousandth of the way they went.
+
+It was not fixed blindly. After initlint's verdicts on the cases and 8 training outcomes had been seen it was shortened:
+batches of 32 instead of 64, 160 steps instead of 200, three rates of SGD. Empty rows were added to ``Moved`` with the
+first recorded results. No case was adapted to a verdict.
 """
 
 from __future__ import annotations

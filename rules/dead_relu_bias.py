@@ -105,7 +105,7 @@ def _spreads(layer: Layer, weight: WeightStats) -> list[float]:
     """Standard deviation per unit for an input of unit scale: |w_u| sqrt(E[phi^2]), or a norm's |gain|."""
     if layer.kind.is_norm:
         return [abs(gain) for gain in weight.values]
-    power = activations.get(layer.input_activation).moments()[1]
+    power = activations.get(layer.input_activation).standard_moments[1]
     scale = math.sqrt(max(1, layer.fan_in or 1) * power)
     rms = weight.unit_rms or weight.values
     return [abs(r) * scale for r in rms]
