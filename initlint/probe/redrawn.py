@@ -54,6 +54,8 @@ def _woken(walk: Walk, cases: set[Case], number: int) -> set[Case]:
             continue
         woken |= {case for case in cases if not walk.part_is_zero(case[0], gradients[case[0]], case[1])}
         _note_reached(walk, gradients, reached)
+        if woken == cases and not walk.idle_rows:
+            break
     if not number:  # rows that nothing reaches, as those of masked positions, are not held by their zeros
         walk.idle_rows = {name: rows for name, rows in reached.items() if bool(rows.any())}
     return woken
