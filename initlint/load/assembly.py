@@ -14,7 +14,7 @@ from . import graph as flat
 from . import norms
 from .blocks import blocks
 from .constants import Constants
-from .dataflow import Dataflow, Flow
+from .dataflow import ATTENTIONS, Dataflow, Flow
 from .elementwise import Regions
 from .folded import find_folded_norms
 from .folding import Array, is_float
@@ -299,9 +299,11 @@ class _Assembly:
                 continue
             if node.op.startswith("initlint::") or any(op.node is node for op in self._operations):
                 continue
-            for value in node.inputs:
+            for slot, value in enumerate(node.inputs):
                 if not value or not self._constants.known(value) or value in owned - known:
                     continue
+                if slot == ATTENTIONS.get(node.op):
+                    continue  # the mask, constant or made from a table
                 array = self._constants.spec(value)
                 if array is not None and array.ndim >= 2 and array.dtype.kind not in "OSUb":
                     yield NotChecked(value, f"operator {node.op!r} is not known to initlint")

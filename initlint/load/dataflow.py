@@ -34,7 +34,7 @@ _MERGES = frozenset({"Concat", "SequenceConstruct", "SequenceInsert", "ConcatFro
 _SUMS = frozenset({"Add", "Sub", "Sum", "Mean", "com.microsoft::SkipLayerNormalization",
                    "com.microsoft::SkipSimplifiedLayerNormalization"})  # fmt: skip
 _PRODUCTS = frozenset({"Mul", "Div", "MatMul", "Einsum", "Gemm", "Pow", "com.microsoft::FusedMatMul"})
-_ATTENTIONS = {"Attention": 3, "com.microsoft::MultiHeadAttention": 5, "com.microsoft::GroupQueryAttention": 10}
+ATTENTIONS = {"Attention": 3, "com.microsoft::MultiHeadAttention": 5, "com.microsoft::GroupQueryAttention": 10}
 """Operators that read queries, keys and values, and the position of the mask that is added to the logits."""
 _SOFTMAXES = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Hardmax": "softmax"}
 
@@ -152,7 +152,7 @@ class Dataflow:
                 flow.activation = _SOFTMAXES[user.op]
             if not behind_product:
                 yield from out
-        elif behind_product and (user.index in self._op_nodes or user.op in _ATTENTIONS or user.op == "MatMul"):
+        elif behind_product and (user.index in self._op_nodes or user.op in ATTENTIONS or user.op == "MatMul"):
             return  # looking for a softmax only
         elif user.index in self._op_nodes:
             self._meet_operation(user, slot, flow)
@@ -160,7 +160,7 @@ class Dataflow:
                 flow.activation = "prelu" if flow.activation == "identity" else flow.activation
         elif slot in _COORDINATES.get(user.op, ()):
             flow.uses.add(Use.COORDINATE)
-        elif user.op in _ATTENTIONS:
+        elif user.op in ATTENTIONS:
             self._meet_attention(user, slot, flow)
         elif user.op in _SUMS or user.op in _PRODUCTS:
             if self._is_combined(user):
@@ -183,7 +183,7 @@ class Dataflow:
 
     def _meet_attention(self, user: Node, slot: int, flow: Flow) -> None:
         """Queries and keys become logits in a product, values are weighted; a mask is added to the logits."""
-        if slot == _ATTENTIONS[user.op]:
+        if slot == ATTENTIONS[user.op]:
             flow.uses |= {Use.SUM, Use.SOFTMAX}
             flow.activation = "softmax" if flow.activation == "identity" else flow.activation
         else:
@@ -275,7 +275,7 @@ class Dataflow:
                 value = sources[0]
             elif node.op in _SUMS:
                 return Source.SUM, "identity"
-            elif node.op in _PRODUCTS or node.op in _ATTENTIONS:
+            elif node.op in _PRODUCTS or node.op in ATTENTIONS:
                 return Source.PRODUCT, "identity"
             elif node.op in ("Concat", LINK) and sources:
                 found = {self._source(v) for v in sources[:16]}
