@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .model import Layer, Model, Tensor, Use
+from .model import Layer, Model, Source, Tensor, Use
 from .probe.signals import Signals
 
 
@@ -46,28 +46,42 @@ class Sensitivity:
         return float(self.ratio ** (1 / max(1, self.depth - 1)))
 
 
-def sensitivities(model: Model, signals: Signals) -> Iterator[Sensitivity]:
-    """Of every map and recurrence that leads to the outlet, in execution order; those without any are left out.
+def sensitivities(model: Model, signals: Signals, mildest: bool = False) -> Iterator[Sensitivity]:
+    """Of every map and recurrence that leads to an outlet, in execution order; those without any are left out.
 
-    The outlet is the layer, a norm too, that all of the signal leaves through: the most sensitive one where there are
-    several heads. Nothing is said of a model without one, as one that ends in a sum.
+    An outlet is a layer, a norm too, that all of the signal of some output leaves through. Of several, all layers are
+    compared with the most sensitive one, and those that do not lead there are left out; or, if ``mildest``, each layer
+    with the least sensitive one that it leads to. Nothing is said of a model without any, as one that ends in a sum.
     """
     known = {layer.name: value for layer in model.layers if (value := _sensitivity(layer, signals)) > 0}
-    outlet = max(
-        (layer for layer in model.layers if layer.name in known and Use.OUTPUT in layer.uses and not layer.bypassed),
-        key=lambda layer: known[layer.name] if math.isfinite(known[layer.name]) else 0.0,
-        default=None,
-    )
-    if outlet is None or not math.isfinite(known[outlet.name]):
-        return
-    before = [each for each in model.layers if each is outlet or model.is_upstream(each.name, outlet.name)]
-    for layer in before:
-        if layer.name in known and layer is not outlet and (layer.kind.is_map or layer.kind.is_recurrent):
-            behind = [each for each in before if model.is_upstream(layer.name, each.name)]
-            depth = 1 + sum(not each.kind.is_norm for each in behind)
-            normalised = any(each.kind.is_norm for each in behind)
-            ratio = known[layer.name] / known[outlet.name]
-            yield Sensitivity(layer, ratio, outlet, depth, normalised, _uses(layer, signals))
+    outlets = [
+        layer
+        for layer in model.layers
+        if math.isfinite(known.get(layer.name, math.inf)) and Use.OUTPUT in layer.uses and not layer.bypassed
+    ]
+    outlets.sort(key=lambda layer: known[layer.name] if mildest else -known[layer.name])
+    outlets = outlets if mildest else outlets[:1]
+    for layer in model.layers:
+        if layer.name in known and (layer.kind.is_map or layer.kind.is_recurrent):
+            outlet = next((each for each in outlets if model.is_upstream(layer.name, each.name)), None)
+            if outlet is not None and outlet is not layer:
+                yield _compared(model, layer, outlet, known[layer.name] / known[outlet.name], _uses(layer, signals))
+
+
+def _compared(model: Model, layer: Layer, outlet: Layer, ratio: float, uses: int) -> Sensitivity:
+    behind = [
+        each
+        for each in model.layers
+        if model.is_upstream(layer.name, each.name) and (each is outlet or model.is_upstream(each.name, outlet.name))
+    ]
+    depth = 1 + sum(not each.kind.is_norm for each in behind)
+    normalised = layer.norm_after is not None or any(_is_normalised(each) for each in behind)
+    return Sensitivity(layer, ratio, outlet, depth, normalised, uses)
+
+
+def _is_normalised(layer: Layer) -> bool:
+    """By a norm with weights, which is a layer, or by one without, which shows at its neighbours alone."""
+    return layer.kind.is_norm or layer.norm_after is not None or layer.input_source is Source.NORM
 
 
 def _uses(layer: Layer, signals: Signals) -> int:

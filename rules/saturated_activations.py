@@ -58,8 +58,8 @@ from initlint.plugin import (
 class Options:
     warn: float = 0.5  # calibrate_scale.md: about where tanh nets begin to fail (6 of 9 between 0.4 and 0.5)
     fail: float = 0.98  # calibrate_scale.md: above, 0 of 8 tanh nets train
-    chain_warn: float = 20.0  # calibrate_gradient.md, spread: above 10, none of 24 tanh and sigmoid chains trains
-    chain_fail: float = 100.0  # the same; a factor of 5 for what the prediction leaves out
+    chain_warn: float = 10.0  # calibrate_gradient.md, spread: above 10 all of 31 tanh and sigmoid nets fail
+    chain_fail: float = 20.0  # twice that; between 5 and 10 half of 8 nets still learn, if two of them slowly
     in_chain: float = 0.1  # calibrate_gradient.md: the least share at which a chain of that growth was seen to fail
     mean_share: float = 0.5  # a bias is to blame if it alone brings the average unit half of the way to the flat part
 

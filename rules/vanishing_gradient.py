@@ -62,7 +62,7 @@ class Options:
     "gradients shrink to about {per_layer} per layer",
 )
 def vanishing_gradient(context: Context, options: Options) -> Iterator[Suspicion]:
-    known = [each for each in sensitivities(context.model, context.signals) if not each.layer.bypassed]
+    known = [each for each in sensitivities(context.model, context.signals, mildest=True) if not each.layer.bypassed]
     for severity, threshold in ((Severity.ERROR, options.fail), (Severity.WARNING, options.warn)):
         first = next((each for each in known if each.ratio < threshold), None)
         if first is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -19,7 +20,9 @@ ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
 
 @seeded
-def normed(depth: int, shortcut: bool = False, norm: type[nn.Module] = nn.BatchNorm1d, width: int = 64) -> Built:
+def normed(
+    depth: int, shortcut: bool = False, norm: Callable[[int], nn.Module] = nn.BatchNorm1d, width: int = 64
+) -> Built:
     """He layers with a normalisation behind each."""
     blocks = []
     for _ in range(depth - 1):
@@ -85,13 +88,20 @@ def turning(gain: float, steps: int = 32, kind: type[nn.RNNBase] = nn.RNN) -> Bu
     Good("near miss: batch norm, 12 layers without shortcuts", partial(normed, depth=12), notes_ok=False),
     Good("near miss: batch norm, 50 layers with shortcuts", partial(normed, depth=50, shortcut=True), notes_ok=False),
     Good(
+        "near miss: batch norm without weights, 20 layers without shortcuts",
+        partial(normed, depth=20, norm=partial(nn.BatchNorm1d, affine=False)),
+        notes_ok=False,
+    ),
+    Good(
         "near miss: layer norm, 50 layers without shortcuts",
         partial(normed, depth=50, norm=nn.LayerNorm),
         notes_ok=False,
     ),
     Good("near miss: recurrence that turns", partial(turning, gain=1.0), notes_ok=False),
+    Good("near miss: recurrence that multiplies by 2", partial(turning, gain=2.0, steps=8), notes_ok=False),
+    Bad("batch norm, 40 layers without shortcuts", partial(normed, depth=40), ["0.0"], WARNING),
     Bad("batch norm, 60 layers without shortcuts", partial(normed, depth=60), ["0.0"], ERROR),
-    Bad("tanh, 3.2 times too large", partial(chaotic, gain=3.2), ["0"], WARNING),
+    Bad("tanh, three times too large", partial(chaotic, gain=3.0, width=256), ["0"], WARNING),
     Bad("tanh, ten times too large", partial(chaotic, gain=10.0, depth=20), ["0"], ERROR),
     Bad("recurrence that multiplies by 8", partial(turning, gain=8.0), ["cell"], ERROR),
     Bad("lstm with recurrent weights 64 times too large", partial(turning, gain=64.0, kind=nn.LSTM), ["cell"], ERROR),

@@ -78,6 +78,12 @@ def normed_tanh(seed: int = 0, gain: float = 1.0) -> onnx.ModelProto:
         ["0.weight"],
         ERROR,
     ),
+    Bad(
+        "tanh, 5 layers with 16 times the weights",
+        partial(mlp, activation="Tanh", depth=5, gain=16.0),
+        ["0.weight"],
+        ERROR,
+    ),
     Bad("a norm's gain of 10 in front of tanh", partial(normed_tanh, gain=10.0), ["norm.weight"], WARNING),
 )
 def test_saturated_activations(case: Case) -> None:

@@ -55,6 +55,25 @@ def highway(carry: float, depth: int = 12, width: int = 64) -> Built:
     return nn.Sequential(*layers), (torch.randn(32, width),)
 
 
+class Aside(nn.Module):
+    """An encoder that is an output by itself and that the decoder, whose input is another, hardly listens to."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.encoder, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
+        self.listen, self.decoder, self.head = (nn.Linear(width, width) for _ in range(3))
+        nn.init.normal_(self.listen.weight, std=1e-5)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        code = self.norm(self.encoder(x))
+        return self.head(self.decoder(x) + self.listen(code)), code
+
+
+@seeded
+def aside(width: int = 64) -> Built:
+    return Aside(width), (torch.randn(32, width),)
+
+
 @cases(
     Good("he-initialised, 30 layers", partial(relu_mlp, depth=30), notes_ok=False),
     Good("xavier in front of tanh, 20 layers", partial(tanh_mlp, depth=20), notes_ok=False),
@@ -70,6 +89,7 @@ def highway(carry: float, depth: int = 12, width: int = 64) -> Built:
     Good("near miss: sigmoids, 3 layers", partial(sigmoids, depth=3), notes_ok=False),
     Good("near miss: one layer a hundred times too small", partial(quiet_middle, factor=0.01), notes_ok=False),
     Good("near miss: a highway that carries", partial(highway, carry=3.0), notes_ok=False),
+    Good("near miss: an encoder that the decoder hardly listens to", aside, notes_ok=False),
     Bad("sigmoids, 8 layers", partial(sigmoids, depth=8), ["0"], WARNING),
     Bad("sigmoids far from zero", partial(sigmoids, depth=5, shift=5.0), ["0"], ERROR),
     Bad("a highway that lets nothing pass", partial(highway, carry=-8.0), ["0"], ERROR),
