@@ -226,3 +226,43 @@ def test_the_code_of_a_fix_runs(settings: dict[str, Any]) -> None:
     for each in code.values():
         exec(each, {"model": module, "nn": nn})  # noqa: S102 - made by initlint
     assert not any(buffer.isnan().any() for buffer in module.buffers())
+
+
+class Clipped(nn.Module):
+    """Writes into its weights in every forward, as clipping and normalising ones do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 8, max_norm=0.5)
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+        nn.init.zeros_(self.last.weight)  # so that steps are taken
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.first.weight.clamp_(-0.1, 0.1)
+        self.last.weight.data = self.last.weight.data * 0.5
+        return self.last(self.first(self.table(tokens)))
+
+
+class Merging(nn.Linear):
+    """Changes its weight when it is put into evaluation mode, as merged adapters do."""
+
+    def train(self, mode: bool = True) -> Merging:
+        if mode != self.training:
+            self.weight.data += 1 if mode else -1
+        return super().train(mode)
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs"),
+    [
+        (Clipped(), torch.arange(16)),
+        (nn.Sequential(Merging(8, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(8, 8)),
+    ],
+)
+def test_weights_that_the_module_changes_itself_are_put_back(module: nn.Module, inputs: torch.Tensor) -> None:
+    memory = {name: parameter.data_ptr() for name, parameter in module.named_parameters()}
+    before = everything(module)
+    assert initlint.check(module, inputs).probe.backward == "exact"
+    assert everything(module) == before
+    assert {name: parameter.data_ptr() for name, parameter in module.named_parameters()} == memory

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .trace import Recorder
+from .trace import Recorder, storage_of
 
 _DROPOUTS = frozenset(
     {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
@@ -30,6 +31,7 @@ def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any],
     """Call the module under ``recorder``; returns what its forward returns. Exceptions of the forward pass through."""
     with ExitStack() as stack:
         stack.enter_context(untouched(module))
+        stack.callback(recorder.put_back)
         dispatch = _Dispatch(recorder)
         stack.enter_context(_scopes(module, recorder))
         stack.enter_context(_Functions(recorder, dispatch))
@@ -39,17 +41,25 @@ def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any],
 
 @contextmanager
 def untouched(module: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards modes, buffers and random states are as they were, bit for bit."""
-    modes = [(each, each.training) for each in module.modules()]
+    """Evaluation mode inside; afterwards modes, buffers and random states are as they were, bit for bit.
+
+    Parameters have the memory that they had. What is in it is the Recorder's to put back, or ``restored``'s.
+    """
+    modes = [each for each in module.modules() if each.training]
+    memory = [(parameter, parameter.data) for parameter in module.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     try:
-        _evaluate(module)
+        for each in modes:
+            each.training = False  # not by eval(): some merge weights there, and what torch.export makes refuses it
         yield
     finally:
-        for each, training in modes:
-            each.training = training
+        for each in modes:
+            each.training = True
+        for parameter, data in memory:
+            if storage_of(parameter) != storage_of(data):
+                parameter.data = data
         with torch.no_grad():
             for buffer, saved in buffers:
                 if not _same_bits(buffer, saved):
@@ -59,15 +69,6 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
         np.random.set_state(states[2])
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
-
-
-def _evaluate(module: torch.nn.Module) -> None:
-    """Evaluation mode, also where ``eval`` is refused, as by what ``torch.export`` makes."""
-    try:
-        module.eval()
-    except NotImplementedError:
-        for each in module.modules():
-            each.training = False
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -114,7 +115,7 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.paused:
             return func(*args, **kwargs)
         name = func.__name__.partition(".")[0]
-        self._recorder.before(name, args, kwargs)
+        self._recorder.before(args, kwargs, _overwritten(func, args, kwargs))
         outputs = func(*args, **kwargs)
         if name != "detach" or self.own_detaches or not torch.is_grad_enabled():
             self._recorder.record(name, args, kwargs, outputs)
@@ -123,12 +124,25 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @contextmanager
     def opaque(self, args: Sequence[Any]) -> Iterator[None]:
         """A function of ``args`` whose operators are not to be seen runs inside."""
-        self._recorder.before("", args, {})
+        self._recorder.before(args, {}, ())
         self.paused += 1
         try:
             yield
         finally:
             self.paused -= 1
+
+
+def _overwritten(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The arguments that the operator writes into."""
+    places = _writes(func)
+    return [args[place] if place < len(args) else kwargs.get(name) for place, name in places] if places else []
+
+
+@cache
+def _writes(func: Any) -> tuple[tuple[int, str], ...]:
+    """(position, name) of the arguments that its schema marks as written."""
+    arguments = enumerate(func._schema.arguments)
+    return tuple((i, each.name) for i, each in arguments if each.alias_info is not None and each.alias_info.is_write)
 
 
 # Not in the class body: there PyTorch would wrap it, and the wrapper imports its compiler, which takes seconds.

@@ -57,6 +57,8 @@ class Recorder:
     def __init__(self, module: torch.nn.Module, watcher: Watcher | None = None) -> None:
         self.recording = Recording()
         self.scopes: list[str] = [""]
+        self.rescued: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        """By qualified name: a parameter that was overwritten, and its values before."""
         self._watcher = watcher
         self._values: Any = WeakIdKeyDictionary()
         self._written: dict[int, tuple[int, str]] = {}
@@ -198,15 +200,28 @@ class Recorder:
         if self._watcher is not None:
             self._watcher.computed(value, tensor, self.recording.nodes[-1], self.recording)
 
-    def before(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """The operator ``name`` is about to run: the last moment to see a tensor that it overwrites."""
-        if self._watcher is None:
+    def before(self, args: Sequence[Any], kwargs: Mapping[str, Any], written: Sequence[Any]) -> None:
+        """An operator is about to run: the last moment to see the tensors among ``written`` as they are."""
+        if self._watcher is not None:
+            self._watcher.about_to_read(_tensors(args, kwargs))
+        for tensor in _tensors(written):
+            self._rescue(tensor)
+            if self._watcher is not None:
+                self._watcher.about_to_write(tensor)
+
+    def _rescue(self, tensor: torch.Tensor) -> None:
+        """Keep the values of a parameter that the forward overwrites: clipped weights, tables with a largest norm."""
+        key = storage_of(tensor)
+        if key is None or key not in self._by_storage:
             return
-        self._watcher.about_to_read(_tensors(args, kwargs))
-        if writes_in_place(name) and args and isinstance(args[0], torch.Tensor):
-            self._watcher.about_to_write(args[0])
-        for tensor in _tensors(kwargs.get("out")):
-            self._watcher.about_to_write(tensor)
+        name, owner = self._by_storage[key]
+        if isinstance(owner, torch.nn.Parameter) and name not in self.rescued:
+            self.rescued[name] = (owner, owner.detach().clone())
+
+    def put_back(self) -> None:
+        """Give overwritten parameters their values back; autograd does not notice."""
+        for owner, values in self.rescued.values():
+            owner.data.copy_(values)
 
     def detached(self, tensor: torch.Tensor) -> None:
         """The model is about to read ``tensor`` past autograd, by ``detach`` or ``.data``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from ..load.trace import Recording
 from .objective import Objective, split
 from .signals import GradientSignal
 from .taps import Tap
-from .torch_run import Call, Run, attributes_kept, differentiating
+from .torch_run import Call, Run, attributes_kept, differentiating, restored
 
 Gradients = dict[str, torch.Tensor | None]
 """By parameter name; None where autograd found no way from the loss to the parameter."""
@@ -30,19 +30,27 @@ class Differentiator:
 
     module: torch.nn.Module
     objective: Objective
+    overwritten: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Parameters that the forward itself writes into."""
 
     def __post_init__(self) -> None:
         self.parameters = {name: p for name, p in self.module.named_parameters() if _trainable(p)}
 
     def gradients(self, call: Call, draw: int, mode: AsInTraining | None = None, everything: bool = False) -> Gradients:
         """Gradients with the coefficients number ``draw``; ``everything`` takes all outputs."""
-        with differentiating(), attributes_kept(self.module), untouched(self.module), mode or AsInTraining():
+        with (
+            restored(self.overwritten),
+            differentiating(),
+            attributes_kept(self.module),
+            untouched(self.module),
+            mode or AsInTraining(),
+        ):
             output = self.module(*call[0], **call[1])
             return self._differentiate(output, call, draw, everything)
 
     def outputs(self, call: Call, mode: AsInTraining) -> Any:
         """What the forward returns, without a graph."""
-        with torch.no_grad(), attributes_kept(self.module), untouched(self.module), mode:
+        with restored(self.overwritten), torch.no_grad(), attributes_kept(self.module), untouched(self.module), mode:
             return self.module(*call[0], **call[1])
 
     def of_run(self, run: Run, draw: int) -> Gradients:

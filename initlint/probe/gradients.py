@@ -28,11 +28,11 @@ from .backward import (
     tensor_inputs,
 )
 from .batches import shuffled
-from .liveness import Shape, Walk, restored
+from .liveness import Shape, Walk
 from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Members, Twin
 from .symmetry import equal_members, equal_units, twins
-from .torch_run import Call, Run
+from .torch_run import Call, Run, restored
 
 CANCELS = 1e-5
 """|sum g| over sum |g| of a bias: independent terms cancel to 1 / sqrt(samples), rounding in float32 leaves 1e-7."""

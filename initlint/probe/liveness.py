@@ -8,8 +8,7 @@ so where units that were merely off are kept ajar. ``redrawn`` has the last word
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,17 +176,6 @@ class Walk:
         parameters = self.differentiator.parameters
         difference = (parameters[one].detach() - parameters[other].detach()).abs().max()
         return bool(difference > TOLERANCE * self._scale(one, parameters[one]))
-
-
-@contextmanager
-def restored(parameters: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Whatever happens inside, the values are afterwards what they were, bit for bit."""
-    saved = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    try:
-        yield
-    finally:
-        for name, parameter in parameters.items():
-            parameter.data.copy_(saved[name])
 
 
 class Ajar(AsInTraining):

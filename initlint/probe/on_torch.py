@@ -113,7 +113,7 @@ class TorchSession:
         """The fields of Signals that need gradients, and what was not probed."""
         if not (settings.backward or settings.liveness):
             return {"not_probed": tuple(not_probed)}
-        differentiator = Differentiator(self.module, Objective(self.loss, settings.seed))
+        differentiator = Differentiator(self.module, Objective(self.loss, settings.seed), run.overwritten)
         measured = BackwardProbe(differentiator, self.traced, self.call, settings.seed).measure(run, settings.liveness)
         made = {each.name: getattr(measured, each.name) for each in fields(measured)}
         return {**made, "not_probed": (*not_probed, *measured.not_probed)}

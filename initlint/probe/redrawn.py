@@ -17,7 +17,8 @@ import torch
 from ..load.eager import AsInTraining
 from ..load.from_torch import output_tensors
 from .backward import Gradients, is_finite
-from .liveness import REFUSALS, Ajar, Case, Walk, restored
+from .liveness import REFUSALS, Ajar, Case, Walk
+from .torch_run import restored
 
 
 def look_redrawn(walk: Walk, names: Collection[str]) -> None:

@@ -6,7 +6,7 @@ graph has been read; autograd holds most of it anyway, for its backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,8 @@ class Run:
     kept: Kept
     attributes: Attributes
     """What the modules' attributes were when the forward was over: a loss may read what it put there."""
+    overwritten: Mapping[str, torch.Tensor]
+    """Parameters that the forward itself writes into, by name; they have their values back."""
     no_autograd: str = ""
     """Why autograd did not watch."""
 
@@ -59,15 +61,16 @@ def run_kept(module: torch.nn.Module, call: Call, *, autograd: bool, wanted: Col
 
 
 def _kept(module: torch.nn.Module, call: Call, kept: Kept, no_autograd: str) -> Run:
-    recording, output, attributes = watched(module, call, kept, autograd=not no_autograd)
+    recorder, output, attributes = watched(module, call, kept, autograd=not no_autograd)
     kept.close()
-    return Run(call, recording, output, kept, attributes, no_autograd)
+    overwritten = {name: owner for name, (owner, _) in recorder.rescued.items()}
+    return Run(call, recorder.recording, output, kept, attributes, overwritten, no_autograd)
 
 
 def watched(
     module: torch.nn.Module, call: Call, watcher: Watcher, *, autograd: bool
-) -> tuple[Recording, Any, Attributes]:
-    """Run the module once under ``watcher``: (recording, what it returned, attributes of its modules at the end)."""
+) -> tuple[Recorder, Any, Attributes]:
+    """Run the module once under ``watcher``: (recorder, what it returned, attributes of its modules at the end)."""
     recorder = Recorder(module, watcher)
     for name, tensor in named_inputs(*call):
         recorder.add_input(name, tensor)
@@ -76,7 +79,7 @@ def watched(
         stack.enter_context(attributes_kept(module))
         output = run(module, call[0], call[1], recorder)
         recorder.recording.outputs = [recorder.value_of(tensor) for tensor in output_tensors(output)]
-        return recorder.recording, output, _attributes(module)
+        return recorder, output, _attributes(module)
 
 
 @contextmanager
@@ -87,6 +90,17 @@ def differentiating() -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its RNNs have no backward in eval mode
         yield
+
+
+@contextmanager
+def restored(parameters: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Whatever happens inside, the values are afterwards what they were, bit for bit."""
+    saved = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data.copy_(saved[name])
 
 
 @contextmanager
