@@ -266,3 +266,19 @@ def test_weights_that_the_module_changes_itself_are_put_back(module: nn.Module, 
     assert initlint.check(module, inputs).probe.backward == "exact"
     assert everything(module) == before
     assert {name: parameter.data_ptr() for name, parameter in module.named_parameters()} == memory
+
+
+def test_inputs_that_the_forward_overwrites_are_put_back() -> None:
+    class Shifting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+            nn.init.zeros_(self.last.weight)  # so that steps are taken
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.first(x.sub_(1)))
+
+    inputs = torch.randn(8, 4)
+    before = inputs.clone()
+    assert initlint.check(Shifting(), inputs).ok
+    assert torch.equal(inputs, before)

@@ -58,7 +58,7 @@ class Recorder:
         self.recording = Recording()
         self.scopes: list[str] = [""]
         self.rescued: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        """By qualified name: a parameter that was overwritten, and its values before."""
+        """By name: a parameter or input that was overwritten, and its values before."""
         self._watcher = watcher
         self._values: Any = WeakIdKeyDictionary()
         self._written: dict[int, tuple[int, str]] = {}
@@ -68,14 +68,19 @@ class Recorder:
         named = list(_named_tensors(module))
         self._names = {id(tensor): name for name, tensor in named}
         self._by_storage: dict[int, tuple[str, torch.Tensor]] = {}
+        self._guarded: dict[int, tuple[str, torch.Tensor]] = {}
         for name, tensor in named:
             if (key := storage_of(tensor)) is not None:
                 self._by_storage.setdefault(key, (name, tensor))
+                if isinstance(tensor, torch.nn.Parameter):
+                    self._guarded.setdefault(key, (name, tensor))
 
     # -- values --------------------------------------------------------------------------------------------------
 
     def add_input(self, name: str, tensor: torch.Tensor) -> None:
         self._assign(tensor, name)
+        if (key := storage_of(tensor)) is not None:
+            self._guarded.setdefault(key, (name, tensor))
         self.recording.inputs.append(name)
         self.recording.live.add(name)
 
@@ -210,16 +215,15 @@ class Recorder:
                 self._watcher.about_to_write(tensor)
 
     def _rescue(self, tensor: torch.Tensor) -> None:
-        """Keep the values of a parameter that the forward overwrites: clipped weights, tables with a largest norm."""
+        """Keep the values of a parameter or input that the forward overwrites, as clipped weights are."""
         key = storage_of(tensor)
-        if key is None or key not in self._by_storage:
-            return
-        name, owner = self._by_storage[key]
-        if isinstance(owner, torch.nn.Parameter) and name not in self.rescued:
-            self.rescued[name] = (owner, owner.detach().clone())
+        if key is not None and key in self._guarded:
+            name, owner = self._guarded[key]
+            if name not in self.rescued:
+                self.rescued[name] = (owner, owner.detach().clone())
 
     def put_back(self) -> None:
-        """Give overwritten parameters their values back; autograd does not notice."""
+        """Give overwritten parameters and inputs their values back; autograd does not notice."""
         for owner, values in self.rescued.values():
             owner.data.copy_(values)
 

@@ -31,7 +31,7 @@ class Differentiator:
     module: torch.nn.Module
     objective: Objective
     overwritten: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """Parameters that the forward itself writes into."""
+    """Parameters and inputs that the forward itself writes into."""
 
     def __post_init__(self) -> None:
         self.parameters = {name: p for name, p in self.module.named_parameters() if _trainable(p)}

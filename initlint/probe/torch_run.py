@@ -41,7 +41,7 @@ class Run:
     attributes: Attributes
     """What the modules' attributes were when the forward was over: a loss may read what it put there."""
     overwritten: Mapping[str, torch.Tensor]
-    """Parameters that the forward itself writes into, by name; they have their values back."""
+    """Parameters and inputs that the forward itself writes into, by name; they have their values back."""
     no_autograd: str = ""
     """Why autograd did not watch."""
 
