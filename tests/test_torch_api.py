@@ -282,3 +282,16 @@ def test_inputs_that_the_forward_overwrites_are_put_back() -> None:
     before = inputs.clone()
     assert initlint.check(Shifting(), inputs).ok
     assert torch.equal(inputs, before)
+
+
+def test_a_compiled_module_runs_eagerly() -> None:
+    compiled: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, example: object) -> object:
+        compiled.append(graph)
+        return graph.forward
+
+    module = torch.compile(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), backend=backend)
+    report = initlint.check(module, torch.randn(16, 8))
+    assert (report.ok, report.probe.backward, len(report.layers)) == (True, "exact", 2)
+    assert compiled == []

@@ -8,8 +8,9 @@ afterwards what they were, also when the forward raises.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -50,11 +51,14 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    stack = ExitStack()
     try:
+        stack.enter_context(_uncompiled())
         for each in modes:
             each.training = False  # not by eval(): some merge weights there, and what torch.export makes refuses it
         yield
     finally:
+        stack.close()
         for each in modes:
             each.training = True
         for parameter, data in memory:
@@ -69,6 +73,12 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
         np.random.set_state(states[2])
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    """What torch.compile made runs eagerly: it would compile the recorder too. Without its compiler nothing is."""
+    loaded = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
