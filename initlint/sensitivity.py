@@ -28,6 +28,8 @@ class Sensitivity:
     layer: Layer
     ratio: float
     """Sensitivity over that of the outlet."""
+    gradient_ratio: float
+    """Norm of the gradient over that of the outlet: what a step feels, however small the weights are."""
     outlet: Layer
     depth: int
     """Layers with weights, norms apart, from this one to the outlet, both counted, in a row or side by side."""
@@ -65,10 +67,10 @@ def sensitivities(model: Model, signals: Signals, mildest: bool = False) -> Iter
         if layer.name in known and (layer.kind.is_map or layer.kind.is_recurrent):
             outlet = next((each for each in outlets if model.is_upstream(layer.name, each.name)), None)
             if outlet is not None and outlet is not layer:
-                yield _compared(model, layer, outlet, known[layer.name] / known[outlet.name], _uses(layer, signals))
+                yield _compared(model, layer, outlet, known[layer.name] / known[outlet.name], signals)
 
 
-def _compared(model: Model, layer: Layer, outlet: Layer, ratio: float, uses: int) -> Sensitivity:
+def _compared(model: Model, layer: Layer, outlet: Layer, ratio: float, signals: Signals) -> Sensitivity:
     behind = [
         each
         for each in model.layers
@@ -76,7 +78,8 @@ def _compared(model: Model, layer: Layer, outlet: Layer, ratio: float, uses: int
     ]
     depth = 1 + sum(not each.kind.is_norm for each in behind)
     normalised = layer.norm_after is not None or any(_is_normalised(each) for each in behind)
-    return Sensitivity(layer, ratio, outlet, depth, normalised, uses)
+    felt = _gradient(layer, signals) / (_gradient(outlet, signals) or math.inf)
+    return Sensitivity(layer, ratio, felt, outlet, depth, normalised, _uses(layer, signals))
 
 
 def _is_normalised(layer: Layer) -> bool:
@@ -94,6 +97,12 @@ def _sensitivity(layer: Layer, signals: Signals) -> float:
     """The larger one of its weights'; 0 where none got a gradient."""
     weights = [layer.weight] if layer.recurrent is None else [layer.weight, layer.recurrent]
     return max(_of(tensor, signals) for tensor in weights)
+
+
+def _gradient(layer: Layer, signals: Signals) -> float:
+    """Norm of the gradient of its weight; 0 where there is none."""
+    gradient = signals.gradients.get(layer.weight.address)
+    return 0.0 if gradient is None else gradient.rms * math.sqrt(layer.weight.size)
 
 
 def _of(tensor: Tensor, signals: Signals) -> float:

@@ -64,7 +64,8 @@ class Options:
 def vanishing_gradient(context: Context, options: Options) -> Iterator[Suspicion]:
     known = [each for each in sensitivities(context.model, context.signals, mildest=True) if not each.layer.bypassed]
     for severity, threshold in ((Severity.ERROR, options.fail), (Severity.WARNING, options.warn)):
-        first = next((each for each in known if each.ratio < threshold), None)
+        # tiny weights alone make it insensitive, but a first step, which their gradient decides, mends that
+        first = next((each for each in known if max(each.ratio, each.gradient_ratio) < threshold), None)
         if first is not None:
             data = {
                 "ratio": first.ratio,

@@ -14,7 +14,7 @@ from . import graph as flat
 from . import norms
 from .blocks import blocks
 from .constants import Constants
-from .dataflow import ATTENTIONS, Dataflow, Flow
+from .dataflow import Dataflow, Flow
 from .elementwise import Regions
 from .folded import find_folded_norms
 from .folding import Array, is_float
@@ -299,11 +299,9 @@ class _Assembly:
                 continue
             if node.op.startswith("initlint::") or any(op.node is node for op in self._operations):
                 continue
-            for slot, value in enumerate(node.inputs):
+            for value in node.inputs:
                 if not value or not self._constants.known(value) or value in owned - known:
                     continue
-                if slot == ATTENTIONS.get(node.op):
-                    continue  # the mask, constant or made from a table
                 array = self._constants.spec(value)
                 if array is not None and array.ndim >= 2 and array.dtype.kind not in "OSUb":
                     yield NotChecked(value, f"operator {node.op!r} is not known to initlint")
@@ -320,7 +318,7 @@ class _Assembly:
 
 
 _WEIGHTED_BUT_UNKNOWN = frozenset(
-    {"MatMulInteger", "ConvInteger", "DeformConv", "Scan", "Attention", "TfIdfVectorizer", "StringNormalizer"}
+    {"MatMulInteger", "ConvInteger", "DeformConv", "Scan", "TfIdfVectorizer", "StringNormalizer"}
 )
 """ONNX operators that take weights in a form that is not judged yet."""
 
