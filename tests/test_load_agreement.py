@@ -250,3 +250,17 @@ def test_a_buffer_is_not_trained() -> None:
         "out.weight": True,
     }
     assert model.parameters == 18
+
+
+def test_what_autograd_keeps_for_itself_hides_no_activation() -> None:
+    class HardSwish(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.linear(x)
+            return x * functional.relu6(x + 3, inplace=True) / 6  # autograd copies what is overwritten
+
+    (layer,) = traced(HardSwish(), torch.randn(3, 4)).model.layers
+    assert layer.activation == "hard-swish"

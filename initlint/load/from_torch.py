@@ -102,6 +102,7 @@ def _dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 def read(module: torch.nn.Module, recording: Recording) -> TracedModule:
     """The graph that was recorded of ``module``."""
+    recording.forget_copies()
     for name, buffer in module.named_buffers():  # batch statistics stood in for running ones
         if name not in recording.stored:
             recording.stored[name] = name

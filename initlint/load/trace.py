@@ -7,7 +7,7 @@ place makes a new value of the same tensor, and views of what was written read t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +36,13 @@ class Recording:
     """Qualified names of the parameters that the model itself read past autograd."""
     unregistered: dict[str, torch.Tensor] = field(default_factory=dict)
     """Leaf tensors that the forward uses and that belong to no parameter, buffer or input."""
+
+    def forget_copies(self) -> None:
+        """Copies that nobody reads have no readers' rights: autograd keeps what is about to be overwritten."""
+        read = {value for node in self.nodes for value in node.inputs}.union(self.outputs)
+        for place, node in enumerate(self.nodes):
+            if node.op == "Reshape" and node.inputs and read.isdisjoint(node.outputs):
+                self.nodes[place] = replace(node, inputs=())
 
 
 class Watcher(Protocol):
