@@ -51,8 +51,8 @@ from initlint.plugin import (
 @dataclass(frozen=True)
 class Options:
     warn: float = 1e-3  # calibrate_gradient.md: below, none of 10 nets trains; from 1e-3 to 1e-2 two of 5 do
-    # calibrate_gradient.md: below, 8 of 8 nets fail; above, two are merely slow. None of them is normalised. Where a norm
-    # is, a warning is all: BLIP starts its patches at 1e-15, by weights of 1e-10, and Adam trains it (healthy.md)
+    # calibrate_gradient.md: below, 8 of 8 nets fail; above, two are merely slow. None of them is normalised. Behind a
+    # norm a warning is all: BLIP starts its patches at 1e-15, by weights of 1e-10, and Adam trains it (healthy.md)
     fail: float = 1e-6
 
 
