@@ -302,10 +302,10 @@ def writes_in_place(name: str) -> bool:
 
 
 def storage_of(tensor: torch.Tensor) -> int | None:
-    """Identity of the memory behind a tensor; None for tensors without any (meta, sparse, nested)."""
+    """Identity of the memory behind a tensor; None for tensors without any (meta, sparse, nested, lazy)."""
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (RuntimeError, NotImplementedError, AttributeError):
+    except (RuntimeError, NotImplementedError, AttributeError, ValueError):
         return None
 
 
