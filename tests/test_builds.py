@@ -162,3 +162,43 @@ def test_a_function_takes_arguments_and_has_a_name() -> None:
         initlint.check(build)
     with pytest.raises(InitlintError, match=r"gives no torch\.nn\.Module"):
         initlint.check(lambda: 3)
+
+
+def test_nan_in_both_builds_is_settled_by_a_third_or_said() -> None:
+    """Memory may hold NaN by chance; whether somebody wrote it is seen where it holds zeros."""
+    calls: list[int] = []
+
+    def build(last: int) -> Callable[[], nn.Module]:
+        def built() -> nn.Module:
+            calls.append(1)
+            if len(calls) > last:
+                raise RuntimeError("the port is taken")
+            module = Gated()
+            with torch.no_grad():
+                module.gate.fill_(float("nan") if len(calls) < 3 else 0.0)
+            return module
+
+        return built
+
+    inputs = torch.randn(8, 16)
+    report = initlint.check(build(3), inputs, select=["uninitialized-memory"])
+    assert [finding.address for finding in report.headlines] == ["gate"]
+    calls.clear()
+    report = initlint.check(build(2), inputs, select=["uninitialized-memory"])
+    said = {entry.at: entry.reason for entry in report.not_checked}
+    assert "the port is taken" in said["gate"]
+
+
+def test_a_builder_that_keeps_its_model_and_fails_at_last_is_said() -> None:
+    kept = Gated()
+    calls: list[int] = []
+
+    def build() -> nn.Module:
+        calls.append(1)
+        if len(calls) > 2:
+            raise RuntimeError("the port is taken")
+        return kept
+
+    report = initlint.check(build, torch.randn(8, 16), select=BOTH)
+    said = {entry.at: entry.reason for entry in report.not_checked}
+    assert "the port is taken" in said["the builder"]

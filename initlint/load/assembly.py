@@ -282,8 +282,8 @@ class _Assembly:
         return others
 
     @staticmethod
-    def _parameter_count(tensors: object) -> int:
-        return sum(t.size for t in tensors if t.trainable)  # type: ignore[attr-defined]
+    def _parameter_count(tensors: Iterable[Tensor]) -> int:
+        return sum(tensor.size for tensor in tensors if tensor.trainable)
 
     def _drawn(self) -> Iterator[NotChecked]:
         for address, stored in self._stored.items():

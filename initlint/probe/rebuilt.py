@@ -7,7 +7,7 @@ tensors of the checked model again, so that it leaves them as its first call did
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,10 +85,12 @@ def compare(module: nn.Module, rebuild: Rebuild, seed: int, call: Call | None) -
         return Builds(f"building it again takes another {size / 2**30:.0f} GB of memory, more than is risked")
     was_filled = torch.get_deterministic_debug_mode() > 0 and _MEMORY.fill_uninitialized_memory
     notes: list[NotChecked] = []
+    filled = True
     try:
         with filled_memory():
             other = rebuild(seed + OTHER_SEED)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
+        filled = False
         notes.append(NotChecked(_UNWRITTEN, f"with fresh memory full of NaN, {_said(error)}"))
         try:
             with quietly():
@@ -98,12 +100,13 @@ def compare(module: nn.Module, rebuild: Rebuild, seed: int, call: Call | None) -
     ours, theirs = stored_tensors(module), stored_tensors(other)
     shared = _shared(ours, theirs)
     if shared:
-        with (
-            suppress(Exception, SystemExit),
-            quietly(),
-        ):  # it has built before; what it says now is about no model of ours
-            rebuild(seed)
-    found = _Comparison(not notes, was_filled)
+        try:
+            with quietly():
+                rebuild(seed)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
+            text = f"it keeps its model, and when called again, {_said(error)}; the weights may be of another seed now"
+            notes.append(NotChecked("the builder", text))
+    found = _Comparison(filled, was_filled, notes)
     for address in ours.keys() & theirs.keys() - shared:
         found.add(address, ours[address], theirs[address])
     if found.doubtful:
@@ -153,6 +156,8 @@ class _Comparison:
     filled: bool
     was_filled: bool
     """The checked model was built in filled memory as well: the caller works that way."""
+    notes: list[NotChecked]
+    """What could not be found out, and why, is added here."""
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     """By address: where values were never written."""
     doubtful: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -194,13 +199,20 @@ class _Comparison:
 
     def settle(self, rebuild: Rebuild, seed: int) -> None:
         """One more build, after memory of the sizes in doubt was filled with zeros and given back."""
-        with suppress(Exception, SystemExit), quietly():
-            zeros = [torch.zeros(mask.shape) for mask in self.doubtful.values() for _ in range(_COPIES)]
-            del zeros
-            third = stored_tensors(rebuild(seed))
-            for address, mask in self.doubtful.items():
-                if address in third and not bool((is_nan(third[address].detach().cpu()) | ~mask).all()):
-                    self.masks[address] = mask
+        zeros = [torch.zeros(mask.shape) for mask in self.doubtful.values() for _ in range(_COPIES)]
+        del zeros
+        try:
+            with quietly():
+                third = stored_tensors(rebuild(seed))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
+            self.notes.extend(NotChecked(at, f"whether its NaN were written: {_said(error)}") for at in self.doubtful)
+            return
+        for address, mask in self.doubtful.items():
+            values = third.get(address)
+            if values is None or values.shape != mask.shape:
+                continue
+            if not bool((is_nan(values.detach().cpu()) | ~mask).all()):
+                self.masks[address] = mask
 
     def _judge(self, address: str, one: torch.Tensor, other: torch.Tensor) -> None:
         if not torch.equal(one, other):
@@ -225,7 +237,9 @@ class _Comparison:
         poison = Poison(other, call, self.masks)
         try:
             return poison.readings()
-        except Exception:  # noqa: BLE001 - a forward that cannot be run says nothing about what it reads
+        except Exception as error:  # noqa: BLE001 - whatever the user's forward raises
+            text = f"whether the outputs depend on it: with numbers in it the forward raised {described(error)}"
+            self.notes.append(NotChecked(_UNWRITTEN, text))
             return {}
 
 
