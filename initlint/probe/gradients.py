@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,8 +30,8 @@ from .backward import (
 from .batches import shuffled
 from .liveness import Shape, Walk
 from .redrawn import look_redrawn
-from .signals import Backward, GradientSignal, Liveness, Loss, Members, Twin
-from .symmetry import equal_members, equal_units, twins
+from .signals import Backward, GradientSignal, Liveness, Loss, Members, Signals, Twin
+from .symmetry import EqualRows, equal_members, equal_units, twins
 from .torch_run import Call, Run, restored
 
 CANCELS = 1e-5
@@ -40,25 +40,7 @@ CANCELS_IN_HALF = 2e-2
 """The same where the parameters have 8 or 11 bits."""
 
 
-@dataclass
-class BackwardSignals:
-    """The fields of Signals that come from gradients."""
-
-    backward: Backward = Backward.NONE
-    backward_reason: str = ""
-    loss: Loss = Loss.NONE
-    gradients: dict[str, GradientSignal] = field(default_factory=dict)
-    activation_gradients: dict[str, float] = field(default_factory=dict)
-    liveness: dict[str, Liveness] = field(default_factory=dict)
-    still_equal: dict[str, int] = field(default_factory=dict)
-    stuck_rows: dict[str, int] = field(default_factory=dict)
-    twins: tuple[Twin, ...] = ()
-    members: tuple[Members, ...] = ()
-    unregistered: tuple[str, ...] = ()
-    steps: int = 0
-    batches: int = 0
-    draws: int = 0
-    not_probed: tuple[NotChecked, ...] = ()
+_LEFT_OUT = NotChecked("auxiliary outputs", "the random loss leaves out all but the main output")
 
 
 @dataclass
@@ -74,36 +56,34 @@ class BackwardProbe:
     def model(self) -> Model:
         return self.traced.model
 
-    def measure(self, run: Run, liveness: bool) -> BackwardSignals:
-        """``run`` is over and its graph not yet used. Exceptions of the loss pass through."""
-        result = BackwardSignals()
+    def measure(self, run: Run, forward: Signals, liveness: bool) -> Signals:
+        """``forward`` with what gradients say; the graph of ``run`` was not used yet. A TargetError passes through."""
         if run.no_autograd:
-            result.backward_reason = f"no gradients: {run.no_autograd}"
-            return result
+            return replace(forward, backward_reason=f"no gradients: {run.no_autograd}")
         biased = {layer.name for layer in self.model.layers if layer.bias is not None}
         flows = flowing_back(run, self.traced.taps, biased)
         try:
             gradients = self.differentiator.of_run(run, 0)
         except NoGradientError as reason:
-            result.backward_reason = f"no gradients: {reason}"
-            return result
+            return replace(forward, backward_reason=f"no gradients: {reason}")
         except TargetError:
             raise
         except Exception as error:  # noqa: BLE001 - a backward of the user's own, or what autograd cannot do
             said = f"initlint could not follow its backward ({error}); please report this"
             raised = f"its backward in evaluation mode raised {described(error)}"
-            result.backward_reason = f"no gradients: {said if is_own(error) else raised}"
-            return result
-        result.backward, result.loss = Backward.EXACT, self.differentiator.objective.kind
-        if self.differentiator.leaves_out(run.output):
-            result.not_probed = (NotChecked("auxiliary outputs", "the random loss leaves out all but the main output"),)
+            return replace(forward, backward_reason=f"no gradients: {said if is_own(error) else raised}")
+        left_out = self.differentiator.leaves_out(run.output)
         reads = run.kept.read_by_autograd
-        result.unregistered = self._unregistered(reads)
-        result.gradients = self._with_parts(gradients)
-        result.activation_gradients = {layer: flow.rms for layer, flow in flows.items() if flow.count}
-        if liveness:
-            self._find_liveness(result, gradients, self._invariant(flows), reads)
-        return result
+        found = replace(
+            forward,
+            backward=Backward.EXACT,
+            loss=self.differentiator.objective.kind,
+            not_probed=(*forward.not_probed, *((_LEFT_OUT,) if left_out else ())),
+            unregistered=self._unregistered(reads),
+            gradients=self._with_parts(gradients),
+            activation_gradients={layer: flow.rms for layer, flow in flows.items() if flow.count},
+        )
+        return self._with_liveness(found, gradients, self._invariant(flows), reads) if liveness else found
 
     def _with_parts(self, gradients: Gradients) -> dict[str, GradientSignal]:
         parameters = self.differentiator.parameters
@@ -130,13 +110,9 @@ class BackwardProbe:
 
     # -- liveness ----------------------------------------------------------------------------------------------------
 
-    def _find_liveness(
-        self,
-        result: BackwardSignals,
-        gradients: Gradients,
-        invariant: frozenset[str],
-        reads: Collection[int],
-    ) -> None:
+    def _with_liveness(
+        self, found: Signals, gradients: Gradients, invariant: frozenset[str], reads: Collection[int]
+    ) -> Signals:
         parameters = self.differentiator.parameters
         used = reach_outputs(self.traced.recording)
         walk = Walk(self.differentiator, [self.call], self._shapes(), invariant)
@@ -145,7 +121,7 @@ class BackwardProbe:
         members = list(equal_members(self.model, parameters))
         open_cases = {name for name, _ in walk.zero if name in used and name not in invariant}
         walk.idle_rows = {name: idle for name, idle in walk.idle_rows.items() if name in used and name not in invariant}
-        result.batches = result.draws = 1
+        found = replace(found, batches=1, draws=1)
         if walk.finite and (open_cases or units or members or pairs or walk.idle_rows):
             walk.calls = self._calls()
             try:
@@ -153,23 +129,18 @@ class BackwardProbe:
                     if pairs or members:  # those at hand were drawn for each member by itself
                         gradients = self.differentiator.gradients(self.call, 0)
                     walk.run(gradients, [*units, *members])
-                    result.still_equal = {each.address: walk.still_equal(each) for each in units}
-                    result.members = tuple(
-                        Members(each.address, len(each.classes), each.equal, walk.still_equal(each)) for each in members
-                    )
-                    result.twins = tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs)
+                    found = _with_symmetry(found, walk, units, members, pairs)
                     look_redrawn(walk, open_cases)
             except TargetError:
                 raise
             except Exception as error:  # noqa: BLE001 - the user's forward or loss, on values that it never saw
-                result.backward_reason = f"no steps could be taken: {described(error)}"
-                return
-            result.batches = len(walk.calls)
-            result.draws = walk.steps + 1 if result.loss is Loss.RANDOM_LINEAR else 1
-        result.steps = walk.steps
-        if walk.finite:
-            result.liveness = self._verdicts(walk, used, invariant, reads)
-            result.stuck_rows = self._stuck_rows(walk, result.liveness)
+                return replace(found, backward_reason=f"no steps could be taken: {described(error)}")
+            draws = walk.steps + 1 if found.loss is Loss.RANDOM_LINEAR else 1
+            found = replace(found, batches=len(walk.calls), draws=draws, steps=walk.steps)
+        if not walk.finite:
+            return found
+        verdicts = self._verdicts(walk, used, invariant, reads)
+        return replace(found, liveness=verdicts, stuck_rows=self._stuck_rows(walk, verdicts))
 
     @contextmanager
     def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:
@@ -277,6 +248,22 @@ class BackwardProbe:
                         else Liveness.STUCK
                     )
         return made
+
+
+def _with_symmetry(
+    found: Signals,
+    walk: Walk,
+    units: Sequence[EqualRows],
+    members: Sequence[EqualRows],
+    pairs: Sequence[tuple[str, str]],
+) -> Signals:
+    """What still is equal; to be asked before the parameters are restored."""
+    return replace(
+        found,
+        still_equal={each.address: walk.still_equal(each) for each in units},
+        members=tuple(Members(each.address, len(each.classes), each.equal, walk.still_equal(each)) for each in members),
+        twins=tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs),
+    )
 
 
 def _fed_by_constants(recording: Recording) -> set[str]:

@@ -7,7 +7,6 @@ the first probe measures, forwards and backwards. Every later probe is a run of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -66,7 +65,7 @@ class TorchSession:
         layers, not_probed = self._layers(run)
         outputs = signals_of_outputs(run.output)
         run.kept.release()  # before the backward pass needs the memory
-        return Signals(
+        forward = Signals(
             forward=Forward.MEASURED,
             batch=self.batch,
             runs=1,
@@ -75,8 +74,13 @@ class TorchSession:
             outputs=outputs,
             input_rms=self._input_rms(),
             origin=self._origin(run, layers),
-            **self._backward(run, settings, not_probed),
+            not_probed=tuple(not_probed),
         )
+        if not (settings.backward or settings.liveness):
+            return forward
+        differentiator = Differentiator(self.module, Objective(self.loss, settings.seed), run.overwritten)
+        backward = BackwardProbe(differentiator, self.traced, self.call, settings.seed)
+        return backward.measure(run, forward, settings.liveness)
 
     def _run(self, settings: ProbeSettings) -> Run:
         """The opening run if it was not used yet and kept what is needed."""
@@ -108,15 +112,6 @@ class TorchSession:
         watch = Watch()
         watched(self.module, self.call, watch, autograd=not run.no_autograd)
         return origin_of(self.traced, watch, signals)
-
-    def _backward(self, run: Run, settings: ProbeSettings, not_probed: Sequence[NotChecked]) -> dict[str, Any]:
-        """The fields of Signals that need gradients, and what was not probed."""
-        if not (settings.backward or settings.liveness):
-            return {"not_probed": tuple(not_probed)}
-        differentiator = Differentiator(self.module, Objective(self.loss, settings.seed), run.overwritten)
-        measured = BackwardProbe(differentiator, self.traced, self.call, settings.seed).measure(run, settings.liveness)
-        made = {each.name: getattr(measured, each.name) for each in fields(measured)}
-        return {**made, "not_probed": (*not_probed, *measured.not_probed)}
 
     @property
     def batch(self) -> int:
