@@ -1,15 +1,18 @@
-"""Small ONNX models for the loader's tests, written node by node; no torch."""
+"""Small ONNX models for the loader's tests, written node by node, and what opening them gives; no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from initlint.errors import FailureKind, TargetError
 from initlint.load.from_onnx import Opened, open_onnx
 
 Array = NDArray[Any]
@@ -71,3 +74,40 @@ def round_trips(model: Opened) -> None:
         assert value == stored.value
         assert array.dtype == original.dtype, tensor.address
         np.testing.assert_array_equal(array, original, err_msg=tensor.address)
+
+
+def linear(**changes: object) -> ModelProto:
+    """y = x @ w, its stored tensor changed."""
+    model = proto([node("MatMul", ["x", "w"], ["y"])], {"w": normal(4, 4)})
+    tensor = model.graph.initializer[0]
+    for field, value in changes.items():
+        if field == "dims":
+            del tensor.dims[:]
+            tensor.dims.extend(value)  # type: ignore[arg-type]
+        else:
+            setattr(tensor, field, value)
+    return model
+
+
+def refused(source: Path | bytes | ModelProto, kind: FailureKind = FailureKind.UNREADABLE) -> str:
+    """The one sentence; fails where the source is accepted or another exception is raised."""
+    with pytest.raises(TargetError) as caught:
+        open_onnx(source.SerializeToString() if isinstance(source, ModelProto) else source)
+    message = str(caught.value)
+    assert caught.value.kind is kind
+    assert message.isprintable(), "one line without control characters"
+    assert 20 < len(message) < 500
+    assert message.endswith(".")
+    return message
+
+
+def settled(source: bytes | Path) -> Opened | None:
+    """Open and read everything; None where it was refused. Any other exception fails the test."""
+    try:
+        model = open_onnx(source)
+    except TargetError:
+        return None
+    for tensor in model.model.tensors:
+        for _ in model.chunks(tensor.address):
+            pass
+    return model

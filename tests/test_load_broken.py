@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import random
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from google.protobuf.message import DecodeError
-from loading import node, normal, opened, proto
+from loading import linear, node, normal, opened, proto, refused, settled
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from initlint.errors import FailureKind, TargetError
+from initlint.errors import FailureKind
 from initlint.load.from_onnx import Opened, open_onnx
 from initlint.model import Kind
 
@@ -61,43 +57,6 @@ def small() -> ModelProto:
         "head.weight_half": normal(4, 4).astype(np.float16), "head.bias": normal(4),
     }  # fmt: skip
     return proto(nodes, weights, {"i_ids": [5, 2]}, functions=[function])
-
-
-def linear(**changes: object) -> ModelProto:
-    """y = x @ w, its stored tensor changed."""
-    model = proto([node("MatMul", ["x", "w"], ["y"])], {"w": normal(4, 4)})
-    tensor = model.graph.initializer[0]
-    for field, value in changes.items():
-        if field == "dims":
-            del tensor.dims[:]
-            tensor.dims.extend(value)  # type: ignore[arg-type]
-        else:
-            setattr(tensor, field, value)
-    return model
-
-
-def refused(source: Path | bytes | ModelProto, kind: FailureKind = FailureKind.UNREADABLE) -> str:
-    """The one sentence; fails where the source is accepted or another exception is raised."""
-    with pytest.raises(TargetError) as caught:
-        open_onnx(source.SerializeToString() if isinstance(source, ModelProto) else source)
-    message = str(caught.value)
-    assert caught.value.kind is kind
-    assert message.isprintable(), "one line without control characters"
-    assert 20 < len(message) < 500
-    assert message.endswith(".")
-    return message
-
-
-def settled(source: bytes | Path) -> Opened | None:
-    """Open and read everything; None where it was refused. Any other exception fails the test."""
-    try:
-        model = open_onnx(source)
-    except TargetError:
-        return None
-    for tensor in model.model.tensors:
-        for _ in model.chunks(tensor.address):
-            pass
-    return model
 
 
 def test_the_fuzzed_model_is_understood() -> None:
@@ -152,102 +111,6 @@ def test_a_protobuf_cut_short_anywhere() -> None:
     whole = small().SerializeToString()
     outcomes = [settled(whole[:length]) is None for length in range(0, len(whole), 7)]
     assert sum(outcomes) > 0.9 * len(outcomes)
-
-
-# -- external data -----------------------------------------------------------------------------------------------------
-
-
-def beside(folder: Path, location: str, offset: int | None = None, length: int | None = None) -> Path:
-    """A model whose 64-byte weight lies in an external file."""
-    model = linear()
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", offset), ("length", length)):
-        if value is not None:
-            tensor.external_data.add(key=key, value=str(value))
-    path = folder / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def test_external_data_is_read_from_its_offset(tmp_path: Path) -> None:
-    (tmp_path / "w.bin").write_bytes(b"\x01" * 12 + normal(4, 4).tobytes())
-    model = open_onnx(beside(tmp_path, "w.bin", 12, 64))
-    np.testing.assert_array_equal(np.concatenate(list(model.chunks("w"))), normal(4, 4).T)
-
-
-@pytest.mark.parametrize(
-    ("offset", "length"),
-    [(0, 32), (-4, 64), (2**62, 64), (0, 2**40), (1, 64), ("a", 64), (0, "b"), (0, -2)],
-)
-def test_external_data_that_does_not_fit(tmp_path: Path, offset: int, length: int) -> None:
-    (tmp_path / "w.bin").write_bytes(bytes(64))
-    assert "'w'" in refused(beside(tmp_path, "w.bin", offset, length))
-
-
-def test_external_data_cut_short(tmp_path: Path) -> None:
-    (tmp_path / "w.bin").write_bytes(bytes(60))
-    assert "too short" in refused(beside(tmp_path, "w.bin"))
-
-
-@pytest.mark.parametrize("location", ["absent.bin", "", ".", "a\0b", "*/_ORT_MEM_ADDR_/*", "x" * 300, "a\nb\x1b[31m"])
-def test_external_data_that_is_missing(tmp_path: Path, location: str) -> None:
-    assert "copy that file" in refused(beside(tmp_path, location))
-
-
-@pytest.mark.parametrize("location", ["../w.bin", "/etc/hostname", "sub/../../w.bin"])
-def test_external_data_outside_the_folder(tmp_path: Path, location: str) -> None:
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (tmp_path / "w.bin").write_bytes(bytes(64))
-    assert "outside" in refused(beside(inside, location))
-
-
-@pytest.mark.parametrize("link", ["file", "folder"])
-def test_external_data_behind_a_link_that_leads_outside(tmp_path: Path, link: str) -> None:
-    inside, outside = tmp_path / "inside", tmp_path / "outside"
-    inside.mkdir()
-    outside.mkdir()
-    (outside / "w.bin").write_bytes(bytes(64))
-    if link == "file":
-        (inside / "w.bin").symlink_to(outside / "w.bin")
-        refused(beside(inside, "w.bin"))
-    else:
-        (inside / "sub").symlink_to(outside)
-        refused(beside(inside, "sub/w.bin"))
-
-
-def test_a_hugging_face_cache_of_links_is_read(tmp_path: Path) -> None:
-    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0a1b"
-    blobs.mkdir()
-    snapshot.mkdir(parents=True)
-    beside(blobs, "w.bin").rename(blobs / "c0ffee")
-    (blobs / "beef").write_bytes(normal(4, 4).tobytes())
-    (snapshot / "model.onnx").symlink_to(blobs / "c0ffee")
-    (snapshot / "w.bin").symlink_to(blobs / "beef")
-    assert len(open_onnx(snapshot / "model.onnx").model.layers) == 1
-
-
-def test_external_data_of_a_model_without_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "w.bin").write_bytes(bytes(64))
-    assert "name the file" in refused(beside(tmp_path, "w.bin").read_bytes())
-
-
-def test_external_data_of_a_local_function_is_checked_too(tmp_path: Path) -> None:
-    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[4, 4], data_location=TensorProto.EXTERNAL)
-    tensor.external_data.add(key="location", value="../w.bin")
-    constant = node("Constant", [], ["c"], value=numpy_helper.from_array(normal(1)))
-    constant.attribute[0].t.CopyFrom(tensor)
-    function = helper.make_function(
-        "local", "F", ["a"], ["b"], [constant, node("MatMul", ["a", "c"], ["b"])], [helper.make_opsetid("", 18)]
-    )
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (tmp_path / "w.bin").write_bytes(bytes(64))
-    path = inside / "model.onnx"
-    path.write_bytes(proto([node("F", ["x"], ["y"], domain="local")], functions=[function]).SerializeToString())
-    assert "outside" in refused(path)
 
 
 # -- tensors that contradict themselves --------------------------------------------------------------------------------
@@ -470,98 +333,6 @@ def test_bodies_in_bodies() -> None:
     assert len(open_onnx(nested(31).SerializeToString()).model.layers) == 1
     with pytest.raises(DecodeError):
         nested(40)  # protobuf's own limit, in this test as in the loader
-
-
-# -- size --------------------------------------------------------------------------------------------------------------
-
-
-def chain(op: str, length: int, *more: str) -> ModelProto:
-    names = ["x", *(f"v{i}" for i in range(1, length)), "y"]
-    nodes = [node(op, [a, *more], [b]) for a, b in itertools.pairwise(names)]
-    return proto(nodes, {"w": normal(8, 8)} if more else {})
-
-
-def constant_chain(length: int) -> ModelProto:
-    nodes = [node("Identity", [f"v{i}"], [f"v{i + 1}"]) for i in range(length)]
-    return proto([*nodes, node("MatMul", ["x", f"v{length}"], ["y"])], {"v0": normal(8, 8)})
-
-
-def fan(length: int) -> ModelProto:
-    nodes = [node("MatMul", ["x", "w"], ["h"]), *(node("Relu", ["h"], [f"v{i}"]) for i in range(length))]
-    return proto([*nodes, node("Sum", [f"v{i}" for i in range(length)], ["y"])], {"w": normal(8, 8)})
-
-
-def residual(length: int) -> ModelProto:
-    nodes, stream, weights = [], "x", {}
-    for i in range(length // 3):
-        weights[f"{i}.weight"] = normal(8, 8, seed=i)
-        nodes.append(node("MatMul", [stream, f"{i}.weight"], [f"a{i}"]))
-        nodes += [node("Relu", [f"a{i}"], [f"b{i}"]), node("Add", [f"b{i}", stream], [f"c{i}"])]
-        stream = f"c{i}"
-    return proto(nodes, weights, outputs=[stream])
-
-
-def ladder(length: int) -> ModelProto:
-    """Every rung joins the top of a long chain: finding dominators by walking up is quadratic here."""
-    half = length // 2
-    nodes = [node("Neg", [f"v{i}" if i else "x"], [f"v{i + 1}"]) for i in range(half)]
-    nodes += [node("Add", [f"v{half}", f"v{i + 1}"], [f"u{i}"]) for i in range(half)]
-    return proto([*nodes, node("Sum", [f"u{i}" for i in range(half)], ["y"])])
-
-
-SHAPES: dict[str, Callable[[int], ModelProto]] = {
-    "non-linearities": lambda n: chain("Relu", n),
-    "negations": lambda n: chain("Neg", n),
-    "one shared layer": lambda n: chain("MatMul", n, "w"),
-    "additions": lambda n: chain("Add", n, "w"),
-    "constants": constant_chain,
-    "fan": fan,
-    "residual": residual,
-    "ladder": ladder,
-}
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_opening_grows_no_faster_than_the_graph(shape: str) -> None:
-    seconds = []
-    for length in (1_500, 6_000):
-        data = SHAPES[shape](length).SerializeToString()
-        started = time.process_time()
-        assert settled(data) is not None
-        seconds.append(time.process_time() - started)
-    assert seconds[0] < 2.0, "1,500 nodes, on a machine that may be busy"
-    assert seconds[1] < max(8 * seconds[0], 2.0), f"4 times the nodes: {seconds}"
-
-
-MEASURE = """
-import re, sys
-from pathlib import Path
-from initlint.load.from_onnx import open_onnx
-model = open_onnx(Path(sys.argv[1]))
-values = sum(block.size for block in model.chunks("w"))
-print(values, int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
-"""
-
-
-@pytest.mark.parametrize(
-    ("op", "dims"),
-    [("MatMul", [4096, 32768]), ("ConvTranspose", [2048, 4096, 4, 4]), ("Conv", [2048, 4096, 4, 4])],
-    ids=["transposed MatMul", "ConvTranspose", "Conv"],
-)
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
-def test_memory_does_not_grow_with_a_weight(tmp_path: Path, op: str, dims: list[int]) -> None:
-    """Half a GiB, of which a sparse file takes nothing on disk."""
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=dims, data_location=TensorProto.EXTERNAL)
-    tensor.external_data.add(key="location", value="w.bin")
-    count = int(np.prod(dims))
-    with (tmp_path / "w.bin").open("wb") as file:
-        file.truncate(4 * count)
-    path = tmp_path / "model.onnx"
-    path.write_bytes(proto([node(op, ["x", "w"], ["y"])], {"w": tensor}).SerializeToString())
-    run = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
-    values, mib = map(int, run.stdout.split())
-    assert values == count
-    assert mib < 300
 
 
 # -- fuzzing -----------------------------------------------------------------------------------------------------------
