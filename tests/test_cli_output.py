@@ -1,0 +1,136 @@
+"""What the command line writes, and where: reports, rules, settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fake_sessions import run
+
+from initlint.cli import main
+
+pytestmark = pytest.mark.usefixtures("fakes")
+
+
+# Output --------------------------------------------------------------------------------------------------------------
+
+
+def test_reports_go_to_stdout_and_nothing_else_does() -> None:
+    result = run("clean.onnx", "missing.onnx", "--output-format", "json")
+    assert len(json.loads(result.stdout)["reports"]) == 2
+    assert result.stderr == "initlint: missing.onnx: missing.onnx has a fault\n"
+
+
+def test_text_ends_with_a_summary_over_all_targets() -> None:
+    assert run("error.onnx", "warning.onnx").output.splitlines()[-1].startswith(
+        "2 errors, 1 warning, 1 note in 2 targets, 5 layers, 45 parameters, "
+    )  # fmt: skip
+
+
+def test_concise_is_one_line_per_finding() -> None:
+    assert run("warning.onnx", "--output-format", "concise").stdout == (
+        "warning.onnx: warning.0.weight: warning named-so its name says WARNING\n"
+    )
+
+
+def test_statistics_count_by_rule() -> None:
+    assert run("error.onnx", "--statistics").output.splitlines()[:2] == [
+        "    2  error    named-so",
+        "    1  note     named-so",
+    ]
+
+
+def test_output_files_are_written_beside_stdout() -> None:
+    result = run("error.onnx", "--output-file", "json=a.json", "--output-file", "concise=b.txt")
+    assert "2 errors" in result.stdout
+    assert json.loads(Path("a.json").read_text())["summary"]["errors"] == 2
+    assert len(Path("b.txt").read_text().splitlines()) == 3
+
+
+def test_an_output_file_never_overwrites_a_target() -> None:
+    Path("model.onnx").write_bytes(b"precious")
+    result = run("model.onnx", "--output-file", "json=./model.onnx")
+    assert result.exit_code == 2
+    assert Path("model.onnx").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "colourful"),
+    [
+        ([], {}, False),
+        (["--color", "always"], {}, True),
+        ([], {"FORCE_COLOR": "1"}, True),
+        ([], {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        (["--color", "never"], {"FORCE_COLOR": "1"}, False),
+        (["--color", "always"], {"NO_COLOR": "1"}, True),
+    ],
+)
+def test_colour_follows_the_option_then_the_environment_then_the_terminal(
+    arguments: list[str], environment: dict[str, str], colourful: bool
+) -> None:
+    result = CliRunner().invoke(main, ["error.onnx", *arguments], env=environment, color=True)
+    assert ("\x1b[" in result.stdout) is colourful
+
+
+def test_an_encoding_without_blocks_gets_plain_signs() -> None:
+    result = CliRunner(charset="latin-1").invoke(main, ["error.onnx"])
+    assert "signal by depth" in result.output
+    assert result.stdout_bytes.isascii()
+
+
+# The other commands --------------------------------------------------------------------------------------------------
+
+
+def test_rules_lists_every_rule_with_its_summary() -> None:
+    lines = run("rules").output.splitlines()
+    assert "names" in lines
+    assert "  named-so     Says what the layer's name tells it to." in lines
+
+
+def test_rules_for_programs() -> None:
+    listed = json.loads(run("rules", "--output-format", "json").stdout)
+    assert listed[0] == {
+        "name": "named-so",
+        "category": "names",
+        "summary": "Says what the layer's name tells it to.",
+        "needs": ["weights"],
+        "uses": [],
+        "options": {"prefix": "", "limit": 2.5},
+    }
+
+
+def test_explain_prints_the_page_and_where_its_numbers_come_from() -> None:
+    page = run("explain", "named-so").output
+    assert page.startswith("# named-so\n\nSays what the layer's name tells it to.\n")
+    assert "## Why it matters" in page
+    assert '- `prefix = ""` chosen for this test' in page
+    assert "- `limit = 2.5` Above which nothing happens." in page
+
+
+def test_explain_knows_no_unknown_rule() -> None:
+    result = run("explain", "name-so")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert 'did you mean "named-so"?' in result.stderr
+
+
+def test_config_shows_each_setting_and_its_origin() -> None:
+    Path("initlint.toml").write_text('fail-on = "warning"\nignore = ["signal"]\n[rules.named-so]\nprefix = "x"\n')
+    shown = run("config", "--seed", "3", "--dim", "n=8").output
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert 'fail-on = "warning" # initlint.toml' in lines
+    assert "seed = 3 # command line" in lines
+    assert "dims = { n = 8 } # command line" in lines
+    assert "batch is not set # default" in [line.removeprefix("# ") for line in lines]
+    assert "[rules.named-so] # initlint.toml" in lines
+
+
+def test_what_config_shows_can_be_read_again() -> None:
+    Path("initlint.toml").write_text(
+        'select = ["names"]\ndims = { "a b" = 1 }\n[[allow]]\nrule = "named-so"\nat = "*"\nreason = "r"\n'
+    )
+    Path("shown.toml").write_text(run("config", "--input-shape", "x:0:1x3").output)
+    again = run("config", "--config", "shown.toml")
+    assert again.exit_code == 0
+    assert 'input-shape = { "x:0" = [1, 3] }' in again.output
