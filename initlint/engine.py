@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .fixes import Fill, Fix, Reinit
+from .fixes import Fill, Fix, Reinit, Several
 from .model import Layer, Model, Tensor
 from .plugin import Cause, Context, Finding, Needs, Rule, Severity, Suspicion, Value
 from .probe.signals import Backward
@@ -78,11 +78,15 @@ def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
         fix=_placed(model, suspicion.fix),
         url=f"docs/rules/{rule.name}.md",
         is_cause=suspicion.is_cause,
+        proven=suspicion.proven,
     )
 
 
 def _placed(model: Model, fix: Fix | None) -> Fix | None:
     """A rule knows the address; whether code has to ask for a parameter or a buffer, the model knows."""
+    if isinstance(fix, Several):
+        held = [replace(each, buffer=True) if model.is_buffer(each.tensor) else each for each in fix.fixes]
+        return Several(tuple(held))
     if isinstance(fix, Reinit | Fill) and model.is_buffer(fix.tensor):
         return replace(fix, buffer=True)
     return fix

@@ -57,7 +57,33 @@ class Advice:
     kind: ClassVar[str] = "advice"
 
 
-Fix = Reinit | Fill | Advice
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Edits that are a fix only together, as of all layers along a path; at least one."""
+
+    fixes: tuple[Reinit | Fill, ...]
+    kind: ClassVar[str] = "several"
+
+    @property
+    def tensor(self) -> str:
+        """The first one's."""
+        return self.fixes[0].tensor
+
+    @property
+    def code(self) -> str:
+        return "\n".join(fix.code for fix in self.fixes)
+
+
+Edit = Reinit | Fill
+"""What can be applied by itself."""
+Fix = Reinit | Fill | Several | Advice
+
+
+def edits_of(fix: Fix | None) -> tuple[Edit, ...]:
+    """What applying it means; empty for advice, and where there is no fix."""
+    if isinstance(fix, Several):
+        return fix.fixes
+    return (fix,) if isinstance(fix, Reinit | Fill) else ()
 
 
 def _spelled(address: str, buffer: bool) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from . import activations
 from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
 from .deadlock import stuck_at_zero, zero_neighbour
-from .fixes import Advice, Fill, Fix, Reinit
+from .fixes import Advice, Fill, Fix, Reinit, Several
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import PlainPath, expected_gain, measured_gain, peers, perturbation_growth, plain_paths
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
@@ -52,6 +52,7 @@ __all__ = [
     "Role",
     "Rule",
     "Sensitivity",
+    "Several",
     "Severity",
     "Signals",
     "Source",
@@ -122,6 +123,9 @@ class Suspicion:
     message: str = "default"
     is_cause: bool = True
     """False where it has no consequences, although the rule explains others' findings."""
+    proven: bool = False
+    """It holds of this tensor whatever another initialisation of the others would do: it is not finite, provably stuck,
+    symmetric for good, unregistered. A trial never lowers its severity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ class Finding:
     after: Mapping[str, float] = field(default_factory=dict)
     url: str = ""
     is_cause: bool = True
+    proven: bool = False
 
     @property
     def address(self) -> str:
@@ -183,7 +188,8 @@ class Context:
         """How its gradient was found to stay zero, for messages; empty where it did not, or was not measured."""
         if self.liveness(tensor) is not Liveness.STUCK:
             return ""
-        return f"no gradient in {self.signals.steps} steps on {self.signals.batches} batches"
+        batches = "one batch" if self.signals.batches == 1 else f"{self.signals.batches} batches"
+        return f"no gradient in {self.signals.steps} steps on {batches}"
 
 
 Generator = Callable[..., Iterator[Suspicion]]

@@ -50,7 +50,7 @@ class Options:
     needs=Needs.LIVENESS,
     options=Options,
     message={
-        "default": "its gradient stayed exactly zero over {steps} steps on {batches} batches, so it can never learn",
+        "default": "its gradient stayed exactly zero over {steps} steps (batches: {batches}), so it can never learn",
         "rows": "{rows} of {of} rows start at zero and had no gradient in {steps} steps, so they can never learn",
     },
 )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import schemes
-from ..fixes import Advice, Fill, Fix, Reinit
+from ..fixes import Edit, Fill, Fix, edits_of
 from ..model import Model, Tensor, View
 
 
@@ -24,9 +24,7 @@ def edited(
     """
     places = {address: tensor for tensor in model.tensors for address in (tensor.address, *tensor.part_addresses)}
     changed: dict[str, NDArray[np.float32]] = {}
-    for edit in edits:
-        if isinstance(edit, Advice):
-            continue
+    for edit in (edit for fix in edits for edit in edits_of(fix)):
         tensor = places[edit.tensor]
         if tensor.address not in changed:
             pieces = [np.asarray(chunk, np.float32) for chunk in chunks(tensor.address)]
@@ -35,7 +33,7 @@ def edited(
     return changed
 
 
-def _apply(edit: Reinit | Fill, model: Model, tensor: Tensor, values: NDArray[np.float32], seed: int) -> None:
+def _apply(edit: Edit, model: Model, tensor: Tensor, values: NDArray[np.float32], seed: int) -> None:
     """Change the rows that the edit names in place; the parts of a packed tensor are drawn one by one."""
     whole = edit.tensor == tensor.address
     for index, address in enumerate(tensor.part_addresses):

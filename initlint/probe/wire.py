@@ -44,6 +44,7 @@ _DATACLASSES: tuple[type[Any], ...] = (
     settings.ProbeSettings,
     fixes.Reinit,
     fixes.Fill,
+    fixes.Several,
     fixes.Advice,
     taps.Tap,
 )
