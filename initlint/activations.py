@@ -64,14 +64,15 @@ class Activation:
         width = max(std, 1e-12)
         weights = [math.exp(-0.5 * ((z - mean) / width) ** 2) for z in points]
         if std <= 1.0:
-            return sum(w * self._slope(z) ** 2 for w, z in zip(weights, points, strict=True)) / sum(weights)
+            return sum(w * self.slope(z) ** 2 for w, z in zip(weights, points, strict=True)) / sum(weights)
         density = _GRID_END / 600 / (width * math.sqrt(2 * math.pi))
-        inside = sum(w * self._slope(z) ** 2 for w, z in zip(weights, points, strict=True)) * density
+        inside = sum(w * self.slope(z) ** 2 for w, z in zip(weights, points, strict=True)) * density
         below = 0.5 * math.erfc((_GRID_END + mean) / (width * math.sqrt(2)))
         above = 0.5 * math.erfc((_GRID_END - mean) / (width * math.sqrt(2)))
-        return inside + below * self._slope(-_GRID_END) ** 2 + above * self._slope(_GRID_END) ** 2
+        return inside + below * self.slope(-_GRID_END) ** 2 + above * self.slope(_GRID_END) ** 2
 
-    def _slope(self, z: float) -> float:
+    def slope(self, z: float) -> float:
+        """f'(z), from both sides."""
         return (self.function(z + 1e-4) - self.function(z - 1e-4)) / 2e-4
 
     @cached_property

@@ -11,9 +11,10 @@ from typing import Any
 from . import catalog
 from .builds import NOT_BUILT, Builds
 from .errors import FailureKind, TargetError
+from .fixes import Edit
 from .load.target import format_of, name_of
-from .model import Layer, Model
-from .plugin import Context, Finding, Needs, Rule
+from .model import Layer, Model, NotChecked
+from .plugin import Context, Finding, Needs, Rule, Severity
 from .probe.signals import Forward, Signals
 from .report import Failure, LayerRow, ProbeSummary, Report, Status, Suppressed
 from .session import Session
@@ -80,7 +81,7 @@ def _examine(session: Session, plan: Plan, report: Report, weights: bool, progre
         not_checked=(*model.not_checked, *measured.signals.not_probed, *measured.builds.not_checked),
     )
     progress("judging")
-    report = _judge(model, measured, plan, report)
+    report = _judge(session, measured, plan, report, progress)
     return report if measured.fault is None else _failed(report, measured.fault)
 
 
@@ -113,13 +114,19 @@ def _probe(session: Session, plan: Plan, progress: Progress) -> Signals:
     settings = plan.settings.probe
     if not settings.enabled:
         return Signals(Forward.NONE, reason="the probe is switched off (--no-probe)")
-    probe = _asking(settings, plan.reads)
-    if session.model.format != "torch":
-        probe = replace(probe, backward=False, liveness=False)  # files give no gradients
+    probe = _probing(session.model, settings, plan.reads)
     if not (probe.backward or probe.liveness or Needs.FORWARD in plan.reads):
         return Signals(Forward.NONE, reason="no selected rule reads signals")
     progress("probing")
     return session.probe(probe)
+
+
+def _probing(model: Model, settings: ProbeSettings, reads: Needs) -> ProbeSettings:
+    """What to ask of a session that is open."""
+    probe = _asking(settings, reads)
+    if model.format != "torch":
+        probe = replace(probe, backward=False, liveness=False)  # files give no gradients
+    return probe
 
 
 def _asking(settings: ProbeSettings, reads: Needs) -> ProbeSettings:
@@ -127,19 +134,55 @@ def _asking(settings: ProbeSettings, reads: Needs) -> ProbeSettings:
     return replace(settings, backward=Needs.BACKWARD in reads, liveness=Needs.LIVENESS in reads)
 
 
-def _judge(model: Model, measured: _Measured, plan: Plan, report: Report) -> Report:
-    from .engine import judge
+def _judge(session: Session, measured: _Measured, plan: Plan, report: Report, progress: Progress) -> Report:
+    from .causes import fold
+    from .engine import in_reading_order, suspect
 
-    verdict = judge(Context(model, measured.stats, measured.signals, measured.builds), plan.rules, plan.options)
+    model, rules = session.model, {rule.name: rule for rule in plan.rules}
+    context = Context(model, measured.stats, measured.signals, measured.builds)
+    verdict = suspect(context, plan.rules, plan.options)
     skipped = verdict.skipped
-    silent = {rule.name for rule in plan.rules} <= {entry.rule for entry in skipped}
+    silent = rules.keys() <= {entry.rule for entry in skipped}
     if silent and not verdict.findings and measured.fault is None:
         raise TargetError(FailureKind.UNSUPPORTED, f"none of the selected rules could run: {skipped[0].reason}")
-    covered = tuple(finding for finding in verdict.findings if _covers(plan.settings, finding))
-    suppressed = _suppressed(covered, plan.settings, report.target)
+    found = in_reading_order(model, fold(model, verdict.findings, rules))
+    report = replace(_sorted_out(found, plan.settings, report), skipped_rules=skipped)
+    loud = any(finding.severity >= Severity.WARNING for finding in report.findings)
+    if not loud or not context.probed or measured.fault is not None:
+        return report
+    progress("trying fixes")
+    try:
+        settled = _tried(session, context, verdict.findings, plan)
+    except TargetError as fault:
+        entry = NotChecked("the fixes", f"they could not be tried: {fault}")
+        return replace(report, not_checked=(*report.not_checked, entry))
+    return _sorted_out(in_reading_order(model, settled), plan.settings, report)
+
+
+def _tried(session: Session, context: Context, suspected: tuple[Finding, ...], plan: Plan) -> tuple[Finding, ...]:
+    """The findings after a trial of their fixes. Raises TargetError."""
+    from .engine import suspect
+    from .trial import Examined, settle
+
+    def examine(edits: tuple[Edit, ...]) -> Examined:
+        settings = plan.settings.probe
+        stats = {**context.stats, **session.edited_stats(edits, settings.seed)} if context.stats else {}
+        signals = session.probe(_probing(session.model, settings, plan.reads), edits)
+        if signals.forward is Forward.NONE:
+            raise TargetError(FailureKind.UNSUPPORTED, signals.reason)
+        edited = replace(context, stats=stats, signals=signals)
+        return Examined(edited, suspect(edited, plan.rules, plan.options).findings)
+
+    return settle(Examined(context, suspected), {rule.name: rule for rule in plan.rules}, examine)
+
+
+def _sorted_out(found: tuple[Finding, ...], settings: Settings, report: Report) -> Report:
+    """With those of ``found`` that the settings ask for, what they allow apart."""
+    covered = tuple(finding for finding in found if _covers(settings, finding))
+    suppressed = _suppressed(covered, settings, report.target)
     allowed = [entry.finding for entry in suppressed]
     findings = tuple(finding for finding in covered if finding not in allowed)
-    return replace(report, findings=findings, suppressed=suppressed, skipped_rules=skipped)
+    return replace(report, findings=findings, suppressed=suppressed)
 
 
 def _covers(settings: Settings, finding: Finding) -> bool:

@@ -1,4 +1,4 @@
-"""From suspicions to findings: which rules can run, one finding per fault, consequences folded under their cause."""
+"""From suspicions to findings: which rules can run, and one finding per fault."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from .causes import fold
 from .fixes import Fill, Fix, Reinit, Several
 from .model import Layer, Model, Tensor
-from .plugin import Cause, Context, Finding, Needs, Rule, Severity, Suspicion, Value
+from .plugin import Context, Finding, Needs, Rule, Suspicion, Value
 from .probe.signals import Backward
 from .report import MODULES_ONLY, SkippedRule
 
 
 @dataclass(frozen=True)
 class Verdict:
+    """What rules say of one context; ``skipped`` are those that could not run."""
+
     findings: tuple[Finding, ...]
     skipped: tuple[SkippedRule, ...]
 
 
 def judge(context: Context, rules: Sequence[Rule], options: Mapping[str, object]) -> Verdict:
-    """Run ``rules`` over ``context``; ``options`` holds rules' options by rule name, where they are not the default."""
+    """The findings in reading order, consequences folded under their causes as far as dataflow tells."""
+    suspected = suspect(context, rules, options)
+    folded = fold(context.model, suspected.findings, {rule.name: rule for rule in rules})
+    return Verdict(in_reading_order(context.model, folded), suspected.skipped)
+
+
+def suspect(context: Context, rules: Sequence[Rule], options: Mapping[str, object]) -> Verdict:
+    """Run ``rules`` over ``context``; ``options`` holds rules' options by rule name, where they are not the default.
+
+    One fault is one finding already, but nothing is folded yet.
+    """
     by_name = {rule.name: rule for rule in rules}
     findings: list[Finding] = []
     skipped: list[SkippedRule] = []
@@ -32,10 +45,9 @@ def judge(context: Context, rules: Sequence[Rule], options: Mapping[str, object]
             skipped.append(SkippedRule(rule.name, reason))
     findings = list(_without_overridden(context.model, _once_per_place(findings), by_name))
     muted, silenced = _mute(findings, by_name)
-    findings = _fold(context.model, muted, by_name)
     known = {each.rule for each in skipped}
     skipped += [each for each in silenced if each.rule not in known]
-    return Verdict(tuple(_in_reading_order(context.model, findings)), tuple(skipped))
+    return Verdict(tuple(muted), tuple(skipped))
 
 
 def _missing(context: Context, needs: Needs) -> str:
@@ -156,59 +168,7 @@ def _mute(findings: Sequence[Finding], rules: Mapping[str, Rule]) -> tuple[list[
     return kept, [SkippedRule(rule.name, f"gives way to {muted[rule.category]}") for rule in silent]
 
 
-def _fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -> list[Finding]:
-    """Put consequences under their cause, which takes over the severity that the consequences prove."""
-    order = {layer.name: position for position, layer in enumerate(model.layers)}
-    cause_of: dict[int, int] = {}
-    for i, symptom in enumerate(findings):
-        causes = [
-            j
-            for j, cause in enumerate(findings)
-            if j != i and cause.is_cause and symptom.rule in rules[cause.rule].explains
-            if _reaches(model, cause, symptom)
-        ]
-        if causes:
-            # what the symptom would explain in turn is no better a cause than the symptom itself
-            cause_of[i] = min(
-                causes,
-                key=lambda j: (
-                    findings[j].rule in rules[symptom.rule].explains,
-                    -findings[j].severity,
-                    order.get(findings[j].layer or "", -1),
-                ),
-            )
-    folded = list(findings)
-    for i in cause_of:
-        root = _root(i, cause_of, findings)
-        if root == i:
-            continue
-        cause = folded[root]
-        folded[i] = replace(folded[i], caused_by=Cause(cause.rule, cause.address))
-        if folded[i].severity > cause.severity > Severity.NOTE:
-            folded[root] = replace(cause, severity=folded[i].severity)
-    return folded
-
-
-def _root(symptom: int, cause_of: Mapping[int, int], findings: Sequence[Finding]) -> int:
-    """The end of the chain of causes; of findings that explain each other the gravest, then the first."""
-    trail = [symptom]
-    while trail[-1] in cause_of and cause_of[trail[-1]] not in trail:
-        trail.append(cause_of[trail[-1]])
-    if trail[-1] not in cause_of:
-        return trail[-1]
-    circle = trail[trail.index(cause_of[trail[-1]]) :]
-    return min(circle, key=lambda i: (-findings[i].severity, i))
-
-
-def _reaches(model: Model, cause: Finding, symptom: Finding) -> bool:
-    if symptom.layer is None or cause.layer is None:
-        return True  # a symptom of the whole model
-    if cause.layer == symptom.layer or model.is_upstream(cause.layer, symptom.layer):
-        return True
-    return symptom.category == "gradient" and model.is_upstream(symptom.layer, cause.layer)  # gradients flow back
-
-
-def _in_reading_order(model: Model, findings: Iterable[Finding]) -> list[Finding]:
+def in_reading_order(model: Model, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """By layer in execution order, the gravest first within one; findings about the whole model lead."""
     order = {layer.name: position for position, layer in enumerate(model.layers)}
-    return sorted(findings, key=lambda f: (order.get(f.layer or "", -1), -f.severity, f.rule, f.address))
+    return tuple(sorted(findings, key=lambda f: (order.get(f.layer or "", -1), -f.severity, f.rule, f.address)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,8 +21,12 @@ class Reinit:
 
     @property
     def code(self) -> str:
-        name = _spelled(self.tensor, self.buffer)
+        return self.call(_spelled(self.tensor, self.buffer))
+
+    def call(self, name: str) -> str:
+        """The code for the tensor that the expression ``name`` gives."""
         calls = {
+            "pytorch_default": f"nn.init.kaiming_uniform_({name}, a=5**0.5)",
             "he_normal": f"nn.init.kaiming_normal_({name}, nonlinearity='relu')",
             "he_uniform": f"nn.init.kaiming_uniform_({name}, nonlinearity='relu')",
             "lecun_normal": f"nn.init.kaiming_normal_({name}, nonlinearity='linear')",
@@ -45,7 +50,11 @@ class Fill:
 
     @property
     def code(self) -> str:
-        return f"nn.init.constant_({_spelled(self.tensor, self.buffer)}, {self.value:g})"
+        return self.call(_spelled(self.tensor, self.buffer))
+
+    def call(self, name: str) -> str:
+        """The code for the tensor that the expression ``name`` gives."""
+        return f"nn.init.constant_({name}, {self.value:g})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,11 @@ class Several:
 
     @property
     def code(self) -> str:
-        return "\n".join(fix.code for fix in self.fixes)
+        """One loop for all tensors that get the same; names are quoted as ``_spelled`` does it."""
+        alike: dict[str, list[Edit]] = {}
+        for fix in self.fixes:
+            alike.setdefault(fix.call(_getter("name", fix.buffer)), []).append(fix)
+        return "\n".join(_loop(call, fixes) for call, fixes in alike.items())
 
 
 Edit = Reinit | Fill
@@ -88,5 +101,20 @@ def edits_of(fix: Fix | None) -> tuple[Edit, ...]:
 
 def _spelled(address: str, buffer: bool) -> str:
     """The address may come from an untrusted file: it is quoted as JSON, so that it cannot leave the string."""
-    getter = "get_buffer" if buffer else "get_parameter"
-    return f"model.{getter}({json.dumps(address.partition('[')[0])})"
+    return _getter(_quoted(address), buffer)
+
+
+def _getter(name: str, buffer: bool) -> str:
+    return f"model.{'get_buffer' if buffer else 'get_parameter'}({name})"
+
+
+def _quoted(address: str) -> str:
+    return json.dumps(address.partition("[")[0])
+
+
+def _loop(call: str, fixes: Sequence[Edit]) -> str:
+    """``call`` for every tensor; a single one needs no loop."""
+    if len(fixes) == 1:
+        return fixes[0].code
+    names = ", ".join(dict.fromkeys(_quoted(fix.tensor) for fix in fixes))
+    return f"for name in [{names}]:\n    {call}"

@@ -34,10 +34,12 @@ GRAM = 8
 """Rows or columns whose inner products are taken to tell orthogonal matrices from independent draws."""
 
 
-def measure_all(model: Model, chunks: Callable[[str], Iterable[NDArray[Any]]]) -> dict[str, WeightStats]:
-    """Statistics of every tensor and packed part that has values, each with the scheme it looks like."""
+def measure_all(
+    model: Model, chunks: Callable[[str], Iterable[NDArray[Any]]], tensors: Iterable[Tensor] | None = None
+) -> dict[str, WeightStats]:
+    """Statistics of every tensor (or of ``tensors``) and packed part that has values, with the scheme it looks like."""
     measured: dict[str, WeightStats] = {}
-    for tensor in model.tensors:
+    for tensor in model.tensors if tensors is None else tensors:
         for address, stats in measure(tensor, partial(chunks, tensor.address)).items():
             guess = schemes.recognise(stats, schemes.fans(model.owner(address), tensor, address))
             if stats.count:  # else nothing is stored: a RandomNormal node, or an empty tensor

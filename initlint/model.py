@@ -226,6 +226,8 @@ class Model:
     """Addresses of tensors that have no values yet: those on PyTorch's meta device."""
     buffers: frozenset[str] = frozenset()
     """Addresses of the tensors that a module holds as buffers; unknown of files."""
+    computed: frozenset[str] = frozenset()
+    """Addresses whose values the model computes from others, as behind a parametrisation: they cannot be set."""
     tied: tuple[tuple[str, str], ...] = field(default=())
     """Pairs (layer name, address) of layers that share a tensor which another layer also uses."""
 

@@ -24,6 +24,7 @@ from .fixes import Advice, Fill, Fix, Reinit, Several
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import PlainPath, expected_gain, measured_gain, peers, perturbation_growth, plain_paths
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
+from .redraw import fresh, redrawn
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
 
@@ -65,10 +66,12 @@ __all__ = [
     "WeightStats",
     "activations",
     "expected_gain",
+    "fresh",
     "measured_gain",
     "peers",
     "perturbation_growth",
     "plain_paths",
+    "redrawn",
     "rule",
     "sensitivities",
     "stuck_at_zero",

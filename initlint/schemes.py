@@ -306,6 +306,7 @@ def draw(scheme: str, view: View, fans: Fans, gain: float, rng: np.random.Genera
     fan_in, fan_out = max(1, fans.fan_in or view.fan_in), max(1, fans.fan_out or view.units)
     variance = {
         "normal": 1.0,
+        "pytorch_default": 1.0 / (3.0 * fan_in),
         "he_normal": 2.0 / fan_in,
         "he_uniform": 2.0 / fan_in,
         "lecun_normal": 1.0 / fan_in,
@@ -314,7 +315,7 @@ def draw(scheme: str, view: View, fans: Fans, gain: float, rng: np.random.Genera
         "xavier_uniform": 2.0 / (fan_in + fan_out),
     }[scheme]
     scale = np.float32(gain * math.sqrt(variance))
-    if scheme.endswith("_uniform"):
+    if scheme.endswith(("_uniform", "_default")):
         return (rng.random(shape, np.float32) * 2 - 1) * np.float32(math.sqrt(3.0)) * scale
     return rng.standard_normal(shape, np.float32) * scale
 

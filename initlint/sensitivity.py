@@ -31,6 +31,8 @@ class Sensitivity:
     gradient_ratio: float
     """Norm of the gradient over that of the outlet: what a step feels, however small the weights are."""
     outlet: Layer
+    layers: tuple[Layer, ...]
+    """From this one to the outlet, both counted, in execution order."""
     depth: int
     """Layers with weights, norms apart, from this one to the outlet, both counted, in a row or side by side."""
     normalised: bool
@@ -79,7 +81,7 @@ def _compared(model: Model, layer: Layer, outlet: Layer, ratio: float, signals: 
     depth = 1 + sum(not each.kind.is_norm for each in behind)
     normalised = layer.norm_after is not None or any(_is_normalised(each) for each in behind)
     felt = _gradient(layer, signals) / (_gradient(outlet, signals) or math.inf)
-    return Sensitivity(layer, ratio, felt, outlet, depth, normalised, _uses(layer, signals))
+    return Sensitivity(layer, ratio, felt, outlet, (layer, *behind), depth, normalised, _uses(layer, signals))
 
 
 def _is_normalised(layer: Layer) -> bool:

@@ -44,6 +44,10 @@ class Session(Protocol):
         """Statistics by address, packed parts included."""
         ...
 
+    def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
+        """Statistics of the tensors that ``edits`` change, as they are in a probe with these edits and this seed."""
+        ...
+
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         """Push a batch through the model with ``edits`` applied for this call only."""
         ...
@@ -138,6 +142,12 @@ class FileSession:
     def stats(self) -> Mapping[str, WeightStats]:
         """Statistics by address, packed parts included. Raises TargetError."""
         return self._stats
+
+    def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
+        """Statistics of the tensors that ``edits`` change. Raises TargetError."""
+        wall_seconds = self._wall_seconds
+        answer: Mapping[str, WeightStats] = self._ask("trying fixes", wall_seconds, "edited_stats", tuple(edits), seed)
+        return answer
 
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         """Push a batch through the model with ``edits`` applied for this call only. Raises TargetError."""

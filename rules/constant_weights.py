@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity, Suspicion, Tensor, Use, rule
+from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspicion, Tensor, Use, fresh, rule
 
 from .non_finite_weights import SIGNAL_RULES
 
@@ -69,13 +69,13 @@ def _judge_table(context: Context, layer: Layer) -> Suspicion:
     table = layer.weight
     data = {"count": table.size, "value": context.stats[table.address].mean}
     severity = Severity.NOTE if layer.bypassed or Use.PRODUCT in layer.uses else Severity.WARNING
-    return Suspicion(table, severity, data, Reinit(table.address, "normal", 0.02), "table")
+    return Suspicion(table, severity, data, fresh(context.model, table), "table")
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspicion:
     stats = context.stats[tensor.part_addresses[0]]
     data = {"count": tensor.size, "value": stats.mean, "units": units}
-    fix = Reinit(tensor.address, "he_normal")
+    fix = fresh(context.model, tensor)
     still_equal = context.signals.still_equal.get(tensor.address)
     if still_equal and tensor.view.units > 1:
         return Suspicion(tensor, Severity.ERROR, {**data, "equal": still_equal}, fix, "permanent")

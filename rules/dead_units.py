@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Needs, Reinit, Severity, Suspicion, activations, rule
+from initlint.plugin import Context, Needs, Severity, Suspicion, activations, fresh, rule
 
 
 @dataclass(frozen=True)
@@ -58,5 +58,5 @@ def dead_units(context: Context, options: Options) -> Iterator[Suspicion]:
             at=layer,
             severity=severity,
             data={"dead": dead, "units": units, "activation": layer.activation, "share": dead / units},
-            fix=None if layer.kind.is_norm else Reinit(layer.weight.address, "he_normal"),
+            fix=None if layer.kind.is_norm else fresh(context.model, layer.weight),
         )

@@ -31,9 +31,9 @@ Initialise every copy anew: `for p in self.critic2.parameters(): ...`, or build 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, Twin, rule
+from initlint.plugin import Context, Liveness, Needs, Reinit, Several, Severity, Suspicion, Twin, fresh, rule
 
 
 @rule(
@@ -49,11 +49,12 @@ from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, Twin,
 def duplicate_layers(context: Context, options: object) -> Iterator[Suspicion]:
     for (_, other), twins in _by_module(context.signals.twins).items():
         data = {"copies": len(twins), "other": other}
+        fix = _redrawn(context, twins)
         if all(not twin.separated and _is_live(context, twin) for twin in twins):
-            yield Suspicion(twins[0].tensor, Severity.ERROR, data, message="permanent")
+            yield Suspicion(twins[0].tensor, Severity.ERROR, data, fix, "permanent", proven=True)
         else:
             severity = Severity.WARNING if _in_series(context, twins[0]) else Severity.NOTE
-            yield Suspicion(twins[0].tensor, severity, data)
+            yield Suspicion(twins[0].tensor, severity, data, fix, proven=True)
     told = set[tuple[str, bool]]()
     for stacked in context.signals.members:
         permanent = stacked.together > 0 and context.liveness(stacked.tensor) is Liveness.LIVE
@@ -62,7 +63,7 @@ def duplicate_layers(context: Context, options: object) -> Iterator[Suspicion]:
             told.add(place)
             data = {"equal": stacked.together if permanent else stacked.equal, "members": stacked.count}
             severity, message = (Severity.ERROR, "together") if permanent else (Severity.NOTE, "members")
-            yield Suspicion(stacked.tensor, severity, data, message=message)
+            yield Suspicion(stacked.tensor, severity, data, message=message, proven=True)
 
 
 def _by_module(twins: tuple[Twin, ...]) -> dict[tuple[str, str], list[Twin]]:
@@ -74,6 +75,14 @@ def _by_module(twins: tuple[Twin, ...]) -> dict[tuple[str, str], list[Twin]]:
             one, other = one[:-1], other[:-1]
         found.setdefault((".".join(one), ".".join(other)), []).append(twin)
     return found
+
+
+def _redrawn(context: Context, twins: Sequence[Twin]) -> Several | None:
+    """The later copy drawn anew, as far as it is drawn at all."""
+    tensors = {tensor.address: tensor for tensor in context.model.tensors}
+    edits = [fresh(context.model, tensors[twin.tensor]) for twin in twins if twin.tensor in tensors]
+    drawn = tuple(edit for edit in edits if isinstance(edit, Reinit))
+    return Several(drawn) if drawn else None
 
 
 def _is_live(context: Context, twin: Twin) -> bool:

@@ -33,7 +33,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Role, Severity, Suspicion, Tensor, rule
+from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspicion, Tensor, fresh, rule
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, options: Options) -> 
     if tensor.role is Role.TABLE:
         yield Suspicion(tensor, Severity.NOTE, data, message="table")
         return
-    equal, fix = context.signals.still_equal.get(tensor.address, 0), Reinit(tensor.address, "he_normal")
+    equal, fix = context.signals.still_equal.get(tensor.address, 0), fresh(context.model, tensor)
     if equal / units >= options.warn_share:
         yield Suspicion(tensor, Severity.ERROR, {**data, "equal": equal}, fix, "permanent")
         return

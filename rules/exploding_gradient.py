@@ -39,20 +39,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import (
-    Advice,
-    Context,
-    Fix,
-    Layer,
-    Needs,
-    Reinit,
-    Sensitivity,
-    Severity,
-    Suspicion,
-    activations,
-    rule,
-    sensitivities,
-)
+from initlint.plugin import Context, Needs, Sensitivity, Severity, Suspicion, redrawn, rule, sensitivities
 
 
 @dataclass(frozen=True)
@@ -99,7 +86,7 @@ def exploding_gradient(context: Context, options: Options) -> Iterator[Suspicion
                 "threshold": threshold,
             }
             message = "recurrent" if found.layer.kind.is_recurrent else "default"
-            yield Suspicion(found.layer, severity, data, _fix(found.layer), message)
+            yield Suspicion(found.layer, severity, data, redrawn(context.model, found.layers), message)
             return
 
 
@@ -107,12 +94,3 @@ def _limit(each: Sensitivity, plain: float, normed: float, recurrent: float) -> 
     if each.normalised:
         return normed
     return recurrent if each.layer.kind.is_recurrent else plain
-
-
-def _fix(layer: Layer) -> Fix:
-    """What makes the layer and its like milder."""
-    if layer.recurrent is not None:
-        return Reinit(layer.recurrent.address, "orthogonal")
-    if activations.get(layer.activation).bounded and layer.norm_after is None:
-        return Reinit(layer.weight.address, "xavier_normal")
-    return Advice(layer.weight.address, "x = x + block(x)  # a shortcut around every few layers")

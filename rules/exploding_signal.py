@@ -30,7 +30,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Layer, LayerSignal, Needs, Reinit, Severity, Suspicion, Use, rule
+from initlint.plugin import Context, Layer, LayerSignal, Needs, Severity, Suspicion, Use, redrawn, rule
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,14 @@ def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
         ratio = _loudness(signal) / reference
         if ratio < options.warn:
             continue
-        depth = 1 + len(_upstream_maps(context, layer))
+        maps = [*_upstream_maps(context, layer), layer]
+        depth = len(maps)
         fails = ratio >= options.hopeless or (ratio >= options.fail and depth >= options.deep)
         yield Suspicion(
             at=layer,
             severity=Severity.ERROR if fails else Severity.WARNING,
             data={"rms": _loudness(signal), "ratio": ratio, "depth": depth, "threshold": options.warn},
-            fix=Reinit(layer.weight.address, "he_normal"),
+            fix=redrawn(context.model, maps),
         )
 
 

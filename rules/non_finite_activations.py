@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Needs, Severity, Suspicion, rule
+from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, rule
 
 SQUARE_OVERFLOWS = 1.8e19
 """Root of the largest float32: no norm, variance or product of such values is finite."""
@@ -59,10 +59,12 @@ def non_finite_activations(context: Context, options: object) -> Iterator[Suspic
     if origin.tensors:
         data["tensors"] = ", ".join(origin.tensors)
         at = next(iter(_enormous(context, origin.tensors)), origin.tensors[0])
-        yield Suspicion(at, Severity.ERROR, data, message="tensor" if at in origin.tensors else "enormous")
+        fix = next((fresh(context.model, tensor) for tensor in context.model.tensors if tensor.address == at), None)
+        message = "tensor" if at in origin.tensors else "enormous"
+        yield Suspicion(at, Severity.ERROR, data, fix, message, proven=True)
         return
     layer = next((each for each in context.model.layers if each.name == origin.layer), None)
-    yield Suspicion(layer or context.model, Severity.ERROR, data)
+    yield Suspicion(layer or context.model, Severity.ERROR, data, proven=True)
 
 
 def _enormous(context: Context, first: tuple[str, ...]) -> list[str]:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Fill, Fix, Needs, Reinit, Role, Severity, Suspicion, Tensor, WeightStats, rule
+from initlint.plugin import Context, Needs, Role, Severity, Suspicion, Tensor, WeightStats, fresh, rule
 
 SIGNAL_RULES = (
     "non-finite-activations",
@@ -59,7 +59,7 @@ def non_finite_weights(context: Context, options: object) -> Iterator[Suspicion]
         stats = context.stats.get(tensor.address)
         if stats is not None and _is_faulty(tensor, stats) and not _is_consequence(context, tensor):
             data = {"nan": stats.nan, "inf": stats.inf, "count": stats.count}
-            yield Suspicion(at=tensor, severity=Severity.ERROR, data=data, fix=fix_for(tensor))
+            yield Suspicion(tensor, Severity.ERROR, data, fresh(context.model, tensor), proven=True)
 
 
 def _is_faulty(tensor: Tensor, stats: WeightStats) -> bool:
@@ -79,11 +79,3 @@ def _is_consequence(context: Context, tensor: Tensor) -> bool:
         for each in layer.tensors
         if each.trainable and each.address in context.stats
     )
-
-
-def fix_for(tensor: Tensor) -> Fix:
-    if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT):
-        return Reinit(tensor.address, "he_normal")
-    if tensor.role is Role.TABLE:
-        return Reinit(tensor.address, "normal", 0.02)
-    return Fill(tensor.address, 1.0 if tensor.role in (Role.GAIN, Role.RUNNING_VARIANCE) else 0.0)

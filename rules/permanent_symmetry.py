@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Needs, Reinit, Severity, Suspicion, rule
+from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, rule
 
 
 @rule(
@@ -43,4 +43,4 @@ def permanent_symmetry(context: Context, options: object) -> Iterator[Suspicion]
             if tensor is not None and equal:
                 units = tensor.view.groups * tensor.view.units
                 data = {"equal": equal, "units": units, "steps": context.signals.steps}
-                yield Suspicion(tensor, Severity.ERROR, data, Reinit(tensor.address, "he_normal"))
+                yield Suspicion(tensor, Severity.ERROR, data, fresh(context.model, tensor), proven=True)

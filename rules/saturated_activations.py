@@ -3,15 +3,14 @@
 ## Why it matters
 
 tanh and the sigmoid are flat away from zero: at |z| = 3 tanh's slope is a hundredth of its steepest, at |z| = 6 the
-sigmoid's. A layer whose inputs lie out there answers every sample with the same extreme values and hardly learns, and
-neither does anything before it. Weights that are too large or a large bias put it there.
+sigmoid's. A layer whose inputs lie out there, because its weights or biases are large, answers every sample with the
+same extreme values and hardly learns, and neither does anything before it.
 
 A single tanh layer with nine saturated values of ten is merely slow. Where all layers of a stretch have large weights a
 tenth is too much: the few values that are not saturated then decide everything, and close inputs end up far apart. So
 the stretch is judged too: how much faster small differences grow along it than the signal does.
 
-Outputs of the network are left alone (a detector's prior belongs there), and gates get a note: an open or closed gate
-is often meant.
+Outputs are left alone (a detector's prior belongs there), and gates get a note: an open or closed one is often meant.
 
 ## Example
 
@@ -42,14 +41,15 @@ from initlint.plugin import (
     LayerSignal,
     Needs,
     PlainPath,
-    Reinit,
     Severity,
     Suspicion,
     Tensor,
     Use,
     activations,
+    fresh,
     perturbation_growth,
     plain_paths,
+    redrawn,
     rule,
 )
 
@@ -85,26 +85,31 @@ def saturated_activations(context: Context, options: Options) -> Iterator[Suspic
             continue
         growth, path = 0.0, paths.get(layer.name)
         if path is not None and signal.saturated >= options.in_chain:
-            if path not in known:
-                known[path] = perturbation_growth(path, context.stats, context.signals)
-            growth = known[path]
+            growth = known[path] = known.get(path) or perturbation_growth(path, context.stats, context.signals)
         chained = growth >= options.chain_warn
         if not (chained or signal.saturated >= options.warn):
             continue
         fails = growth >= options.chain_fail or (signal.saturated >= options.fail and not layer.bypassed)
-        severity = Severity.ERROR if fails else Severity.WARNING
-        if Use.PRODUCT in layer.uses and Use.LAYER not in layer.uses:
-            severity = Severity.NOTE
+        is_gate = Use.PRODUCT in layer.uses and Use.LAYER not in layer.uses
+        severity = Severity.NOTE if is_gate else Severity.ERROR if fails else Severity.WARNING
         at, fix = _blame(context, layer, signal, flat, options)
+        if chained and path is not None and at is layer.weight and _is_common(context, path, options):
+            fix = redrawn(context.model, path.hidden)
         data = {"share": signal.saturated, "activation": layer.activation, "low": flat[0], "high": flat[1]}
         if path is not None:
             data |= {"growth": growth, "depth": len(path)}
         yield Suspicion(at, severity, {**data, "rms": signal.rms}, fix, "chain" if chained else "default")
 
 
+def _is_common(context: Context, path: PlainPath, options: Options) -> bool:
+    """Whether more than a single layer of the path is to blame."""
+    signals = [context.signal(layer) for layer in path.hidden]
+    return sum(each is not None and each.saturated >= options.in_chain for each in signals) > 1
+
+
 def _blame(
     context: Context, layer: Layer, signal: LayerSignal, flat: tuple[float, float], options: Options
-) -> tuple[Tensor, Fix]:
+) -> tuple[Tensor, Fix | None]:
     """The bias where it carries the units out by itself, else the weight."""
     bias = context.stats.get(layer.bias.address) if layer.bias is not None else None
     if layer.bias is not None and bias is not None:
@@ -114,4 +119,4 @@ def _blame(
             return layer.bias, Fill(layer.bias.address, 0.0)
     if layer.kind.is_norm:
         return layer.weight, Fill(layer.weight.address, 1.0)
-    return layer.weight, Reinit(layer.weight.address, "xavier_normal")
+    return layer.weight, fresh(context.model, layer.weight)

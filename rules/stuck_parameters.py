@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
+from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, fresh, rule
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Options:
 @rule(
     category="gradient",
     needs=Needs.LIVENESS,
+    uses=Needs.WEIGHTS,
     options=Options,
     message={
         "default": "its gradient stayed exactly zero over {steps} steps (batches: {batches}), so it can never learn",
@@ -57,15 +58,17 @@ class Options:
 def stuck_parameters(context: Context, options: Options) -> Iterator[Suspicion]:
     signals = context.signals
     data = {"steps": signals.steps, "batches": signals.batches}
+    tensors = {tensor.address: tensor for tensor in context.model.tensors}
     for address, verdict in signals.liveness.items():
         tensor = address.partition("[")[0]
         told = tensor != address and signals.liveness.get(tensor) is Liveness.STUCK
         if verdict is Liveness.STUCK and not told:
-            yield Suspicion(address, Severity.ERROR, data)
-    tensors = {tensor.address: tensor for tensor in context.model.tensors}
+            zero = address in context.stats and context.stats[address].all_zero and address in tensors
+            fix = fresh(context.model, tensors[address]) if zero else None
+            yield Suspicion(address, Severity.ERROR, data, fix, proven=True)
     for address, rows in signals.stuck_rows.items():
         if address in tensors:
             shape = tensors[address].shape
             padded = len(shape) == 2 and shape[0] % options.align == 0 and rows < options.align
             severity = Severity.NOTE if padded else Severity.ERROR
-            yield Suspicion(address, severity, {"rows": rows, "of": shape[0], **data}, message="rows")
+            yield Suspicion(address, severity, {"rows": rows, "of": shape[0], **data}, message="rows", proven=True)

@@ -31,9 +31,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Needs, Reading, Role, Severity, Suspicion, Tensor, Unwritten, WeightStats, rule
+from initlint.plugin import (
+    Context,
+    Needs,
+    Reading,
+    Role,
+    Severity,
+    Suspicion,
+    Tensor,
+    Unwritten,
+    WeightStats,
+    fresh,
+    rule,
+)
 
-from .non_finite_weights import SIGNAL_RULES, WEIGHT_RULES, fix_for
+from .non_finite_weights import SIGNAL_RULES, WEIGHT_RULES
 
 VARYING = 2.0  # the largest magnitudes are not one number, as the values of a mask are
 
@@ -67,12 +79,12 @@ def uninitialized_memory(context: Context, options: object) -> Iterator[Suspicio
     for tensor in context.model.tensors:
         stats = context.stats.get(tensor.address)
         if stats is not None and tensor.address not in known and tensor.role not in RUNNING:
-            yield from _by_values(tensor, stats)
+            yield from _by_values(context, tensor, stats)
 
 
 def _judge(context: Context, each: Unwritten, tensor: Tensor | None) -> Suspicion:
     data = {"values": each.values, "count": each.size}
-    at, fix = (each.address, None) if tensor is None else (tensor, fix_for(tensor))
+    at, fix = (each.address, None) if tensor is None else (tensor, fresh(context.model, tensor))
     if each.reading is Reading.TRAINING:
         return Suspicion(at, Severity.ERROR, data, fix)
     if each.reading is Reading.EVALUATION:
@@ -85,12 +97,12 @@ def _judge(context: Context, each: Unwritten, tensor: Tensor | None) -> Suspicio
     return Suspicion(at, severity, data, fix, "unknown")
 
 
-def _by_values(tensor: Tensor, stats: WeightStats) -> Iterator[Suspicion]:
+def _by_values(context: Context, tensor: Tensor, stats: WeightStats) -> Iterator[Suspicion]:
     """Learned weights decay to denormals, masks hold huge numbers; only found memory has both, or many huge ones."""
     largest = max(abs(stats.min), abs(stats.max))
     data = {"tiny": stats.tiny, "huge": stats.huge, "count": stats.count, "largest": largest}
     severity = Severity.ERROR if tensor.trainable else Severity.NOTE  # a buffer may be written before it is read
     if stats.huge and stats.tiny:
-        yield Suspicion(tensor, severity, {**data, "smallest": 3e-23}, fix_for(tensor), "values")
+        yield Suspicion(tensor, severity, {**data, "smallest": 3e-23}, fresh(context.model, tensor), "values")
     elif stats.huge > 1 and largest > VARYING * stats.least_huge and tensor.role is not Role.OTHER:
-        yield Suspicion(tensor, severity, {**data, "smallest": stats.least_huge}, fix_for(tensor), "range")
+        yield Suspicion(tensor, severity, {**data, "smallest": stats.least_huge}, fresh(context.model, tensor), "range")

@@ -45,10 +45,10 @@ from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
 )
 def unregistered_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for address in context.signals.unregistered:
-        yield Suspicion(address, Severity.ERROR)
+        yield Suspicion(address, Severity.ERROR, proven=True)
     for address, verdict in context.signals.liveness.items():
         if verdict is Liveness.DETACHED and "[" not in address:
-            yield Suspicion(address, Severity.ERROR, message="detached")
+            yield Suspicion(address, Severity.ERROR, message="detached", proven=True)
     stopped = [a for a, verdict in context.signals.liveness.items() if verdict is Liveness.STOPPED and "[" not in a]
     if stopped:
         data = {"others": len(stopped) - 1, "tensors": stopped} if len(stopped) > 1 else {}

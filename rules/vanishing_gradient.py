@@ -34,15 +34,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from initlint.plugin import (
-    Advice,
     Context,
-    Fix,
-    Layer,
     Needs,
-    Reinit,
     Severity,
     Suspicion,
-    activations,
+    redrawn,
     rule,
     sensitivities,
 )
@@ -77,11 +73,5 @@ def vanishing_gradient(context: Context, options: Options) -> Iterator[Suspicion
                 "threshold": threshold,
             }
             mild = Severity.WARNING if first.normalised else severity
-            yield Suspicion(first.layer, mild, data, _fix(first.layer))
+            yield Suspicion(first.layer, mild, data, redrawn(context.model, first.layers))
             return
-
-
-def _fix(layer: Layer) -> Fix:
-    if activations.get(layer.activation).bounded and not layer.kind.is_recurrent:
-        return Reinit(layer.weight.address, "xavier_normal")
-    return Advice(layer.weight.address, "x = x + block(x)  # a shortcut around every few layers")

@@ -36,11 +36,10 @@ from initlint.plugin import (
     Context,
     Needs,
     PlainPath,
-    Reinit,
     Severity,
     Suspicion,
-    activations,
     plain_paths,
+    redrawn,
     rule,
 )
 
@@ -67,10 +66,8 @@ def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
         ratio = _ratio(spreads, path.entry, options)
         if not ratio < options.warn:
             continue
-        last = path.hidden[-1]
-        scheme = "xavier_normal" if activations.get(last.activation).bounded else "he_normal"
         yield Suspicion(
-            at=last,
+            at=path.hidden[-1],
             severity=Severity.ERROR if ratio < options.fail else Severity.WARNING,
             data={
                 "ratio": ratio,
@@ -79,7 +76,7 @@ def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
                 "first": path.hidden[0].name,
                 "threshold": options.warn,
             },
-            fix=Reinit(last.weight.address, scheme),
+            fix=redrawn(context.model, path.hidden),
         )
 
 

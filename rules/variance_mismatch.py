@@ -33,7 +33,6 @@ from initlint.plugin import (
     Context,
     Layer,
     Needs,
-    Reinit,
     Role,
     Severity,
     Suspicion,
@@ -42,6 +41,7 @@ from initlint.plugin import (
     WeightStats,
     activations,
     expected_gain,
+    fresh,
     measured_gain,
     peers,
     plain_paths,
@@ -93,11 +93,10 @@ def _judge(
     rms = math.sqrt(stats.mean_square)
     gain = expected_gain(layer, stats) if tensor.role is Role.WEIGHT else rms * math.sqrt(tensor.view.fan_in)
     data = {"fan_in": tensor.view.fan_in, "std": stats.std, "expected_std": stats.std / gain}
-    scheme = "xavier_normal" if layer.kind.is_recurrent or activations.get(layer.activation).bounded else "he_normal"
-    fix = Reinit(tensor.address, scheme)
+    fix = fresh(context.model, tensor)
     if tensor.role is Role.TABLE:
         if rms > options.too_large:
-            yield Suspicion(tensor, Severity.WARNING, {"factor": rms}, Reinit(tensor.address, "normal", 0.02), "table")
+            yield Suspicion(tensor, Severity.WARNING, {"factor": rms}, fix, "table")
     elif _is_loud(context, layer, tensor, gain, options):
         yield Suspicion(tensor, Severity.WARNING, {"factor": gain, **data}, fix, "large")
     elif gain < options.too_small and depth and tensor is layer.weight and _is_quiet(context, layer, options):

@@ -32,12 +32,12 @@ from initlint.plugin import (
     Layer,
     Liveness,
     Needs,
-    Reinit,
     Role,
     Severity,
     Suspicion,
     Tensor,
     Use,
+    fresh,
     rule,
     stuck_at_zero,
     zero_neighbour,
@@ -82,7 +82,7 @@ def _is_zero(context: Context, address: str) -> bool:
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
-    fix = Reinit(tensor.address, *(("normal", 0.02) if tensor.role is Role.TABLE else ("he_normal",)))
+    fix = fresh(context.model, tensor)
     if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")

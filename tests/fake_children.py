@@ -43,6 +43,10 @@ class Fake:
         self._act("stats")
         return {"fc.weight": stats(HUGE if self.name == "huge" else 3)}
 
+    def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
+        self._act("trial")
+        return {"fc.weight": stats()}
+
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix]) -> Signals:
         self._act("probe")
         unit = array("f", [float("nan"), float("inf"), 1.0])

@@ -90,6 +90,10 @@ class FakeSession:
             raise TargetError(FailureKind.CRASHED, "the weights crashed the reader")
         return {layer.weight.address: stats() for layer in self.model.layers}
 
+    def edited_stats(self, edits: object, seed: int) -> Mapping[str, WeightStats]:
+        """No fix changes anything."""
+        return {}
+
     def probe(self, settings: ProbeSettings, edits: object = ()) -> Signals:
         self.asked.append("probe")
         if self.target == "late.onnx":

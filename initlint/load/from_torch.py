@@ -13,12 +13,12 @@ import torch
 
 from ..model import Model, NotChecked
 from ..probe.taps import Tap
-from .assembly import assemble, pieces
+from .assembly import Assembled, assemble, pieces
 from .constants import Constants
 from .folding import Array, placeholder
 from .graph import Graph
 from .stored import Stored
-from .trace import Recording
+from .trace import Recording, storage_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,19 @@ class TracedModule:
         """Rows (n, fan_in) of the canonical view, in order."""
         stored = self.stored_at[address]
         return pieces(stored, self.constants)
+
+    def held(self, address: str) -> torch.Tensor:
+        """A view of the parameter or buffer that holds the tensor; a copy where it is in ``model.computed``."""
+        return self.recording.constants[self.stored_at[address].value]
+
+    def write(self, address: str, rows: Array) -> None:
+        """Put new values, given as canonical rows, into the parameter or buffer itself."""
+        tensor = self.held(address)
+        original = to_numpy(tensor)
+        if original is None:
+            raise KeyError(address)
+        values = torch.from_numpy(self.stored_at[address].restored(rows, original)).to(tensor.dtype)
+        tensor.data.copy_(values.reshape(tensor.shape))
 
 
 class TensorConstants(Constants):
@@ -110,8 +123,21 @@ def read(module: torch.nn.Module, recording: Recording) -> TracedModule:
     graph = graph_of(recording)
     constants = TensorConstants(graph, recording, module)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
-    model = replace(assembled.model, buffers=frozenset(name for name, _ in module.named_buffers()))
+    model = replace(
+        assembled.model,
+        buffers=frozenset(name for name, _ in module.named_buffers()),
+        computed=frozenset(_computed(assembled, recording, module)),
+    )
     return TracedModule(model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording)
+
+
+def _computed(assembled: Assembled, recording: Recording, module: torch.nn.Module) -> Iterator[str]:
+    """Addresses of what is neither a parameter or buffer nor a view of one that can be written to."""
+    held = {storage_of(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    for address, stored in assembled.stored_at.items():
+        tensor = recording.constants.get(stored.value)
+        if tensor is None or storage_of(tensor) not in held or (0 in tensor.stride() and tensor.numel() > 1):
+            yield address
 
 
 def graph_of(recording: Recording) -> Graph:

@@ -44,6 +44,8 @@ class Backend(Protocol):
 
     def stats(self) -> Mapping[str, WeightStats]: ...
 
+    def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]: ...
+
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix]) -> Signals: ...
 
 
@@ -67,6 +69,11 @@ class OnnxBackend:
         from ..measure import measure_all
 
         return measure_all(self.model, self._opened.chunks)
+
+    def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
+        from .edits import edited_stats
+
+        return edited_stats(self.model, self._opened.chunks, edits, seed)
 
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix]) -> Signals:
         from .on_onnx import OnnxProbe
@@ -143,6 +150,8 @@ def _serve(pending: queue.SimpleQueue[tuple[Any, ...]], answers: BinaryIO, opene
                 answer = ("error", FailureKind.CRASHED.value, "the model was not opened")
             elif verb == "stats":
                 answer = ("ok", backend.stats())
+            elif verb == "edited_stats":
+                answer = ("ok", backend.edited_stats(*arguments))
             else:
                 answer = ("ok", backend.probe(*arguments))
         except BaseException as error:  # noqa: BLE001 - whatever a model provokes is an answer, not an end

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from .. import schemes
 from ..fixes import Edit, Fill, Fix, edits_of
+from ..measure import measure_all
 from ..model import Model, Tensor, View
+from ..stats import WeightStats
+
+Chunks = Callable[[str], Iterable[NDArray[Any]]]
+"""Rows (n, fan_in) of the canonical view of the tensor at an address, in order."""
 
 
-def edited(
-    model: Model, chunks: Callable[[str], Iterable[NDArray[Any]]], edits: Sequence[Fix], seed: int
-) -> dict[str, NDArray[np.float32]]:
+def edited(model: Model, chunks: Chunks, edits: Sequence[Fix], seed: int) -> dict[str, NDArray[np.float32]]:
     """The canonical values (groups * units, fan_in) of every tensor that ``edits`` change, by its address.
 
     Advice changes nothing. Draws depend on the seed and on the address alone, not on the other edits. Raises KeyError
@@ -31,6 +34,13 @@ def edited(
             changed[tensor.address] = np.concatenate(pieces).copy()
         _apply(edit, model, tensor, changed[tensor.address], seed)
     return changed
+
+
+def edited_stats(model: Model, chunks: Chunks, edits: Sequence[Fix], seed: int) -> dict[str, WeightStats]:
+    """Statistics of the tensors that ``edits`` change, packed parts included, by address."""
+    changed = edited(model, chunks, edits, seed)
+    tensors = [tensor for tensor in model.tensors if tensor.address in changed]
+    return measure_all(model, lambda address: [changed[address]], tensors)
 
 
 def _apply(edit: Edit, model: Model, tensor: Tensor, values: NDArray[np.float32], seed: int) -> None:

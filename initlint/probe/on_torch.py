@@ -6,7 +6,8 @@ the first probe measures, forwards and backwards. Every later probe is a run of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,11 +20,12 @@ from ..model import Model, NotChecked
 from ..settings import ProbeSettings
 from ..stats import WeightStats
 from .backward import Differentiator
+from .edits import edited, edited_stats
 from .gradients import BackwardProbe
 from .objective import Objective, UserLoss
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals
 from .torch_origin import Watch, origin_of
-from .torch_run import NOT_ASKED, Call, Run, run_kept, watched
+from .torch_run import NOT_ASKED, Call, Run, restored, run_kept, watched
 from .torch_signals import signal_of, signals_of_outputs
 
 
@@ -57,10 +59,24 @@ class TorchSession:
     def stats(self) -> Mapping[str, WeightStats]:
         return measure_all(self.model, self.traced.chunks)
 
+    def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
+        return edited_stats(self.model, self.traced.chunks, edits, seed)
+
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
-        """Measure the taps of the opening run, or of another one."""
-        if edits:
-            raise ValueError("edits of modules come with the trial")
+        """Measure the taps of the opening run, or of another one, with ``edits`` that are undone bit for bit."""
+        with self._edited(edits, settings.seed):
+            return self._probed(settings)
+
+    @contextmanager
+    def _edited(self, edits: Sequence[Fix], seed: int) -> Iterator[None]:
+        changed = edited(self.model, self.traced.chunks, edits, seed)
+        held = {address: self.traced.held(address) for address in changed}
+        with restored(held):
+            for address, rows in changed.items():
+                self.traced.write(address, rows)
+            yield
+
+    def _probed(self, settings: ProbeSettings) -> Signals:
         run = self._run(settings)
         layers, not_probed = self._layers(run)
         outputs = signals_of_outputs(run.output)

@@ -61,6 +61,9 @@ class BuilderSession:
     def stats(self) -> Mapping[str, WeightStats]:
         return self.opened.stats()
 
+    def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
+        return self.opened.edited_stats(edits, seed)
+
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         return self.opened.probe(settings, edits)
 

@@ -27,6 +27,11 @@ class UnrunSession:
 
         return measure_all(self.model, self.chunks)
 
+    def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
+        from .edits import edited_stats
+
+        return edited_stats(self.model, self.chunks, edits, seed)
+
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         return Signals(Forward.NONE, reason=self.reason, seed=settings.seed)
 

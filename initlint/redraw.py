@@ -1,0 +1,78 @@
+"""How the book would initialise a layer: what fixes suggest, and what the twin of a suspicious model is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from . import activations
+from .fixes import Edit, Fill, Reinit, Several
+from .model import Layer, Model, Role, Tensor, Use
+
+TABLE_STD = 0.02
+"""Radford et al. 2018 (GPT), section 4.1: embeddings, and every other weight, from N(0, 0.02^2)."""
+
+
+def redrawn(model: Model, layers: Iterable[Layer]) -> Several | None:
+    """A fix that draws the weights of ``layers`` anew, biases left as they are; None where there are none to draw."""
+    edits = tuple(dict.fromkeys(edit for layer in layers for edit in _weights(model, layer)))
+    return Several(edits) if edits else None
+
+
+def twin(model: Model, layers: Iterable[Layer], by_the_book: bool = True) -> tuple[Edit, ...]:
+    """Everything in ``layers`` drawn anew, biases zero, norms at one and zero.
+
+    Weights as ``recommended`` has it; or all as PyTorch's default, which is right where many quiet layers add up.
+    """
+    edits = [edit for layer in layers for edit in (*_weights(model, layer, by_the_book), *_constants(layer))]
+    return tuple(dict.fromkeys(edits))
+
+
+def fresh(model: Model, tensor: Tensor) -> Edit:
+    """How a single tensor starts by the book: weights and tables drawn, gains and variances one, the rest zero."""
+    layer = model.owner(tensor.address)
+    if layer is not None and tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
+        return recommended(model, layer, tensor)
+    return Fill(tensor.address, 1.0 if tensor.role in (Role.GAIN, Role.RUNNING_VARIANCE) else 0.0)
+
+
+def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Reinit:
+    """How to draw a weight of ``layer`` (its main one by default).
+
+    Recurrent weights are orthogonal (Saxe et al. 2014). In front of a bounded non-linearity Xavier's variance keeps
+    the signal where the slope is, times 1 over the slope at zero (1 for tanh, 4 for the sigmoid; Glorot & Bengio 2010,
+    section 4.2.1), gates and outputs apart. Everything else gets He's, which makes up for rectifiers (He et al. 2015,
+    equation 10). What joins a sum without a normalisation is divided by the root of the number of such sums, so that
+    they add up to the scale of one (Radford et al. 2019, section 2.3).
+    """
+    tensor = tensor or layer.weight
+    if tensor.role is Role.TABLE:
+        return Reinit(tensor.address, "normal", TABLE_STD)
+    if tensor.role is Role.RECURRENT_WEIGHT:
+        return Reinit(tensor.address, "orthogonal")
+    if layer.kind.is_recurrent:
+        return Reinit(tensor.address, "xavier_normal")
+    behind = activations.get(layer.activation)
+    if behind.bounded:
+        alone = not layer.uses & {Use.PRODUCT, Use.OUTPUT}
+        return Reinit(tensor.address, "xavier_normal", round(1 / max(behind.slope(0.0), 0.1), 2) if alone else 1.0)
+    if Use.SUM in layer.uses and layer.bypassed and layer.norm_after is None:
+        sums = sum(Use.SUM in each.uses and each.bypassed and each.norm_after is None for each in model.layers)
+        return Reinit(tensor.address, "xavier_normal", round(1 / math.sqrt(sums), 3))
+    return Reinit(tensor.address, "he_normal")
+
+
+def _weights(model: Model, layer: Layer, by_the_book: bool = True) -> Iterator[Edit]:
+    if layer.kind.is_map or layer.kind.is_recurrent:
+        for tensor in (layer.weight, layer.recurrent):
+            if tensor is not None and tensor.trainable and tensor.address not in model.computed:
+                plain = by_the_book or tensor.role is not Role.WEIGHT
+                yield recommended(model, layer, tensor) if plain else Reinit(tensor.address, "pytorch_default")
+
+
+def _constants(layer: Layer) -> Iterator[Edit]:
+    if layer.kind.is_norm:
+        yield Fill(layer.weight.address, 1.0)
+    for tensor in (layer.bias, layer.recurrent_bias):
+        if tensor is not None and tensor.trainable:
+            yield Fill(tensor.address, 0.0)

@@ -1,0 +1,368 @@
+"""Fixes are tried before they are told: what they cure is confirmed, what nothing cures is the architecture's own.
+
+The model is probed again with fixes applied, and the same rules judge it again. At most ``PROBES`` times, and never
+where nothing is suspected:
+
+1. With the fixes of all causes at once. What is gone is confirmed, with the numbers before and after.
+2. Where a symptom stays, also with every layer that it may come from drawn by the book. A symptom that stays even then
+   is no fault of the initialisation, and a note.
+3. With one cause's fixes alone, the likeliest first: what is gone is that cause's consequence, and folded under it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from .causes import fold
+from .fixes import Edit, Fill, Several, edits_of
+from .model import Layer, Model
+from .plugin import Cause, Context, Finding, Needs, Rule, Severity
+from .redraw import twin
+
+PROBES = 5
+"""A broken model costs at most this many probes beyond the first."""
+
+SINGLES = 4
+"""Causes are tried one by one up to this number, and rule by rule beyond."""
+
+MANY = 2
+"""More layers than this that are off in scale are a fault of the whole, if one fix for all of them cures a symptom."""
+
+MEASURED = Needs.FORWARD | Needs.BACKWARD | Needs.LIVENESS
+"""What another tensor's fix may change."""
+
+Place = tuple[str, str]
+"""Rule and address of a finding."""
+
+OWN = "redrawing the weights does not change this, so it comes with the architecture"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The model with some edits: what was measured, and what the rules say; nothing is folded."""
+
+    context: Context
+    findings: tuple[Finding, ...]
+
+    @property
+    def loud(self) -> dict[Place, Finding]:
+        """Errors and warnings by place."""
+        return {place(finding): finding for finding in self.findings if finding.severity >= Severity.WARNING}
+
+
+Examine = Callable[[tuple[Edit, ...]], Examined]
+"""Probes and judges with edits. Raises TargetError."""
+
+
+def _tensor(address: str) -> str:
+    """The tensor of a packed part."""
+    return address.partition("[")[0]
+
+
+def place(finding: Finding) -> Place:
+    return finding.rule, finding.address
+
+
+def settle(start: Examined, rules: Mapping[str, Rule], examine: Examine) -> tuple[Finding, ...]:
+    """What is to be reported of ``start``: findings confirmed, made notes, or folded under their cause.
+
+    Where ``examine`` raises, the exception passes: the caller has the findings that were not tried.
+    """
+    folded = fold(start.context.model, start.findings, rules)
+    subjects = _subjects(folded)
+    if not subjects:
+        return tuple(folded)
+    trial = _Trial(start, rules, examine, subjects)
+    trial.confirm()
+    trial.look_for_the_own()
+    trial.attribute()
+    return trial.settled(folded)
+
+
+def _subjects(folded: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Errors and warnings, without those that a note explains."""
+    notes = {place(finding) for finding in folded if finding.severity is Severity.NOTE}
+    return tuple(
+        finding
+        for finding in folded
+        if finding.severity >= Severity.WARNING
+        and (finding.caused_by is None or (finding.caused_by.rule, finding.caused_by.address) not in notes)
+    )
+
+
+@dataclass
+class _Trial:
+    start: Examined
+    rules: Mapping[str, Rule]
+    examine: Examine
+    subjects: tuple[Finding, ...]
+    left: int = PROBES
+    revealed: dict[Place, Finding] = field(default_factory=dict)
+    """Faults of tensors that no fix has touched, which the fixes of others brought to light."""
+    causes: list[Finding] = field(default_factory=list)
+    """Headlines with a fix that can be tried."""
+    confirmed: dict[Place, Examined] = field(default_factory=dict)
+    """Where the suspicion was gone, by the suspicion's place."""
+    verified: set[Place] = field(default_factory=set)
+    fixes: dict[Place, Several] = field(default_factory=dict)
+    """Of symptoms whose own fix does not help, or that have none, and that a redraw has cured."""
+    own: set[Place] = field(default_factory=set)
+    cause_of: dict[Place, Finding] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Model:
+        return self.start.context.model
+
+    def is_symptom(self, finding: Finding) -> bool:
+        """Whether it is about what the model does, not about what a tensor holds."""
+        return not finding.proven and bool(self.rules[finding.rule].needs & MEASURED)
+
+    def depends(self, finding: Finding) -> bool:
+        """Whether another tensor's fix could cure it at all."""
+        rule = self.rules[finding.rule]
+        return bool((rule.needs | rule.uses) & MEASURED)
+
+    @cached_property
+    def _editable(self) -> frozenset[str]:
+        known = {address for tensor in self.model.tensors for address in (tensor.address, *tensor.part_addresses)}
+        return frozenset(known - self.model.computed)
+
+    def edits(self, finding: Finding) -> tuple[Edit, ...]:
+        """Those of its fix that can be applied."""
+        fix = self.fixes.get(place(finding), finding.fix)
+        return tuple(edit for edit in edits_of(fix) if edit.tensor in self._editable)
+
+    def _twin(self, layers: Iterable[Layer], by_the_book: bool) -> tuple[Edit, ...]:
+        """What of the twin differs from the model and can be applied."""
+        edits = twin(self.model, layers, by_the_book)
+        return tuple(edit for edit in edits if edit.tensor in self._editable and not self._is_idle(edit))
+
+    def _is_idle(self, edit: Edit) -> bool:
+        stats = self.start.context.stats.get(edit.tensor)
+        return isinstance(edit, Fill) and stats is not None and stats.min == stats.max == edit.value
+
+    def _try(self, findings: Iterable[Finding], first: Sequence[Edit] = ()) -> Examined:
+        """Of two edits of a tensor the later one holds: a finding knows better than the book what it wants."""
+        edits = (*first, *(edit for finding in findings for edit in self.edits(finding)))
+        self.left -= 1
+        return self.examine(tuple(dict.fromkeys(edits)))
+
+    # -- 1 ---------------------------------------------------------------------------------------------------------
+
+    def confirm(self) -> None:
+        """All causes' fixes at once."""
+        self.causes = [each for each in self.subjects if each.caused_by is None and self.edits(each)]
+        if self.causes:
+            after = self._try(self.causes)
+            self._note_cured(after, self.causes)
+            self._note_revealed(after)
+
+    def _note_revealed(self, after: Examined) -> None:
+        """What is wrong with a tensor may show only once the signal gets there."""
+        touched = {_tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
+        for at, finding in after.loud.items():
+            fresh = at not in self.start.loud and finding.tensor is not None and _tensor(finding.tensor) not in touched
+            if fresh and not self.is_symptom(finding) and self.edits(finding):
+                self.revealed[at] = finding
+        self.subjects += tuple(self.revealed.values())
+
+    def _note_cured(self, after: Examined, tried: Sequence[Finding]) -> None:
+        """``tried`` are those whose fixes, or others in their place, were applied."""
+        cured = [finding for finding in self._left() if self._is_cured(finding, after)]
+        self.confirmed |= {place(finding): after for finding in cured}
+        if not self._surplus(after):
+            places = {place(finding) for finding in tried}
+            applied = {edit for finding in tried for edit in self.edits(finding)}
+            self.verified |= {
+                place(each)
+                for each in cured
+                if place(each) in places or applied.issuperset(self.edits(each) or (None,))
+            }
+
+    def _is_cured(self, finding: Finding, after: Examined) -> bool:
+        """A symptom may also have moved: many rules name only the first layer that shows it."""
+        loud = after.loud
+        if place(finding) in loud:
+            return False
+        moved = any(rule == finding.rule for rule, _ in loud.keys() - self.start.loud.keys())
+        return not (moved and self.is_symptom(finding))
+
+    def _surplus(self, after: Examined) -> list[Finding]:
+        """What the fixes have brought about."""
+        before = {rule for rule, _ in self.start.loud}
+        touched = {_tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
+        return [
+            each
+            for at, each in after.loud.items()
+            if at not in self.start.loud
+            and each.rule not in before
+            and (self.is_symptom(each) or _tensor(each.address) in touched)
+        ]
+
+    # -- 2 ---------------------------------------------------------------------------------------------------------
+
+    def look_for_the_own(self) -> None:
+        """What the first fixes left: faults of their own, symptoms that a redraw cures, and the architecture's."""
+        known = {place(cause) for cause in self.causes}
+        untried = [each for each in self._left() if place(each) not in known and self.edits(each)]
+        if untried:  # taken for consequences and still there without their cause, or hidden behind it
+            self.causes += untried
+            self._note_cured(self._try(self.causes), self.causes)
+        symptoms = [each for each in self._left() if self.is_symptom(each)]
+        suspects = {place(each): self._suspects(each) for each in symptoms}
+        for by_the_book in (True, False):
+            redraws = {at: self._twin(layers, by_the_book) for at, layers in suspects.items()}
+            symptoms = [each for each in symptoms if place(each) not in self.confirmed and redraws[place(each)]]
+            if not symptoms:
+                return
+            drawn = tuple(dict.fromkeys(edit for each in symptoms for edit in redraws[place(each)]))
+            after = self._try([each for each in self.causes if not self.is_symptom(each)], drawn)
+            self._note_cured(after, symptoms)
+            for each in symptoms:
+                if place(each) in self.confirmed:
+                    self.fixes[place(each)] = Several(redraws[place(each)])
+                    self.causes.append(each)
+        self.own = {place(each) for each in symptoms if place(each) not in self.confirmed}
+
+    def _left(self) -> list[Finding]:
+        return [each for each in self.subjects if place(each) not in self.confirmed]
+
+    def _suspects(self, finding: Finding) -> list[Layer]:
+        """The layers that a symptom may come from: those before it, and those behind it too where gradients show it."""
+        here = finding.layer
+        if here is None:
+            return list(self.model.layers)
+        back = finding.category == "gradient"
+        return [
+            each
+            for each in self.model.layers
+            if each.name == here
+            or self.model.is_upstream(each.name, here)
+            or (back and self.model.is_upstream(here, each.name))
+        ]
+
+    # -- 3 ---------------------------------------------------------------------------------------------------------
+
+    def attribute(self) -> None:
+        """Which cause brings which other headline about."""
+        order = {layer.name: position for position, layer in enumerate(self.model.layers)}
+        causes = [cause for cause in self.causes if place(cause) in self.confirmed]
+        causes.sort(key=lambda f: (self.is_symptom(f), -f.severity, order.get(f.layer or "", -1)))
+        groups = self._groups(self._gathered(causes))
+        tested: set[Place] = set()
+        for number, group in enumerate(groups):
+            heads = [cause for cause in group if place(cause) not in self.cause_of]
+            tested |= {place(cause) for cause in heads}
+            rest = [each for each in self._heads() if place(each) not in tested and self.depends(each)]
+            if not heads or not rest or self.left <= 0:
+                continue
+            if number < len(groups) - 1:
+                after = self._try(heads)
+                rest = [each for each in rest if self._is_cured(each, after)]
+                self._part_of_another(heads, causes)
+            self.cause_of |= {place(each): heads[0] for each in rest}
+
+    def _part_of_another(self, heads: Sequence[Finding], causes: Sequence[Finding]) -> None:
+        """One layer of many that only together do harm."""
+        wholes = [each for each in causes if place(each) not in self.fixes and place(each) not in self.cause_of]
+        for head in heads:
+            own = {edit.tensor for edit in self.edits(head)}
+            whole = next((each for each in wholes if own < {edit.tensor for edit in self.edits(each)}), None)
+            if whole is not None and whole.severity >= head.severity:
+                self.cause_of[place(head)] = whole
+
+    def _gathered(self, causes: Sequence[Finding]) -> list[Finding]:
+        """``causes`` without those that say layer by layer what a symptom with a fix for all of them says at once."""
+        kept = list(causes)
+        for whole in self.subjects:
+            covered = {edit.tensor for edit in self.edits(whole)}
+            single = [f for f in kept if f.category == "scale" and f.tensor in covered and f is not whole]
+            if len(single) > MANY and self.is_symptom(whole) and place(whole) in self.verified - self.fixes.keys():
+                self.cause_of |= {place(each): whole for each in single}
+                kept = [*(each for each in kept if each not in single and each is not whole), whole]
+        self.causes = [*self.causes, *(each for each in kept if each not in self.causes)]
+        return kept
+
+    def _groups(self, causes: Sequence[Finding]) -> list[list[Finding]]:
+        if len(causes) <= SINGLES:
+            return [[cause] for cause in causes]
+        rules = dict.fromkeys(cause.rule for cause in causes)
+        return [[cause for cause in causes if cause.rule == rule] for rule in rules]
+
+    def _heads(self) -> list[Finding]:
+        """What was cured and has no cause yet."""
+        causes = {place(cause) for cause in self.causes}
+        return [
+            each
+            for each in self.subjects
+            if place(each) in self.confirmed
+            and place(each) not in self.cause_of
+            and (each.caused_by is None or place(each) in causes)
+        ]
+
+    # -- the outcome -----------------------------------------------------------------------------------------------
+
+    def settled(self, folded: Sequence[Finding]) -> tuple[Finding, ...]:
+        """``folded`` with the verdicts; a cause takes over the severity that its consequences prove."""
+        found = [*(each for each in folded if place(each) not in self.revealed), *self.revealed.values()]
+        told = [self._told(finding) for finding in found]
+        proven: dict[Place, Severity] = {}
+        for finding in told:
+            if finding.caused_by is not None:
+                cause = finding.caused_by.rule, finding.caused_by.address
+                proven[cause] = max(finding.severity, proven.get(cause, Severity.NOTE))
+        return tuple(_raised(finding, proven) for finding in told)
+
+    def _root(self, at: Place) -> Finding | None:
+        """The end of the chain of causes, which has no circle: only what is not explained yet explains others."""
+        cause = self.cause_of.get(at)
+        while cause is not None and place(cause) in self.cause_of:
+            cause = self.cause_of[place(cause)]
+        return cause
+
+    def _told(self, finding: Finding) -> Finding:
+        at = place(finding)
+        if finding not in self.subjects:
+            return finding
+        if at in self.own:
+            return replace(finding, severity=Severity.NOTE, caused_by=None, message=f"{finding.message}; {OWN}")
+        cause = self._root(at)
+        if cause is not None:
+            finding = replace(finding, caused_by=Cause(cause.rule, cause.address))
+        elif any(place(each) == at for each in self.causes):
+            finding = replace(finding, caused_by=None)
+        if at not in self.verified:
+            return finding
+        before, after = numbers(self.start, finding), numbers(self.confirmed[at], finding)
+        changed = [name for name, value in before.items() if name in after and after[name] != value]
+        return replace(
+            finding,
+            fix=self.fixes.get(at, finding.fix),
+            verified=True,
+            before={name: before[name] for name in changed},
+            after={name: after[name] for name in changed},
+        )
+
+
+def _raised(finding: Finding, proven: Mapping[Place, Severity]) -> Finding:
+    if finding.severity is Severity.NOTE:
+        return finding
+    return replace(finding, severity=max(finding.severity, proven.get(place(finding), finding.severity)))
+
+
+def numbers(examined: Examined, finding: Finding) -> dict[str, float]:
+    """What shows best whether the finding is cured: the signal at its layer or its own gradient, and the verdicts."""
+    context = examined.context
+    found: dict[str, float] = {}
+    gradient = context.signals.gradients.get(finding.tensor or "")
+    signal = context.signals.layers.get(finding.layer or "")
+    if gradient is not None and finding.category in ("symmetry", "gradient"):
+        found["gradient rms"] = gradient.rms
+    elif signal is not None:
+        spreads = finding.category == "signal"
+        found["spread" if spreads else "output rms"] = signal.std if spreads else signal.rms
+    found["errors and warnings"] = float(len(examined.loud))
+    return {name: value for name, value in found.items() if not math.isnan(value)}
