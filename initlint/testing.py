@@ -30,6 +30,7 @@ import initlint
 
 from . import catalog
 from .errors import UsageError
+from .fixes import edits_of
 from .plugin import Finding, Needs, Severity
 from .report import Report, Status
 
@@ -108,7 +109,8 @@ def cases(*table: Case) -> Callable[[Test], Test]:
 def check(rule: str, case: Case, *, seeds: Sequence[int] = SEEDS) -> None:
     """Assert that ``rule`` says of every variant of the case's model exactly what the case promises.
 
-    A module and its honest exports have to agree finding by finding, notes included. Severities that gradients decide
+    The fix of an error or a warning has to help: with it applied the rule is silent. A module and its honest exports
+    have to agree finding by finding, notes included. Severities that gradients decide
     are compared once files give gradients too; a rule that needs gradients is asked about modules alone, and their
     findings are what the case promises.
     """
@@ -142,7 +144,12 @@ def _findings(rule: str, case: Case, variant: _Variant) -> list[Finding] | None:
     skipped = [entry.reason for entry in report.skipped_rules if entry.rule == rule]
     if skipped and not (isinstance(case, Good) and case.skipped_ok):
         raise AssertionError(f"{case.name!r}, {variant.label}: {rule} was skipped: {skipped[0]}")
-    return None if skipped else [finding for finding in report.headlines if finding.rule == rule]
+    return None if skipped else [each for each in report.findings if each.rule == rule and _is_own(each)]
+
+
+def _is_own(finding: Finding) -> bool:
+    """No consequence of another rule's; what has the same cause as a place before it counts."""
+    return finding.caused_by is None or finding.caused_by.rule == finding.rule
 
 
 def _hold_against(rule: str, case: Case, variant: _Variant, findings: list[Finding]) -> None:
@@ -155,9 +162,12 @@ def _hold_against(rule: str, case: Case, variant: _Variant, findings: list[Findi
     compared = [finding for finding in findings if finding.severity >= threshold]
     any_severity = isinstance(case, Bad) and case.severity is None
     found = [(f.address, _wanted(None if any_severity else f.severity)) for f in compared]
+    where = f"{case.name!r}, {variant.label}"
     if sorted(found) != sorted(expected):
-        where = f"{case.name!r}, {variant.label}"
         raise AssertionError(_difference(where, rule, expected, set(found), findings))
+    for finding in compared:
+        if finding.severity >= Severity.WARNING and edits_of(finding.fix) and not finding.verified:
+            raise AssertionError(f"{where}: the fix does not help\n{_listing([finding])}\n  {finding.fix}")
 
 
 def _compare(
