@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from zoo import Built
 
-from initlint.fixes import Fill, Reinit
+from initlint.fixes import edits_of
 from initlint.load.from_torch import output_tensors
 from initlint.plugin import Finding
 
@@ -44,23 +44,30 @@ class Fitted:
         return min(labels, key=RANK.index) if labels else "undecided"
 
 
-def fit(build: Callable[[], Built], alarms: Sequence[Finding]) -> Fitted:
+def fit(build: Callable[[], Built], twin: Callable[[], nn.Module]) -> Fitted:
     """Train the model and its twin; raises what a module raises in training mode or without a gradient."""
     task = Task(build()[1])
-    return Fitted({optimiser: _compare(build, alarms, task, optimiser) for optimiser in RATES})
+    return Fitted({optimiser: _compare(build, twin, task, optimiser) for optimiser in RATES})
 
 
-def _compare(build: Callable[[], Built], alarms: Sequence[Finding], task: Task, optimiser: str) -> FitRun:
-    def twin() -> nn.Module:
-        module = build()[0]
-        _mend(module, alarms)
-        return module
+def mended(module: nn.Module, alarms: Sequence[Finding]) -> nn.Module:
+    """``module`` with the fixes applied, as their code says; what has none is drawn anew by its owner."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for finding in alarms:
+            if edits_of(finding.fix):
+                exec(finding.fix.code, {"nn": nn, "model": module})  # noqa: S102 - as initlint tells its users
+            else:
+                _redraw(module, finding)
+    return module
 
+
+def _compare(build: Callable[[], Built], twin: Callable[[], nn.Module], task: Task, optimiser: str) -> FitRun:
     scale = task.scale(twin())
     curves = {rate: task.train(twin(), optimiser, rate, scale) for rate in RATES[optimiser]}
     rate = min(curves, key=lambda each: _mean(curves[each][-LAST:]))
     healthy = _mean(curves[rate][-LAST:])
-    own = task.train(build()[0], optimiser, rate, scale) if alarms else curves[rate]
+    own = task.train(build()[0], optimiser, rate, scale)
     return FitRun(_label(own, curves[rate]), _mean(own[-LAST:]), healthy, rate)
 
 
@@ -197,28 +204,6 @@ def _training(module: nn.Module) -> nn.Module:
 
 
 # -- the twin ----------------------------------------------------------------------------------------------------------
-
-
-def _mend(module: nn.Module, alarms: Sequence[Finding]) -> None:
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for finding in alarms:
-            if not _fixed(module, finding):
-                _redraw(module, finding)
-
-
-def _fixed(module: nn.Module, finding: Finding) -> bool:
-    fix = finding.fix
-    if not isinstance(fix, Fill | Reinit):
-        return False
-    parameter = _parameter(module, fix.tensor)
-    if parameter is None:
-        return False
-    if isinstance(fix, Fill):
-        parameter.fill_(fix.value)
-    else:
-        exec(fix.code, {"nn": nn, "model": module})  # noqa: S102 - initlint's own code, as it tells its users
-    return True
 
 
 def _redraw(module: nn.Module, finding: Finding) -> None:

@@ -57,7 +57,7 @@ from typing import Any
 
 import torch
 import zoo_more
-from fit import Fitted, fit
+from fit import Fitted, fit, mended
 from zoo import ZOO, Architecture
 
 import initlint
@@ -178,7 +178,7 @@ def train(outcome: Outcome, architecture: Architecture) -> None:
     report = initlint.check(module, inputs)
     alarms = [finding for finding in report.headlines if finding.severity >= Severity.WARNING]
     try:
-        fitted: Fitted = fit(architecture.build, alarms)
+        fitted: Fitted = fit(architecture.build, lambda: mended(architecture.build()[0], alarms))
     except (RuntimeError, ValueError, TypeError) as fault:  # a loss that this output does not give
         outcome.verdict = f"not trained: {fault}"
         return

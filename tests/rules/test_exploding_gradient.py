@@ -16,7 +16,7 @@ import initlint
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
-ERROR, WARNING = Severity.ERROR, Severity.WARNING
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 
 @seeded
