@@ -71,18 +71,19 @@ def test_quietly_findings_stay_and_the_rest_goes() -> None:
 def test_only_names_code_and_failures_are_wider_than_the_layout() -> None:
     for width in (60, 80, 120):
         for line in text(SICK, CRASHED, MISSING, layout=Layout(width=width, detail=Detail.VERBOSE)).splitlines():
-            code = "fix: " in line or "torch.onnx" in line or "dynamo" in line
+            code = "nn.init." in line or "torch.onnx" in line or "dynamo" in line
             heading = line.startswith(("encoder.", "  error    ", "  warning  ", "  note     ", "  failed  "))
             assert len(line) <= width or code or heading
 
 
 def test_a_fix_is_never_broken_over_lines() -> None:
-    assert f"fix: {TOO_SMALL.fix.code}  # suggested, not tried\n" in text(SICK, layout=Layout(width=40))  # type: ignore[union-attr]
+    assert f"fix (suggested, not tried):\n      {TOO_SMALL.fix.code}\n" in text(SICK, layout=Layout(width=40))  # type: ignore[union-attr]
 
 
 def test_a_verified_fix_tells_before_and_after() -> None:
     proven = replace(DEAD, verified=True, before={"dead": 0.75}, after={"dead": 0.0})
-    assert "0)  # tried: dead 0.75 -> 0\n" in text(replace(CLEAN, findings=(proven,)))
+    assert "0)  # tried: dead 0.75 -> 0\n" in text(replace(CLEAN, findings=(proven,)), layout=Layout(width=120))
+    assert "    fix (tried: dead 0.75 -> 0):\n      nn.init" in text(replace(CLEAN, findings=(proven,)))
 
 
 def test_evidence_leaves_out_what_the_message_says_except_verbosely() -> None:

@@ -165,7 +165,7 @@ def _finding(finding: Finding, groups: Grouped, layout: Layout) -> Iterator[Part
     facts = _evidence(finding, layout)
     if facts:
         yield _indented(Text(facts, "dim"), 2)
-    yield from _fix(finding)
+    yield from _fix(finding, layout.width)
     yield from _consequences(groups.consequences(finding), layout)
 
 
@@ -185,17 +185,20 @@ def _says(message: str, text: str) -> bool:
     return re.search(rf"(?<![\w.-]){re.escape(text.replace(',', ''))}(?!\w|\.\d)", message) is not None
 
 
-def _fix(finding: Finding) -> Iterator[Part]:
-    """The code, with what is known of it as a comment."""
+def _fix(finding: Finding, width: int) -> Iterator[Part]:
+    """The code, with what is known of it as a comment where there is room, else in front of it."""
     if finding.fix is None:
         return
     lines = finding.fix.code.splitlines()
     tried = _improvement(finding) if finding.verified else "suggested, not tried"
     margin = " " * 2 * _INDENT
     if len(lines) == 1:
-        yield _unbroken(Text.assemble(margin, ("fix: ", "green"), printable(lines[0]), (f"  # {tried}", "dim")))
-        return
-    yield _unbroken(Text.assemble(margin, (f"fix ({tried}):", "green")))
+        line = Text.assemble(margin, ("fix: ", "green"), printable(lines[0]))
+        comment = Text(f"  # {tried}", "dim")
+        if line.cell_len + comment.cell_len <= width:
+            yield _unbroken(line.append_text(comment))
+            return
+    yield _indented(Text(f"fix ({tried}):", "green"), 2)
     yield from (_unbroken(Text(f"{margin}{' ' * _INDENT}{printable(line)}")) for line in lines)
 
 
