@@ -30,11 +30,13 @@ class Differentiator:
 
     module: torch.nn.Module
     objective: Objective
+    registered: Mapping[str, torch.Tensor]
+    """All its parameters by name."""
     overwritten: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """Parameters and inputs that the forward itself writes into."""
 
     def __post_init__(self) -> None:
-        self.parameters = {name: p for name, p in self.module.named_parameters() if _trainable(p)}
+        self.parameters = {name: p for name, p in self.registered.items() if _trainable(p)}
 
     def gradients(self, call: Call, draw: int, mode: AsInTraining | None = None, everything: bool = False) -> Gradients:
         """Gradients with the coefficients number ``draw``; ``everything`` takes all outputs."""

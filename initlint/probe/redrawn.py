@@ -26,9 +26,10 @@ def look_redrawn(walk: Walk, names: Collection[str]) -> None:
     cases = {case for case in walk.zero if case[0] in names and case[0] not in walk.absent} - walk.unreached
     if not walk.finite or not (cases or walk.idle_rows):
         return
-    module = walk.differentiator.module
-    constants = {name: p for name, p in module.named_parameters() if name not in walk.differentiator.parameters}
-    buffers = dict(module.named_buffers())
+    constants = {
+        name: p for name, p in walk.differentiator.registered.items() if name not in walk.differentiator.parameters
+    }
+    buffers = dict(walk.differentiator.module.named_buffers())
     try:
         with restored(zeros := dict(_zeros(constants))):
             _fill(zeros)
