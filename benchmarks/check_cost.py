@@ -6,7 +6,7 @@ Large models (a pass takes half a second or more): the ratio of times, and of pe
 model. Small ones: microseconds of processor time per operator, of which a pass executes as many as a dispatch mode
 counts, forwards and backwards. Both sides run in turn in one process, so that a busy machine slows both; figures are
 medians. Memory is measured in processes of their own. Models that need liveness (they have zeros, or equal units) run
-their forward more than once.
+their forward more than once: for k = 4 steps the bar is (k + 3) times a pass.
 """
 
 from __future__ import annotations
@@ -59,6 +59,15 @@ def _mlp(width: int = 64) -> Built:
     return nn.Sequential(*layers, nn.Linear(width, 10)), (torch.randn(32, width),)
 
 
+def _with_zeros(pattern: str) -> Built:
+    """A ResNet-18 whose parameters of these names are zero: one factor of a branch, or both."""
+    module, inputs = _pytorchcv("resnet", "resnet18", batch=8)
+    for name, parameter in module.named_parameters():
+        if re.search(pattern, name):
+            nn.init.zeros_(parameter)
+    return module, inputs
+
+
 LARGE = (
     *(
         Subject(name, partial(_pytorchcv, module, name, batch=batch))
@@ -76,6 +85,10 @@ LARGE = (
     Subject("bert, 6 layers of 512", partial(_big_text, "bert")),
     Subject("llama, 6 layers of 512", partial(_big_text, "llama")),
     Subject("ViT, 8 layers of 384", _big_vit),
+)
+STEPPING = (
+    Subject("resnet18, zero-init residual", partial(_with_zeros, r"body\.conv2\.bn\.weight$")),
+    Subject("resnet18, deadlocked zeros", partial(_with_zeros, r"stage2\.unit2\.body\.conv[12]\.bn\.weight$")),
 )
 SMALL = (
     Subject("mlp", _mlp),
@@ -154,7 +167,7 @@ def peak(name: str, side: str) -> float:
 
 
 def _print_peak(name: str, side: str) -> None:
-    subject = next(each for each in (*LARGE, *SMALL) if each.name == name)
+    subject = next(each for each in (*LARGE, *STEPPING, *SMALL) if each.name == name)
     module, inputs = subject.build()
     one_pass(nn.Linear(2, 2), (torch.randn(2, 2),))  # what a first pass loads
     initlint.check(nn.Linear(2, 2), torch.randn(2, 2))
@@ -179,23 +192,21 @@ def main() -> None:
         _print_peak(*options.peak)
         return
     chosen = re.compile(options.only)
-    rows: dict[bool, list[float]] = {True: [], False: []}
-    for large, subjects in ((True, LARGE), (False, SMALL)):
+    for title, subjects in (("large", LARGE), ("stepping", STEPPING), ("small", SMALL)):
+        large = subjects is not SMALL
+        rows: list[float] = []
         for subject in (each for each in subjects if chosen.search(each.name)):
             single, check, ratio, forward, count = times(subject, options.runs, perf_counter if large else process_time)
-            said = f"{subject.name:24} pass {single:6.3f} s  check {check:6.3f} s  x{ratio:5.2f}"
+            said = f"{subject.name:28} pass {single:6.3f} s  check {check:6.3f} s  x{ratio:5.2f}"
             said += f"  {1e6 * check / count:5.0f} us/op  {forward:2} forwards"
             if large:
                 memory = [peak(subject.name, side) for side in ("pass", "check")]
                 said += f"  memory {memory[0]:5.0f} -> {memory[1]:5.0f} MiB  x{memory[1] / memory[0]:.2f}"
             print(said, flush=True)
-            rows[large].append(ratio if large else 1e6 * check / count)
-    for large, unit in ((True, "times a pass"), (False, "us per operator")):
-        if rows[large]:
-            print(
-                f"median of {len(rows[large])} {'large' if large else 'small'} models: "
-                f"{statistics.median(rows[large]):.2f} {unit}"
-            )
+            rows.append(ratio if large else 1e6 * check / count)
+        if rows:
+            unit = "times a pass" if large else "us per operator"
+            print(f"median of {len(rows)} {title} models: {statistics.median(rows):.2f} {unit}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module, metadata
 from pkgutil import walk_packages
 from types import ModuleType
@@ -131,12 +131,19 @@ def _modules(pack: str, package: str) -> Iterator[ModuleType]:
     root = _import(pack, package)
     yield root
 
+    for name in _submodules(pack, package, tuple(getattr(root, "__path__", ()))):
+        yield _import(pack, name)
+
+
+@cache
+def _submodules(pack: str, package: str, path: tuple[str, ...]) -> tuple[str, ...]:
+    """Asked once for a pack: the walk reads its folders and imports its packages."""
+
     def broken(name: str) -> None:
         _import(pack, name)  # walk_packages says only that an import failed; doing it again says why
 
-    for found in walk_packages(getattr(root, "__path__", ()), f"{package}.", onerror=broken):
-        if not found.name.endswith(".__main__"):
-            yield _import(pack, found.name)
+    found = walk_packages(path, f"{package}.", onerror=broken)
+    return tuple(each.name for each in found if not each.name.endswith(".__main__"))
 
 
 def _import(pack: str, name: str) -> ModuleType:
@@ -177,7 +184,7 @@ def _check_names(rules: Sequence[Rule], names: Iterable[str], place: str) -> Non
 def _options(rule: Rule, given: Mapping[str, Any], place: str) -> object:
     if not is_dataclass(rule.options):
         raise UsageError(f'the options of rule "{rule.name}" are no dataclass; repair {rule.generate.__module__}')
-    types = typing.get_type_hints(rule.options)
+    types = typing.get_type_hints(rule.options) if given else {}
     names = [option.name for option in fields(rule.options)]
     checked = {}
     for spelt, value in given.items():

@@ -20,6 +20,7 @@ from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .registered import tensors_of
 from .trace import Recorder, storage_of
 
 _DROPOUTS = frozenset(
@@ -46,21 +47,23 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
 
     Parameters have the memory that they had. What is in it is the Recorder's to put back, or ``restored``'s.
     """
-    modes = [each for each in module.modules() if each.training]
-    memory = [(parameter, parameter.data) for parameter in module.parameters()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    modules = list(module.modules())
+    modes = [each for each in modules if each.training]
+    parameters, held = tensors_of(modules)
+    memory = [(parameter, parameter.data) for parameter in parameters]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in held]
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     stack = ExitStack()
     try:
         stack.enter_context(_uncompiled())
         for each in modes:
-            each.training = False  # not by eval(): some merge weights there, and what torch.export makes refuses it
+            _switch(each, training=False)
         yield
     finally:
         stack.close()
         for each in modes:
-            each.training = True
+            _switch(each, training=True)
         for parameter, data in memory:
             if storage_of(parameter) != storage_of(data):
                 parameter.data = data
@@ -73,6 +76,17 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
         np.random.set_state(states[2])
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def _switch(module: torch.nn.Module, training: bool) -> None:
+    """Not by eval(): some merge weights there, and what torch.export makes refuses it.
+
+    Nor by assignment, which has PyTorch look through all that the module holds; scripted ones know no other way.
+    """
+    if "training" in vars(module):
+        vars(module)["training"] = training
+    else:
+        module.training = training
 
 
 def _uncompiled() -> AbstractContextManager[object]:

@@ -17,6 +17,7 @@ from .assembly import Assembled, assemble, pieces
 from .constants import Constants
 from .folding import Array, placeholder
 from .graph import Graph
+from .registered import Registered
 from .stored import Stored
 from .trace import Recording, storage_of
 
@@ -55,23 +56,19 @@ class TracedModule:
 class TensorConstants(Constants):
     """Constants of a recording: the tensors themselves."""
 
-    def __init__(self, graph: Graph, recording: Recording, module: torch.nn.Module) -> None:
+    def __init__(self, graph: Graph, recording: Recording, registered: Registered) -> None:
         super().__init__(graph, None)
         self._tensors = recording.constants
         self._numbers = recording.numbers
-        self._buffers = {name for name, _ in module.named_buffers()}
-        by_identity: dict[int, list[str]] = {}
-        for name, parameter in module.named_parameters(remove_duplicate=False):
-            by_identity.setdefault(id(parameter), []).append(name)
-        self._aliases = {names[0]: tuple(names) for names in by_identity.values()}
+        self._registered = registered
 
     def is_fixed(self, name: str) -> bool:
         """Buffers are in no optimiser."""
-        return name in self._buffers
+        return name in self._registered.buffers
 
     def aliases(self, name: str) -> tuple[str, ...]:
         """Every qualified name of a tied parameter."""
-        return self._aliases.get(name, ())
+        return self._registered.aliases.get(name, ())
 
     def spec(self, name: str) -> Array | None:
         if name in self._numbers:
@@ -113,27 +110,27 @@ def _dtype(dtype: torch.dtype) -> np.dtype[Any]:
         return np.dtype(object)
 
 
-def read(module: torch.nn.Module, recording: Recording) -> TracedModule:
-    """The graph that was recorded of ``module``."""
+def read(recording: Recording, registered: Registered) -> TracedModule:
+    """The graph that was recorded of a module, and what that has registered."""
     recording.forget_copies()
-    for name, buffer in module.named_buffers():  # batch statistics stood in for running ones
+    for name, buffer in registered.buffers.items():  # batch statistics stood in for running ones
         if name not in recording.stored:
             recording.stored[name] = name
             recording.constants[name] = buffer.detach()
     graph = graph_of(recording)
-    constants = TensorConstants(graph, recording, module)
+    constants = TensorConstants(graph, recording, registered)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
     model = replace(
         assembled.model,
-        buffers=frozenset(name for name, _ in module.named_buffers()),
-        computed=frozenset(_computed(assembled, recording, module)),
+        buffers=frozenset(registered.buffers),
+        computed=frozenset(_computed(assembled, recording, registered)),
     )
     return TracedModule(model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording)
 
 
-def _computed(assembled: Assembled, recording: Recording, module: torch.nn.Module) -> Iterator[str]:
+def _computed(assembled: Assembled, recording: Recording, registered: Registered) -> Iterator[str]:
     """Addresses of what is neither a parameter or buffer nor a view of one that can be written to."""
-    held = {storage_of(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    held = {storage_of(tensor) for tensor in (*registered.parameters.values(), *registered.buffers.values())}
     for address, stored in assembled.stored_at.items():
         tensor = recording.constants.get(stored.value)
         if tensor is None or storage_of(tensor) not in held or (0 in tensor.stride() and tensor.numel() > 1):

@@ -6,7 +6,7 @@ place makes a new value of the same tensor, and views of what was written read t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from .aten import DATALESS, PREVIOUS, TABLE
 from .graph import LINK, Node
+from .registered import Registered
 
 NOISE = "initlint::Noise"
 """Pseudo operator: values that carry no data of the inputs."""
@@ -72,7 +73,8 @@ class Recorder:
         """Storage -> (time, value) of the last write in place."""
         self._time: Any = WeakIdKeyDictionary()
         self._clock = 0
-        named = list(_named_tensors(module))
+        self.registered = Registered.of(module)
+        named = [*self.registered.parameters.items(), *self.registered.buffers.items()]
         self._names = {id(tensor): name for name, tensor in named}
         self._by_storage: dict[int, tuple[str, torch.Tensor]] = {}
         self._guarded: dict[int, tuple[str, torch.Tensor]] = {}
@@ -307,11 +309,6 @@ def storage_of(tensor: torch.Tensor) -> int | None:
         return int(tensor.untyped_storage()._cdata)
     except (RuntimeError, NotImplementedError, AttributeError, ValueError):
         return None
-
-
-def _named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from module.named_parameters(remove_duplicate=True)
-    yield from module.named_buffers(remove_duplicate=True)
 
 
 def _tensors(*trees: Any) -> list[torch.Tensor]:

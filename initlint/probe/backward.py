@@ -30,14 +30,26 @@ class Differentiator:
 
     module: torch.nn.Module
     objective: Objective
+    registered: Mapping[str, torch.Tensor]
+    """All its parameters by name."""
     overwritten: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """Parameters and inputs that the forward itself writes into."""
 
     def __post_init__(self) -> None:
-        self.parameters = {name: p for name, p in self.module.named_parameters() if _trainable(p)}
+        self.parameters = {name: p for name, p in self.registered.items() if _trainable(p)}
 
-    def gradients(self, call: Call, draw: int, mode: AsInTraining | None = None, everything: bool = False) -> Gradients:
-        """Gradients with the coefficients number ``draw``; ``everything`` takes all outputs."""
+    def gradients(
+        self,
+        call: Call,
+        draw: int,
+        mode: AsInTraining | None = None,
+        everything: bool = False,
+        of: Collection[str] | None = None,
+    ) -> Gradients:
+        """Gradients with the coefficients number ``draw``; ``everything`` takes all outputs.
+
+        Where those ``of`` a few parameters are enough, autograd goes no further back than to these.
+        """
         with (
             restored(self.overwritten),
             differentiating(),
@@ -46,7 +58,7 @@ class Differentiator:
             mode or AsInTraining(),
         ):
             output = self.module(*call[0], **call[1])
-            return self._differentiate(output, call, draw, everything)
+            return self._differentiate(output, call, draw, everything, of)
 
     def outputs(self, call: Call, mode: AsInTraining) -> Any:
         """What the forward returns, without a graph."""
@@ -68,7 +80,9 @@ class Differentiator:
         """Whether the loss does not read all outputs."""
         return self.objective.given is None and bool(split(output)[1])
 
-    def _differentiate(self, output: Any, call: Call, draw: int, everything: bool) -> Gradients:
+    def _differentiate(
+        self, output: Any, call: Call, draw: int, everything: bool, of: Collection[str] | None = None
+    ) -> Gradients:
         chosen, rest = split(output)
         if not self.parameters:
             raise NoGradientError("no parameter requires a gradient")
@@ -79,7 +93,7 @@ class Differentiator:
         )
         if not loss.requires_grad:
             raise NoGradientError("the loss does not depend on a parameter in a way that autograd can follow")
-        names = list(self.parameters)
+        names = [name for name in self.parameters if of is None or name in of]
         found = torch.autograd.grad(loss, [self.parameters[name] for name in names], allow_unused=True)
         return dict(zip(names, found, strict=True))
 

@@ -182,7 +182,7 @@ class BackwardProbe:
         self, walk: Walk, used: set[str], invariant: frozenset[str], reads: Collection[int]
     ) -> dict[str, Liveness]:
         recording = self.traced.recording
-        parameters = dict(self.differentiator.module.named_parameters())
+        parameters = self.differentiator.registered
         read = set(recording.stored.values())
         routed = any(node.op in _ROUTING for node in recording.nodes)
         idle = _fed_by_constants(recording)

@@ -148,7 +148,8 @@ class Walk:
     def _look_ajar(self, draw: int) -> None:
         """Where a gradient appears with units ajar and all outputs counted, the probe only did not reach it."""
         # One batch is enough: what another one would switch on is ajar.
-        gradients = self.differentiator.gradients(self.calls[-1], draw, Ajar(), everything=True)
+        asleep = {name for name, _ in self.zero}.union(self.idle_rows)
+        gradients = self.differentiator.gradients(self.calls[-1], draw, Ajar(), everything=True, of=asleep)
         self.unreached |= {case for case in self.zero if not self.part_is_zero(case[0], gradients[case[0]], case[1])}
         self._note_rows(gradients)
 

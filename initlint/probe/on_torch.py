@@ -48,7 +48,7 @@ class TorchSession:
         self.loss = loss
         self.call: Call = tuple(args), dict(kwargs)
         self._opening: Run | None = run_kept(module, self.call, autograd=autograd)
-        self.traced: TracedModule = read(module, self._opening.recording)
+        self.traced: TracedModule = read(self._opening.recording, self._opening.registered)
         self.returned: type = type(self._opening.output)
         self.returns_tensors = next(output_tensors(self._opening.output), None) is not None
 
@@ -94,7 +94,8 @@ class TorchSession:
         )
         if not (settings.backward or settings.liveness):
             return forward
-        differentiator = Differentiator(self.module, Objective(self.loss, settings.seed), run.overwritten)
+        objective = Objective(self.loss, settings.seed)
+        differentiator = Differentiator(self.module, objective, run.registered.parameters, run.overwritten)
         backward = BackwardProbe(differentiator, self.traced, self.call, settings.seed)
         return backward.measure(run, forward, settings.liveness)
 

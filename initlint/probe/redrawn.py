@@ -26,9 +26,10 @@ def look_redrawn(walk: Walk, names: Collection[str]) -> None:
     cases = {case for case in walk.zero if case[0] in names and case[0] not in walk.absent} - walk.unreached
     if not walk.finite or not (cases or walk.idle_rows):
         return
-    module = walk.differentiator.module
-    constants = {name: p for name, p in module.named_parameters() if name not in walk.differentiator.parameters}
-    buffers = dict(module.named_buffers())
+    constants = {
+        name: p for name, p in walk.differentiator.registered.items() if name not in walk.differentiator.parameters
+    }
+    buffers = dict(walk.differentiator.module.named_buffers())
     try:
         with restored(zeros := dict(_zeros(constants))):
             _fill(zeros)
@@ -47,10 +48,11 @@ def look_redrawn(walk: Walk, names: Collection[str]) -> None:
 def _woken(walk: Walk, cases: set[Case], number: int) -> set[Case]:
     """Which of ``cases`` get a gradient once all of them, and all idle rows, are drawn anew."""
     _redraw(walk, cases, number)
+    asked = None if number else {name for name, _ in cases}.union(walk.idle_rows)
     woken: set[Case] = set()
     reached: dict[str, torch.Tensor] = {}
     for call in walk.calls:
-        gradients = walk.differentiator.gradients(call, number, Ajar(), everything=True)
+        gradients = walk.differentiator.gradients(call, number, Ajar(), everything=True, of=asked)
         if number and not all(map(is_finite, gradients.values())):
             continue
         woken |= {case for case in cases if not walk.part_is_zero(case[0], gradients[case[0]], case[1])}

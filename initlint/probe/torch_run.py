@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from ..load.eager import run
 from ..load.from_torch import named_inputs, output_tensors
 from ..load.graph import LINK, Node
+from ..load.registered import Registered
 from ..load.trace import Recorder, Recording, Watcher, storage_of
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -38,6 +40,7 @@ class Run:
     recording: Recording
     output: Any
     kept: Kept
+    registered: Registered
     attributes: Attributes
     """What the modules' attributes were when the forward was over: a loss may read what it put there."""
     overwritten: Mapping[str, torch.Tensor]
@@ -64,7 +67,7 @@ def _kept(module: torch.nn.Module, call: Call, kept: Kept, no_autograd: str) -> 
     recorder, output, attributes = watched(module, call, kept, autograd=not no_autograd)
     kept.close()
     overwritten = {name: owner for name, (owner, _) in recorder.rescued.items()}
-    return Run(call, recorder.recording, output, kept, attributes, overwritten, no_autograd)
+    return Run(call, recorder.recording, output, kept, recorder.registered, attributes, overwritten, no_autograd)
 
 
 def watched(
@@ -127,11 +130,20 @@ _REGISTERED = ("_buffers", "_parameters", "_modules")
 
 def _set(attributes: Attributes) -> None:
     for present, saved in attributes:
+        if _same(present, saved):
+            continue
         for name in [name for name in present if name not in saved]:
             del present[name]
         for name, value in saved.items():
             if name not in present or present[name] is not value:
                 present[name] = value
+
+
+def _same(present: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
+    """Whether they hold the same objects in the same order; mostly nothing has changed."""
+    return (
+        len(present) == len(saved) and all(map(is_, present.values(), saved.values())) and all(map(is_, present, saved))
+    )
 
 
 @dataclass

@@ -1,0 +1,44 @@
+"""What a module and those inside it have registered: asked once for a run, since each question walks the whole tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Parameters and buffers by their first qualified names, each once."""
+
+    parameters: Mapping[str, torch.nn.Parameter]
+    buffers: Mapping[str, torch.Tensor]
+    aliases: Mapping[str, tuple[str, ...]]
+    """Every qualified name of a parameter, by its first one."""
+
+    @classmethod
+    def of(cls, module: torch.nn.Module) -> Registered:
+        parameters: dict[str, torch.nn.Parameter] = {}
+        by_identity: dict[int, list[str]] = {}
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            names = by_identity.setdefault(id(parameter), [])
+            if not names:
+                parameters[name] = parameter
+            names.append(name)
+        aliases = {names[0]: tuple(names) for names in by_identity.values()}
+        return cls(parameters, dict(module.named_buffers()), aliases)
+
+
+def tensors_of(modules: Iterable[torch.nn.Module]) -> tuple[list[torch.nn.Parameter], list[torch.Tensor]]:
+    """(parameters, buffers) that ``modules`` hold themselves, each once; names are not made up for them."""
+    parameters: dict[int, torch.nn.Parameter] = {}
+    buffers: dict[int, torch.Tensor] = {}
+    for each in modules:
+        for _, parameter in each._parameters.items():  # what scripted modules have there knows no values()
+            if parameter is not None:
+                parameters.setdefault(id(parameter), parameter)
+        for _, buffer in each._buffers.items():
+            if buffer is not None:
+                buffers.setdefault(id(buffer), buffer)
+    return list(parameters.values()), list(buffers.values())
