@@ -31,7 +31,7 @@ import initlint
 from . import catalog
 from .errors import UsageError
 from .fixes import edits_of
-from .plugin import Finding, Needs, Severity
+from .plugin import Finding, Forward, Needs, Severity
 from .report import Report, Status
 
 if TYPE_CHECKING:
@@ -144,12 +144,13 @@ def _findings(rule: str, case: Case, variant: _Variant) -> list[Finding] | None:
     skipped = [entry.reason for entry in report.skipped_rules if entry.rule == rule]
     if skipped and not (isinstance(case, Good) and case.skipped_ok):
         raise AssertionError(f"{case.name!r}, {variant.label}: {rule} was skipped: {skipped[0]}")
-    return None if skipped else [each for each in report.findings if each.rule == rule and _is_own(each)]
-
-
-def _is_own(finding: Finding) -> bool:
-    """No consequence of another rule's; what has the same cause as a place before it counts."""
-    return finding.caused_by is None or finding.caused_by.rule == finding.rule
+    found = [finding for finding in report.headlines if finding.rule == rule]
+    probed = report.probe.forward is Forward.MEASURED
+    useless = [each for each in found if each.severity >= Severity.WARNING and edits_of(each.fix) and not each.verified]
+    if probed and useless:
+        where = f"{case.name!r}, {variant.label}"
+        raise AssertionError(f"{where}: the fix does not help\n{_listing(useless)}\n  {useless[0].fix}")
+    return None if skipped else found
 
 
 def _hold_against(rule: str, case: Case, variant: _Variant, findings: list[Finding]) -> None:
@@ -162,12 +163,9 @@ def _hold_against(rule: str, case: Case, variant: _Variant, findings: list[Findi
     compared = [finding for finding in findings if finding.severity >= threshold]
     any_severity = isinstance(case, Bad) and case.severity is None
     found = [(f.address, _wanted(None if any_severity else f.severity)) for f in compared]
-    where = f"{case.name!r}, {variant.label}"
     if sorted(found) != sorted(expected):
+        where = f"{case.name!r}, {variant.label}"
         raise AssertionError(_difference(where, rule, expected, set(found), findings))
-    for finding in compared:
-        if finding.severity >= Severity.WARNING and edits_of(finding.fix) and not finding.verified:
-            raise AssertionError(f"{where}: the fix does not help\n{_listing([finding])}\n  {finding.fix}")
 
 
 def _compare(
