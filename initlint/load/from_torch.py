@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..model import Model, NotChecked
-from ..probe.taps import Tap
+from ..probe.taps import SoftmaxTap, Tap
 from .assembly import assemble, pieces
 from .constants import Constants
 from .folding import Array, placeholder
@@ -32,6 +32,7 @@ class TracedModule:
     roots: Mapping[str, tuple[str, ...]]
     """Value name -> addresses of the tensors it holds."""
     recording: Recording
+    softmaxes: tuple[SoftmaxTap, ...] = ()
 
     def chunks(self, address: str) -> Iterator[Array]:
         """Rows (n, fan_in) of the canonical view, in order."""
@@ -111,7 +112,9 @@ def read(module: torch.nn.Module, recording: Recording) -> TracedModule:
     constants = TensorConstants(graph, recording, module)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
     model = replace(assembled.model, buffers=frozenset(name for name, _ in module.named_buffers()))
-    return TracedModule(model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording)
+    return TracedModule(
+        model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording, assembled.softmaxes
+    )
 
 
 def graph_of(recording: Recording) -> Graph:
