@@ -36,6 +36,9 @@ SIGNAL_RULES = (
     "dead-units",
     "vanishing-gradient",
     "exploding-gradient",
+    "initial-loss",
+    "saturated-attention",
+    "collapsed-inputs",
 )
 WEIGHT_RULES = (
     "zero-weights",
@@ -44,6 +47,9 @@ WEIGHT_RULES = (
     "variance-mismatch",
     "looks-trained",
     "dead-relu-bias",
+    "oversized-bias",
+    "saturating-bias",
+    "bad-running-statistics",
 )
 
 

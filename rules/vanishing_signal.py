@@ -56,7 +56,7 @@ class Options:
     needs=Needs.FORWARD,
     options=Options,
     message="{ratio} of the signal is left after {depth} layers, about {per_layer} per layer",
-    explains=("dead-units", "vanishing-signal", "vanishing-gradient"),
+    explains=("dead-units", "vanishing-signal", "vanishing-gradient", "collapsed-inputs"),
 )
 def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
     for path in plain_paths(context.model, context.signals):

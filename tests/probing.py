@@ -15,7 +15,7 @@ from onnx import numpy_helper, parser
 from initlint.model import Kind, Layer, Model, Role, Tensor, View
 from initlint.probe.on_onnx import OnnxProbe
 from initlint.probe.signals import LayerSignal, Signals
-from initlint.probe.taps import Tap
+from initlint.probe.taps import SoftmaxTap, Tap
 from initlint.settings import ProbeSettings
 
 SEED = ProbeSettings(seed=3)
@@ -29,6 +29,7 @@ class Opened:
     taps: tuple[Tap, ...]
     roots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     base_dir: Path | None = None
+    softmaxes: tuple[SoftmaxTap, ...] = ()
 
     @property
     def model(self) -> Model:

@@ -9,7 +9,7 @@ from math import prod
 
 from .. import activations
 from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
-from ..probe.taps import Tap
+from ..probe.taps import SoftmaxTap, Tap
 from . import graph as flat
 from . import norms
 from .blocks import blocks
@@ -19,6 +19,7 @@ from .elementwise import Regions
 from .folded import find_folded_norms
 from .folding import Array, is_float
 from .naming import Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
+from .softmaxes import softmax_taps
 from .stored import Operation, Stored
 from .weighted import Finder
 
@@ -32,6 +33,7 @@ class Assembled:
     roots: Mapping[str, tuple[str, ...]]
     """Stored or computed value name -> addresses of the tensors it holds."""
     stored_at: Mapping[str, Stored]
+    softmaxes: tuple[SoftmaxTap, ...]
 
 
 def assemble(
@@ -77,7 +79,7 @@ class _Assembly:
         self._addresses, self._names = Addresses(), Addresses()
 
     def assembled(self, form: str, producer: str, not_checked: tuple[NotChecked, ...]) -> Assembled:
-        layers, taps = self._layers()
+        layers, taps, names = self._layers()
         tensors: dict[str, Tensor] = {}
         for tensor in (each for layer in layers for each in layer.tensors):
             tensors.setdefault(tensor.address, tensor)
@@ -99,11 +101,13 @@ class _Assembly:
             tied=_tied(layers),
         )
         frozen = {value: tuple(addresses) for value, addresses in roots.items()}
-        return Assembled(model, taps, frozen, self._stored)
+        softmaxes = tuple(softmax_taps(self._graph, self._dataflow, names))
+        return Assembled(model, taps, frozen, self._stored, softmaxes)
 
     # -- layers --------------------------------------------------------------------------------------------------
 
-    def _layers(self) -> tuple[list[Layer], tuple[Tap, ...]]:
+    def _layers(self) -> tuple[list[Layer], tuple[Tap, ...], list[str]]:
+        """The layers, where to measure, and by operation the name of the layer that it belongs to."""
         names: list[str] = []
         built: dict[str, Layer] = {}
         taps: dict[str, Tap] = {}
@@ -123,7 +127,7 @@ class _Assembly:
             names.append(name)
             if not op.node.inner:
                 taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow))
-        return _with_consumers(_with_links(built, names, flows)), tuple(taps.values())
+        return _with_consumers(_with_links(built, names, flows)), tuple(taps.values()), names
 
     @staticmethod
     def _flat(flow: Flow) -> tuple[float, float] | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from .attentions import ATTENTIONS, mask_of
+
 Operand = Any
 """A tensor, or a Python number that becomes a constant."""
 
@@ -101,8 +103,7 @@ def _index(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
 
 def _attention(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     """With its mask, which may be learnt: relative positions are added to the logits."""
-    mask = k.get("attn_mask", k.get("attn_bias", a[3] if len(a) > 3 else None))
-    return [Step("Attention", (*a[:3], mask if hasattr(mask, "shape") else None))]
+    return [Step("Attention", (*a[:3], mask_of(a, k)))]
 
 
 def _merge(*positions: int) -> Translation:
@@ -211,16 +212,6 @@ _UPSAMPLES = (
     "upsample_trilinear3d",
     "_upsample_nearest_exact2d",
 )
-_ATTENTIONS = (
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_cudnn_attention",
-    "scaled_dot_product_attention",
-    "_scaled_dot_product_attention_math",
-    "_flash_attention_forward",
-)
-
 TABLE: dict[str, Translation] = {
     "convolution": _convolution,
     "_convolution": _convolution,
@@ -341,7 +332,7 @@ TABLE: dict[str, Translation] = {
     "round": _first("Round"),
     "floor": _first("Floor"),
     "ceil": _first("Ceil"),
-    **dict.fromkeys(_ATTENTIONS, _attention),
+    **dict.fromkeys([*ATTENTIONS, "_flash_attention_forward"], _attention),
 }
 """By the operator's name without overload and without the trailing underscore of its in-place form."""
 

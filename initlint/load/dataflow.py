@@ -288,8 +288,14 @@ class Dataflow:
 
     def _feeding(self, position: int) -> frozenset[int]:
         """Positions of the operations that reach this one without passing another one."""
-        fed = [self._feeds.get(value, _NOTHING) for value in self._operations[position].inputs]
-        return _NOTHING.union(*fed) - {position}
+        return self.feeding(self._operations[position].inputs) - {position}
+
+    def feeding(self, values: Iterable[str]) -> frozenset[int]:
+        """Positions of the operations that reach one of ``values`` without passing another one."""
+        return _NOTHING.union(*(self._feeds.get(value, _NOTHING) for value in values))
+
+    def is_operation(self, node: Node) -> bool:
+        return node.index in self._op_nodes
 
     @cached_property
     def _feeds(self) -> dict[str, frozenset[int]]:

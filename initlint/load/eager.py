@@ -20,6 +20,7 @@ from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..probe.torch_rows import of_attention
 from .registered import tensors_of
 from .trace import Recorder, storage_of
 
@@ -243,11 +244,15 @@ class _Functions(AsInTraining):
 
     def _attention(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Which operators it is made of depends on the device, the mask and on who wants gradients."""
-        given = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
+        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
+        given = dict(zip(names, args, strict=False)) | kwargs
         with self._dispatch.opaque(tuple(given.values())):
             output = func(*args, **kwargs)
-            operands = [given.get(name) for name in ("query", "key", "value", "attn_mask")]
-            self._recorder.opaque("Attention", operands, [output])
+            query, key, value, mask = (given.get(name) for name in names[:4])
+            self._recorder.opaque("Attention", (query, key, value, mask), [output])
+            if query is not None and key is not None:
+                causal, scale = bool(given.get("is_causal", False)), given.get("scale")
+                self._recorder.normalised(output, of_attention(query, key, mask, causal, scale))
         return output
 
     def _instance_norm(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from ..model import Model
-from ..probe.taps import Tap
+from ..probe.taps import SoftmaxTap, Tap
 from . import graph as flat
 from . import onnx_file
 from .assembly import assemble, pieces
@@ -30,6 +30,7 @@ class Opened:
     """Stored or computed value name -> addresses of the tensors it holds."""
     constants: Constants
     stored_at: Mapping[str, Stored]
+    softmaxes: tuple[SoftmaxTap, ...] = ()
 
     def chunks(self, address: str) -> Iterator[Array]:
         """Rows (n, fan_in) of the canonical view, in order."""
@@ -51,4 +52,6 @@ def open_onnx(source: Path | bytes) -> Opened:
     constants = Constants(graph, file.base_dir)
     producer = f"{file.proto.producer_name} {file.proto.producer_version}".strip()
     found = assemble(graph, constants, "onnx", producer)
-    return Opened(found.model, file.proto, file.base_dir, found.taps, found.roots, constants, found.stored_at)
+    return Opened(
+        found.model, file.proto, file.base_dir, found.taps, found.roots, constants, found.stored_at, found.softmaxes
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..model import Model, NotChecked
-from ..probe.taps import Tap
+from ..probe.taps import SoftmaxTap, Tap
 from .assembly import Assembled, assemble, pieces
 from .constants import Constants
 from .folding import Array, placeholder
@@ -33,6 +33,7 @@ class TracedModule:
     roots: Mapping[str, tuple[str, ...]]
     """Value name -> addresses of the tensors it holds."""
     recording: Recording
+    softmaxes: tuple[SoftmaxTap, ...] = ()
 
     def chunks(self, address: str) -> Iterator[Array]:
         """Rows (n, fan_in) of the canonical view, in order."""
@@ -125,7 +126,9 @@ def read(recording: Recording, registered: Registered) -> TracedModule:
         buffers=frozenset(registered.buffers),
         computed=frozenset(_computed(assembled, recording, registered)),
     )
-    return TracedModule(model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording)
+    return TracedModule(
+        model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording, assembled.softmaxes
+    )
 
 
 def _computed(assembled: Assembled, recording: Recording, registered: Registered) -> Iterator[str]:

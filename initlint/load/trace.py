@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ..probe.torch_rows import Rows, of_attention, of_logits
 from .aten import DATALESS, PREVIOUS, TABLE
+from .attentions import ATTENTIONS, SOFTMAXES, attended
 from .graph import LINK, Node
 from .registered import Registered
 
@@ -57,6 +59,9 @@ class Watcher(Protocol):
 
     def about_to_write(self, tensor: torch.Tensor) -> None:
         """The memory of ``tensor`` is about to be overwritten."""
+
+    def normalised(self, result: str, logits: Rows) -> None:
+        """A softmax has just made ``result`` of ``logits``, or an attention that has one inside."""
 
 
 class Recorder:
@@ -169,6 +174,10 @@ class Recorder:
                     self.recording.live.add(previous)
             else:
                 self._finish(step.op, operands, results, step.attributes, in_place, args)
+        if plain in SOFTMAXES and len(args) > 1:
+            self.normalised(results[0], of_logits(args[0], int(args[1])))
+        elif plain in ATTENTIONS and results:
+            self.normalised(results[0], of_attention(*attended(plain, args, kwargs)))
 
     def _operand(self, operand: Any, previous: str) -> str:
         if operand is PREVIOUS:
@@ -222,6 +231,11 @@ class Recorder:
             self._rescue(tensor)
             if self._watcher is not None:
                 self._watcher.about_to_write(tensor)
+
+    def normalised(self, result: torch.Tensor, logits: Rows) -> None:
+        """``result`` is what a softmax made of logits, or what an attention with such a softmax gave."""
+        if self._watcher is not None and (value := self.value_of(result)) in self.recording.live:
+            self._watcher.normalised(value, logits)
 
     def _rescue(self, tensor: torch.Tensor) -> None:
         """Keep the values of a parameter or input that the forward overwrites, as clipped weights are."""

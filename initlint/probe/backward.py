@@ -12,7 +12,7 @@ from ..load.eager import AsInTraining, untouched
 from ..load.from_torch import named_inputs
 from ..load.trace import Recording
 from .objective import Objective, split
-from .signals import GradientSignal
+from .signals import GradientSignal, LossStart
 from .taps import Tap
 from .torch_run import Call, Run, attributes_kept, differentiating, restored
 
@@ -75,6 +75,16 @@ class Differentiator:
             AsInTraining(),
         ):
             return self._differentiate(run.output, run.call, draw, False)
+
+    def loss_start(self, run: Run) -> LossStart | None:
+        """None without a loss of the user's, or with one that works only once, or only where autograd watches."""
+        if self.objective.given is None:
+            return None
+        try:
+            with torch.no_grad(), attributes_kept(self.module, run.attributes), untouched(self.module), AsInTraining():
+                return self.objective.start(run.output, _given(run.call))
+        except Exception:  # noqa: BLE001 - the loss served for the gradients; this is a second use of it
+            return None
 
     def leaves_out(self, output: Any) -> bool:
         """Whether the loss does not read all outputs."""

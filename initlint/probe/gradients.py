@@ -78,6 +78,7 @@ class BackwardProbe:
             forward,
             backward=Backward.EXACT,
             loss=self.differentiator.objective.kind,
+            loss_start=self.differentiator.loss_start(run),
             not_probed=(*forward.not_probed, *((_LEFT_OUT,) if left_out else ())),
             unregistered=self._unregistered(reads),
             gradients=self._with_parts(gradients),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from ..errors import FailureKind, TargetError
 from ..load.from_torch import output_tensors
-from .signals import Loss
+from .signals import Loss, LossStart
 
 MEMBERS = 64
 """Longer axes are batches, positions, classes: no ensemble has as many members."""
@@ -43,6 +45,17 @@ class Objective:
             raise TargetError(FailureKind.USAGE, f"the loss gives {what} where a tensor with one value is needed")
         return loss.reshape(())
 
+    def start(self, output: Any, inputs: Any) -> LossStart:
+        """What the user's loss says of ``output``, and of zeros in its place. Exceptions of the loss pass through."""
+        value = float(self(output, inputs, 0))
+        try:
+            at_zero = float(self(_zeroed(output), inputs, 0))
+        except Exception:  # noqa: BLE001 - a loss may need more than numbers: then there is nothing to compare with
+            at_zero = math.nan
+        shape = next((tensor.shape for tensor in output_tensors(output) if tensor.numel()), torch.Size())
+        classes, terms = _cross_entropy(at_zero, shape)
+        return LossStart(value, at_zero, classes, terms)
+
     def linear(self, outputs: Sequence[torch.Tensor], draw: int) -> torch.Tensor:
         """Sum of outputs times coefficients from N(0, 1 / size); outputs of equal shape share their coefficients."""
         drawn: dict[torch.Size, torch.Tensor] = {}
@@ -57,6 +70,24 @@ class Objective:
                 coefficients = _shared(coefficients, values.detach())
             total = total.to(values.device) + (values * coefficients).sum(dtype=_wide(values.dtype))
         return total
+
+
+def _zeroed(output: Any) -> Any:
+    return tree_map(lambda each: torch.zeros_like(each) if isinstance(each, torch.Tensor) else each, output)
+
+
+_ALIKE = 1e-3
+"""Rounding of a mean in float32 is far below, and ln 3 is half as much again as ln 2."""
+
+
+def _cross_entropy(at_zero: float, shape: torch.Size) -> tuple[int, int]:
+    """(classes, terms) for which zeros cost ln C per term, C the length of an axis, or 2; (0, 1) where nothing fits."""
+    for classes in (*(size for size in shape if size > 1), 2):
+        several = shape.numel() // (classes if classes in shape else 1)
+        for terms in (1, several):
+            if math.isclose(at_zero, terms * math.log(classes), rel_tol=_ALIKE):
+                return classes, terms
+    return 0, 1
 
 
 def _shared(coefficients: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from ..model import Model, NotChecked
 from ..settings import ProbeSettings
-from . import batch_norm, moments, origin, payload, plan
+from . import batch_norm, moments, origin, payload, plan, softmax_rows
 from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph, replace_values, rewrite
 from .inputs import Attempt, Feeder, feeder_of
@@ -23,9 +23,9 @@ from .plan import Plan, Point
 from .reductions import Place
 from .runtime import LoadFailure, RuntimeFailure, Session
 from .setup import Setup
-from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals
+from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals, SoftmaxSignal
 from .signature import Unfeedable, listing
-from .taps import Tap
+from .taps import SoftmaxTap, Tap
 
 
 class Opened(Protocol):
@@ -37,6 +37,8 @@ class Opened(Protocol):
     def base_dir(self) -> Path | None: ...
     @property
     def taps(self) -> tuple[Tap, ...]: ...
+    @property
+    def softmaxes(self) -> tuple[SoftmaxTap, ...]: ...
     @property
     def model(self) -> Model: ...
     @property
@@ -63,6 +65,7 @@ class Measured:
     moments: dict[Point, Moments]
     samples: dict[batch_norm.Norm, int]
     input_rms: float
+    rows: dict[SoftmaxTap, list[Array]]
 
 
 class OnnxProbe:
@@ -136,6 +139,7 @@ class OnnxProbe:
         found, session = self._session(setup, points)
         runs: list[dict[Point, Moments]] = []
         samples: dict[batch_norm.Norm, int] = {}
+        rows: dict[SoftmaxTap, list[Array]] = {tap: [] for tap in found.rows}
         squares, count = 0.0, 0
         for run in range(setup.attempt.runs):
             arrays = setup.feeder.arrays(setup.attempt, run)
@@ -144,17 +148,19 @@ class OnnxProbe:
             results = session.run({**setup.weights, **arrays})
             runs.append(found.read(results))
             samples = found.norm_samples(results)
+            for tap, name in found.rows.items():
+                rows[tap].append(results[name])
         self._look_closer(setup, runs)
         merged = runs[0]
         for other in runs[1:]:
             merged = {point: moments.merge(merged[point], other[point]) for point in merged}
-        return Measured(merged, samples, (squares / count) ** 0.5 if count else 0.0)
+        return Measured(merged, samples, (squares / count) ** 0.5 if count else 0.0, rows)
 
     def _session(self, setup: Setup, points: Sequence[Point]) -> tuple[Plan, Session]:
         key = (tuple(points), tuple(sorted(setup.replaced.items())), tuple(sorted(setup.attempt.shapes.items())))
         if self._kept is None or self._kept[0] != key or setup.graph.random:
             self._kept = None
-            measuring = plan.measuring(setup.graph, points, setup.known)
+            measuring = plan.measuring(setup.graph, points, setup.known, self._opened.softmaxes)
             self._kept = (key, measuring, setup.load(measuring))
         return self._kept[1], self._kept[2]
 
@@ -196,6 +202,7 @@ class OnnxProbe:
             seed=setup.feeder.settings.seed,
             layers=signals,
             outputs=outputs,
+            softmaxes=_softmaxes(measured.rows, blind),
             input_rms=measured.input_rms,
             origin=self._origin(setup, signals, outputs),
             not_probed=tuple(dict.fromkeys(skipped)),
@@ -214,6 +221,12 @@ class OnnxProbe:
             return origin.find(setup, shown, sound, self._opened.roots, trainable)
         except RuntimeFailure:  # the watched graph needs more memory than the probe's: the finding stands without it
             return None
+
+
+def _softmaxes(rows: Mapping[SoftmaxTap, Sequence[Array]], blind: Mapping[str, str]) -> dict[str, SoftmaxSignal]:
+    found = {tap.name: softmax_rows.signal_of(tap, np.concatenate(each)) for tap, each in rows.items()}
+    hidden = {tap.name for tap in rows if tap.value in blind}
+    return {name: signal for name, signal in found.items() if signal is not None and name not in hidden}
 
 
 def _tainted(signal: LayerSignal | None) -> bool:

@@ -19,11 +19,12 @@ from ..measure import measure_all
 from ..model import Model, NotChecked
 from ..settings import ProbeSettings
 from ..stats import WeightStats
+from . import softmax_rows
 from .backward import Differentiator
 from .edits import edited, edited_stats
 from .gradients import BackwardProbe
 from .objective import Objective, UserLoss
-from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals
+from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals, SoftmaxSignal
 from .torch_origin import Watch, origin_of
 from .torch_run import NOT_ASKED, Call, Run, restored, run_kept, watched
 from .torch_signals import signal_of, signals_of_outputs
@@ -79,7 +80,7 @@ class TorchSession:
     def _probed(self, settings: ProbeSettings) -> Signals:
         run = self._run(settings)
         layers, not_probed = self._layers(run)
-        outputs = signals_of_outputs(run.output)
+        outputs, softmaxes = signals_of_outputs(run.output), self._softmaxes(run)
         run.kept.release()  # before the backward pass needs the memory
         forward = Signals(
             forward=Forward.MEASURED,
@@ -88,6 +89,7 @@ class TorchSession:
             seed=settings.seed,
             layers=layers,
             outputs=outputs,
+            softmaxes=softmaxes,
             input_rms=self._input_rms(),
             origin=self._origin(run, layers),
             not_probed=tuple(not_probed),
@@ -121,6 +123,15 @@ class TorchSession:
             elif tensor is not None or tap.value in run.kept.passed:
                 not_probed.append(NotChecked(tap.layer, "its output holds no floating-point numbers"))
         return layers, not_probed
+
+    def _softmaxes(self, run: Run) -> dict[str, SoftmaxSignal]:
+        found = {}
+        for tap in self.traced.softmaxes:
+            rows = run.kept.rows.get(tap.result)
+            signal = None if rows is None or rows.is_meta else softmax_rows.signal_of(tap, rows.cpu().numpy())
+            if signal is not None:
+                found[tap.name] = signal
+        return found
 
     def _origin(self, run: Run, signals: Mapping[str, LayerSignal]) -> NonFiniteOrigin | None:
         """Looked for in a run of its own, and only where something is wrong."""

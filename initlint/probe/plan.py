@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
-from . import batch_norm, moments
+from . import batch_norm, moments, softmax_rows
 from .dataflow import Dataflow, reads
 from .emit import Emitter
 from .graph_rewrite import ProbeGraph, serialise
@@ -19,6 +19,7 @@ from .moments import Moments
 from .payload import Array
 from .reductions import Place, Reductions
 from .shapes import Known
+from .taps import SoftmaxTap
 
 Point = tuple[Place, tuple[float, float] | None]
 """What is measured: a place, and the flat interval of the non-linearity behind it."""
@@ -51,6 +52,8 @@ class Plan:
     """By the norm's output value: the graph output that holds its input's shape."""
     scales: dict[Place, str] = field(default_factory=dict)
     """Inputs that take one factor per unit, in a plan for a closer look."""
+    rows: dict[SoftmaxTap, str] = field(default_factory=dict)
+    """The graph outputs that hold rows of logits."""
     extra: list[str] = field(default_factory=list)
 
     @property
@@ -60,7 +63,7 @@ class Plan:
             for name in (readout.raw, readout.shape, readout.outside, readout.factor, readout.shift, readout.finite):
                 if name and isinstance(name, str):
                     names[name] = None
-        return [*names, *self.extra]
+        return [*names, *self.rows.values(), *self.extra]
 
     def model(self, feeds: Iterable[ValueInfoProto]) -> bytes:
         """The serialised model, with only the nodes that its outputs need."""
@@ -104,17 +107,23 @@ class Plan:
         return found
 
 
-def measuring(graph: ProbeGraph, points: Iterable[Point], known: Mapping[str, Known]) -> Plan:
+def measuring(
+    graph: ProbeGraph, points: Iterable[Point], known: Mapping[str, Known], softmaxes: Iterable[SoftmaxTap] = ()
+) -> Plan:
     """The plan of a first run: every statistic, each right behind the node that writes its value."""
     plan, writer = _begin(graph, known)
     waiting: dict[str, list[Point]] = defaultdict(list)
     for point in points:
         waiting[point[0].value].append(point)
     behind: dict[str, batch_norm.Norm] = {}
+    logits = {tap.value: tap for tap in softmaxes if tap.value}
 
     def measure(value: str) -> None:
         for place, flat in waiting.pop(value, ()):
             plan.readouts[place, flat] = _readout(writer, place, flat, _shape(writer, value, known), behind.get(value))
+        tap, fact = logits.pop(value, None), known.get(value)
+        if tap is not None and (rows := softmax_rows.write(writer.emit, tap, None if fact is None else fact.shape)):
+            plan.rows[tap] = rows
 
     _write(plan, writer, behind, measure)
     return plan

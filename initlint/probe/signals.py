@@ -115,6 +115,41 @@ class LayerSignal:
 
 
 @dataclass(frozen=True, slots=True)
+class SoftmaxSignal:
+    """The rows that one softmax normalises, by a sample of them; entries that a mask takes out do not count."""
+
+    layers: tuple[str, ...]
+    """Names of the layers that the logits come from directly: a head, or queries and keys."""
+    attention: bool
+    """The logits are a product of two live tensors."""
+    at_output: bool
+    """What it gives leaves the network."""
+    rows: int
+    """Rows with two or more entries that were looked at."""
+    length: float
+    """Mean number of entries of a row."""
+    entropy: float
+    """Mean over rows of the entropy over the log of the row's length: 1 where all are alike, 0 where one has it all."""
+    certain: float
+    """Share of rows in which one entry has all but a thousandth."""
+    excess: float
+    """Mean cross-entropy, in nats, of entries drawn at random, above that of even rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossStart:
+    """The user's loss before the first step."""
+
+    value: float
+    at_zero: float
+    """What it says of outputs that are all zero; NaN where it refuses them."""
+    classes: int
+    """The C for which ``at_zero`` is ln C per term, as it is of a cross-entropy; 0 where there is none."""
+    terms: int
+    """How many terms were added up; 1 of a mean."""
+
+
+@dataclass(frozen=True, slots=True)
 class NonFiniteOrigin:
     """The first operation that turned finite values into NaN or infinity."""
 
@@ -141,6 +176,8 @@ class Signals:
     """By layer name; a layer that is missing was not reached or not measurable (see ``not_probed``)."""
     outputs: Mapping[str, LayerSignal] = field(default_factory=dict)
     """By graph output name."""
+    softmaxes: Mapping[str, SoftmaxSignal] = field(default_factory=dict)
+    """By place in the network; those that could not be looked at are left out."""
     input_rms: float = 0.0
     """Root mean square of the floating-point inputs; 0 where all inputs are integers."""
     origin: NonFiniteOrigin | None = None
@@ -149,6 +186,8 @@ class Signals:
     backward_reason: str = ""
     """Why there are no gradients, or no steps."""
     loss: Loss = Loss.NONE
+    loss_start: LossStart | None = None
+    """None unless the user gave a loss and it could be computed."""
     gradients: Mapping[str, GradientSignal] = field(default_factory=dict)
     """By address of every parameter that got a gradient, packed parts included."""
     activation_gradients: Mapping[str, float] = field(default_factory=dict)

@@ -17,3 +17,23 @@ class Tap:
     value: str
     unit_axis: int
     flat: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxTap:
+    """Look at the rows of logits that one softmax normalises."""
+
+    name: str
+    """The place in the network; unique."""
+    value: str
+    """The logits, where they are a value of the graph; empty for a fused attention."""
+    result: str
+    axis: int
+    flattens: bool
+    """It runs over all axes from ``axis`` on, as it did before opset 13."""
+    layers: tuple[str, ...]
+    """Names of the layers that its logits come from directly: a head, or queries and keys."""
+    attention: bool
+    """The logits are a product of two live tensors."""
+    at_output: bool
+    """What it gives leaves the network."""

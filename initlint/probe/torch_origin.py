@@ -11,6 +11,7 @@ from ..load.from_torch import TracedModule
 from ..load.graph import Node
 from ..load.trace import NOISE, Recording
 from .signals import LayerSignal, NonFiniteOrigin
+from .torch_rows import Rows
 
 
 @dataclass
@@ -32,6 +33,9 @@ class Watch:
         """Of no interest."""
 
     def about_to_write(self, tensor: torch.Tensor) -> None:
+        """Of no interest."""
+
+    def normalised(self, result: str, logits: Rows) -> None:
         """Of no interest."""
 
 

@@ -7,7 +7,7 @@ graph has been read; autograd holds most of it anyway, for its backward pass.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
@@ -19,6 +19,7 @@ from ..load.from_torch import named_inputs, output_tensors
 from ..load.graph import LINK, Node
 from ..load.registered import Registered
 from ..load.trace import Recorder, Recording, Watcher, storage_of
+from .torch_rows import Rows
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a forward."""
@@ -153,6 +154,8 @@ class Kept:
     wanted: Collection[str] | None = None
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     edges: dict[str, Edge] = field(default_factory=dict)
+    rows: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Rows of logits, by the value that their softmax gave."""
     passed: set[str] = field(default_factory=set)
     """Values that were seen and not kept."""
     read_by_autograd: set[int] = field(default_factory=set)
@@ -197,6 +200,10 @@ class Kept:
                 self._note_edge(held)
             self.tensors[value] = held.detach().clone()
 
+    def normalised(self, result: str, logits: Rows) -> None:
+        with suppress(RuntimeError, IndexError, ValueError, TypeError):  # a nested or sparse tensor, or an odd mask
+            self.rows[result] = logits()
+
     def _note_edge(self, tensor: torch.Tensor) -> None:
         for value in self._pending.pop(id(tensor)):
             if tensor.grad_fn is not None:
@@ -213,3 +220,4 @@ class Kept:
     def release(self) -> None:
         """Let go of the values; the edges stay."""
         self.tensors.clear()
+        self.rows.clear()

@@ -84,9 +84,10 @@ def _outside(
 
 
 def signals_of_outputs(output: Any) -> Mapping[str, LayerSignal]:
-    """By "output" and number."""
+    """By "output" and number; ``logits`` are called by their name, as exporters do."""
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     return {
-        f"output{i}": signal_of(tensor, 1 if tensor.ndim > 1 else 0, None)
+        "logits" if tensor is logits else f"output{i}": signal_of(tensor, 1 if tensor.ndim > 1 else 0, None)
         for i, tensor in enumerate(output_tensors(output))
         if tensor.is_floating_point() and tensor.numel()
     }

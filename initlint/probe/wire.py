@@ -36,6 +36,8 @@ _DATACLASSES: tuple[type[Any], ...] = (
     model.Model,
     stats.WeightStats,
     signals.LayerSignal,
+    signals.SoftmaxSignal,
+    signals.LossStart,
     signals.NonFiniteOrigin,
     signals.GradientSignal,
     signals.Twin,

@@ -1,0 +1,68 @@
+"""A bias that drowns the input-dependent part of a hidden layer; priors, gates and what a norm removes are fine."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import onnx
+from models import focal_prior, highway, relu_cnn, squeeze_excite
+from models.altered import altered
+from models.graphs import Array, Graph, mlp, residual
+
+from initlint.plugin import Severity
+from initlint.testing import Bad, Case, Good, cases, check
+
+WARNING = Severity.WARNING
+LEGACY = ("legacy",)
+
+
+def alternating(size: float) -> object:
+    def change(bias: Array) -> Array:
+        bias = bias.copy()
+        bias[::2], bias[1::2] = size, -size
+        return bias
+
+    return change
+
+
+def times(factor: float) -> object:
+    def change(weight: Array) -> Array:
+        return weight * factor
+
+    return change
+
+
+def normed(seed: int = 0, size: float = 100.0, at: str = "conv.bias") -> onnx.ModelProto:
+    """Convolution with a bias, batch norm, ReLU."""
+    graph = Graph(seed, {at: size})
+    x, zeros = graph.conv("conv", graph.input("x", ["batch", 3, 8, 8]), 3, 16), 0 * graph.rng.random(16, "float32")
+    x = graph.op("Add", x, graph.op("Reshape", graph.tensor("conv.bias", zeros), graph.tensor("s", _column())))
+    return graph.model(graph.conv("conv2", graph.op("LeakyRelu", graph.norm("norm", x, 16)), 16, 4))
+
+
+def _column() -> Array:
+    import numpy as np
+
+    return np.array([16, 1, 1], np.int64)
+
+
+@cases(
+    Good("he-initialised mlp", mlp, notes_ok=False),
+    Good("he-initialised cnn", relu_cnn, notes_ok=False, exporters=LEGACY),
+    Good("focal prior", focal_prior, notes_ok=False, exporters=LEGACY),
+    Good("highway", altered(highway, lambda m: m[1].gate.bias.fill_(-20.0)), notes_ok=False, exporters=LEGACY),
+    Good("squeeze and excite", squeeze_excite, notes_ok=False, exporters=LEGACY),
+    Good("near miss: a prior of -100 on the output", partial(mlp, changes={"6.bias": -100.0}), notes_ok=False),
+    Good("near miss: a bias of 5", partial(mlp, changes={"2.bias": 5.0}), notes_ok=False),
+    Good("near miss: 50 beside weights as loud", partial(mlp, changes={"2.bias": 50.0, "2.weight": times(20.0)})),
+    Good("near miss: negative before ReLU, which is dead-relu-bias", partial(mlp, changes={"2.bias": -50.0})),
+    Good("near miss: a batch norm takes it away", normed, notes_ok=False),
+    Bad("+30 before ReLU", partial(mlp, changes={"2.bias": 30.0}), ["2.bias"], WARNING),
+    Bad("+-50 before ReLU", partial(mlp, changes={"2.bias": alternating(50.0)}), ["2.bias"], WARNING),
+    Bad("-30 before GELU's leaky kin", partial(mlp, activation="LeakyRelu", changes={"2.bias": -30.0}), ["2.bias"]),
+    Bad("+3000 before ReLU", partial(mlp, changes={"2.bias": 3000.0}), ["2.bias"], Severity.ERROR),
+    Bad("in a residual branch", partial(residual, changes={"blocks.1.fc1.bias": 30.0}), ["blocks.1.fc1.bias"], WARNING),
+    Bad("the shift of a norm", partial(normed, at="norm.bias"), ["norm.bias"], WARNING),
+)
+def test_oversized_bias(case: Case) -> None:
+    check("oversized-bias", case, seeds=(0,))
