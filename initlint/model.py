@@ -129,6 +129,9 @@ class Tensor:
     view: View
     trainable: bool = True
     parts: tuple[str, ...] = ()
+    computed: bool = False
+    """Arithmetic makes it of what is stored: of logarithms, of a direction and a norm, of a mask. Its stored values may
+    be drawn as every other weight's, and its own then have whatever distribution the arithmetic gives."""
 
     @property
     def size(self) -> int:

@@ -24,6 +24,7 @@ from .fixes import Advice, Fill, Fix, Reinit, Several
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import PlainPath, expected_gain, measured_gain, peers, perturbation_growth, plain_paths
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
+from .schemes import recommended
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
 
@@ -69,6 +70,7 @@ __all__ = [
     "peers",
     "perturbation_growth",
     "plain_paths",
+    "recommended",
     "rule",
     "sensitivities",
     "stuck_at_zero",

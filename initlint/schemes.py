@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from . import activations
 from .model import Layer, Role, Tensor, View
 from .stats import WeightStats
 
@@ -75,6 +76,11 @@ def fans(layer: Layer | None, tensor: Tensor, address: str = "") -> Fans:
         others.append((view.fan_in, max(1, view.units // len(tensor.parts)) * receptive))
     alternatives = tuple(pair for pair in dict.fromkeys(others) if pair != own)
     return Fans(*own, alternatives, (rows, view.fan_in), hidden)
+
+
+def recommended(layer: Layer) -> str:
+    """The scheme, of those that ``draw`` knows, that suits the non-linearity behind the layer."""
+    return "xavier_normal" if layer.kind.is_recurrent or activations.get(layer.activation).bounded else "he_normal"
 
 
 def recognise(stats: WeightStats, fans: Fans = NO_FANS) -> Guess:

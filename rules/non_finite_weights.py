@@ -42,6 +42,7 @@ WEIGHT_RULES = (
     "constant-weights",
     "duplicate-units",
     "variance-mismatch",
+    "shifted-mean",
     "looks-trained",
     "dead-relu-bias",
 )

@@ -45,6 +45,7 @@ from initlint.plugin import (
     measured_gain,
     peers,
     plain_paths,
+    recommended,
     rule,
 )
 
@@ -93,8 +94,7 @@ def _judge(
     rms = math.sqrt(stats.mean_square)
     gain = expected_gain(layer, stats) if tensor.role is Role.WEIGHT else rms * math.sqrt(tensor.view.fan_in)
     data = {"fan_in": tensor.view.fan_in, "std": stats.std, "expected_std": stats.std / gain}
-    scheme = "xavier_normal" if layer.kind.is_recurrent or activations.get(layer.activation).bounded else "he_normal"
-    fix = Reinit(tensor.address, scheme)
+    fix = Reinit(tensor.address, recommended(layer))
     if tensor.role is Role.TABLE:
         if rms > options.too_large:
             yield Suspicion(tensor, Severity.WARNING, {"factor": rms}, Reinit(tensor.address, "normal", 0.02), "table")
