@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import duplicates, schemes
+from .fans import fans
 from .model import Model, Tensor, View
 from .moments import BLOCK_VALUES, Block, Measurer, Moments
 from .stats import WeightStats
@@ -39,7 +40,7 @@ def measure_all(model: Model, chunks: Callable[[str], Iterable[NDArray[Any]]]) -
     measured: dict[str, WeightStats] = {}
     for tensor in model.tensors:
         for address, stats in measure(tensor, partial(chunks, tensor.address)).items():
-            guess = schemes.recognise(stats, schemes.fans(model.owner(address), tensor, address))
+            guess = schemes.recognise(stats, fans(model.owner(address), tensor, address))
             if stats.count:  # else nothing is stored: a RandomNormal node, or an empty tensor
                 measured[address] = replace(stats, scheme=guess.scheme, scheme_confidence=guess.confidence)
     return measured

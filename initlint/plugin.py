@@ -24,7 +24,7 @@ from .fixes import Advice, Fill, Fix, Reinit, Several
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import PlainPath, expected_gain, measured_gain, peers, perturbation_growth, plain_paths
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
-from .schemes import recommended
+from .schemes import misfit, recommended
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
 
@@ -67,6 +67,7 @@ __all__ = [
     "activations",
     "expected_gain",
     "measured_gain",
+    "misfit",
     "peers",
     "perturbation_growth",
     "plain_paths",
