@@ -36,6 +36,7 @@ SIGNAL_RULES = (
     "dead-units",
     "vanishing-gradient",
     "exploding-gradient",
+    "half-precision-range",
 )
 WEIGHT_RULES = (
     "zero-weights",
@@ -43,6 +44,11 @@ WEIGHT_RULES = (
     "duplicate-units",
     "variance-mismatch",
     "shifted-mean",
+    "fan-mismatch",
+    "recurrent-radius",
+    "outlier-weights",
+    "low-rank-weights",
+    "half-precision-range",
     "looks-trained",
     "dead-relu-bias",
 )
