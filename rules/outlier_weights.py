@@ -88,8 +88,8 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, part: str, options: O
     fix = Reinit(tensor.address, recommended(layer))
     deviations = stats.peak / stats.bulk
     low, high = _scales(stats, options)
-    if low > 0 and high >= 10**options.decades * low:
-        data = {"decades": math.log10(high / low), "low": low, "high": high}
+    if (decades := math.log10(high / low)) >= options.decades:
+        data = {"decades": decades, "low": low, "high": high}
         yield Suspicion(tensor, Severity.NOTE, data, fix, "units")
     elif deviations >= options.beyond and stats.peak > options.beyond * abs(stats.mean):
         data = {"peak": stats.peak, "deviations": deviations, "bulk": stats.bulk}
@@ -99,9 +99,9 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, part: str, options: O
 
 
 def _scales(stats: WeightStats, options: Options) -> tuple[float, float]:
-    """Quantiles of the units' scales; zero units are another rule's."""
+    """Quantiles of the units' scales, equal where these cannot be told; zero units are another rule's."""
     scales = sorted(each for each in stats.unit_rms if each > 0)
     if len(scales) < options.fewest_units or stats.count < options.fewest_inputs * len(stats.unit_rms):
-        return 0.0, 0.0
+        return 1.0, 1.0
     edge = len(scales) // 20  # 5 %
     return scales[edge], scales[-1 - edge]

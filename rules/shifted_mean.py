@@ -16,7 +16,7 @@ Tables, frozen kernels and weights that arithmetic makes positive (exp, softplus
 
 ## Fix
 
-`nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")`.
+`nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")`
 
 ## References
 
@@ -115,5 +115,6 @@ def _coherence(context: Context, layer: Layer, tensor: Tensor, options: Options)
 
 def _ease(layer: Layer, options: Options) -> float:
     """How much more it takes behind tanh, SELU and the like."""
-    no_mean = math.isclose(activations.get(layer.input_activation).standard_moments[0], 0.0, abs_tol=1e-3)
+    mean = activations.get(layer.input_activation).standard_moments[0]
+    no_mean = math.isclose(mean, 0.0, abs_tol=1e-3)  # the integral's own error
     return options.centred if no_mean and layer.input_activation != "identity" else 1.0

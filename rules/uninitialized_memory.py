@@ -91,6 +91,7 @@ def _by_values(tensor: Tensor, stats: WeightStats) -> Iterator[Suspicion]:
     data = {"tiny": stats.tiny, "huge": stats.huge, "count": stats.count, "largest": largest}
     severity = Severity.ERROR if tensor.trainable else Severity.NOTE  # a buffer may be written before it is read
     if stats.huge and stats.tiny:
-        yield Suspicion(tensor, severity, {**data, "smallest": 3e-23}, fix_for(tensor), "values")
+        data["smallest"] = 3e-23  # 2^-75, what WeightStats.tiny counts
+        yield Suspicion(tensor, severity, data, fix_for(tensor), "values")
     elif stats.huge > 1 and largest > VARYING * stats.least_huge and tensor.role is not Role.OTHER:
         yield Suspicion(tensor, severity, {**data, "smallest": stats.least_huge}, fix_for(tensor), "range")
