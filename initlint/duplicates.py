@@ -101,15 +101,14 @@ def repeated_values(values: NDArray[np.float32], groups: NDArray[np.intp]) -> in
     return int(np.count_nonzero((bits[1:] == bits[:-1]) & (groups[1:] == groups[:-1]) & (bits[1:] != 0)))
 
 
-def coincidence(sample: NDArray[np.floating]) -> tuple[float, float]:
-    """(probability that two values are equal, probability that a value is zero), from a sample of finite values.
+def coincidence(ordered: NDArray[np.floating]) -> tuple[float, float]:
+    """(probability that two values are equal, probability that a value is zero), from an ascending sample.
 
     The first is the unbiased sum over v of c_v (c_v - 1) / (m (m - 1)).
     """
-    m = sample.size
+    m = ordered.size
     if m < 2:
         return (0.0, 0.0)
-    ordered = np.sort(sample)
     if ordered[0] == ordered[-1]:
         return (1.0, float(ordered[0] == 0))
     differs = ordered[1:] != ordered[:-1]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import duplicates, schemes
+from .fans import fans
 from .model import Model, Tensor, View
 from .moments import BLOCK_VALUES, Block, Measurer, Moments
 from .stats import WeightStats
@@ -41,7 +42,7 @@ def measure_all(
     measured: dict[str, WeightStats] = {}
     for tensor in model.tensors if tensors is None else tensors:
         for address, stats in measure(tensor, partial(chunks, tensor.address)).items():
-            guess = schemes.recognise(stats, schemes.fans(model.owner(address), tensor, address))
+            guess = schemes.recognise(stats, fans(model.owner(address), tensor, address))
             if stats.count:  # else nothing is stored: a RandomNormal node, or an empty tensor
                 measured[address] = replace(stats, scheme=guess.scheme, scheme_confidence=guess.confidence)
     return measured
@@ -181,6 +182,7 @@ class _Measurement:
         gram: _Gram,
     ) -> WeightStats:
         squares, missing = self.squares[rows], self._missing_in(rows)
+        ordered = _ordered(samples, moments.finite == moments.count)
         mean_squares = squares / (max(1, self.view.fan_in) - missing)
         return WeightStats(
             count=moments.count,
@@ -195,13 +197,14 @@ class _Measurement:
             kurtosis=moments.kurtosis,
             zero_units=int(np.count_nonzero((squares == 0.0) & (missing == 0))) if self.by_unit else moments.zeros,
             duplicate_units=self._duplicates(rows, repeats),
-            chance_duplicates=self._chance(rows, samples, moments.finite == moments.count),
+            chance_duplicates=self._chance(rows, ordered),
             unit_spread=self._spread(moments, mean_squares),
             scheme="unrecognised",
             scheme_confidence=0.0,
             unit_rms=_floats(np.sqrt(mean_squares)) if self.by_unit else array("f"),
             values=_floats(self.values[rows]) if self.keep else array("f"),
             orthogonality=gram.orthogonality(),
+            bulk=_bulk(ordered),
             tiny=moments.tiny,
             huge=moments.huge,
             least_huge=moments.least_huge if moments.huge else 0.0,
@@ -234,11 +237,10 @@ class _Measurement:
         groups = (found[first:last] // self.view.units).tolist()
         return duplicates.repeated(zip(groups, hashes[first:last], strict=True))
 
-    def _chance(self, rows: slice, samples: list[NDArray[Any]], finite: bool) -> float:
-        if self.view.units < 2 or not samples or not (self.by_unit or self.keep):
+    def _chance(self, rows: slice, ordered: NDArray[Any]) -> float:
+        if self.view.units < 2 or not ordered.size or not (self.by_unit or self.keep):
             return 0.0
-        sample = samples[0] if len(samples) == 1 else np.concatenate(samples)
-        equal, zero = duplicates.coincidence(sample if finite else sample[np.isfinite(sample)])
+        equal, zero = duplicates.coincidence(ordered)
         count = rows.stop - rows.start
         units = min(self.view.units, count)
         return duplicates.expected(units, max(1, count // units), self.view.fan_in, equal, zero)
@@ -252,6 +254,25 @@ class _Measurement:
             return 1.0
         centred = mean_squares - mean_squares.sum() / mean_squares.size
         return float(centred.dot(centred)) / (mean_squares.size - 1) / independent
+
+
+_QUARTILES = 1.349
+"""Between the quartiles of a standard normal distribution (2 * 0.6745)."""
+
+
+def _ordered(samples: list[NDArray[Any]], finite: bool) -> NDArray[Any]:
+    """The finite values of the sample, ascending."""
+    if not samples:
+        return np.empty(0)
+    sample = samples[0] if len(samples) == 1 else np.concatenate(samples)
+    return np.sort(sample if finite else sample[np.isfinite(sample)])
+
+
+def _bulk(ordered: NDArray[Any]) -> float:
+    last = ordered.size - 1
+    if last < 1:
+        return 0.0
+    return (float(ordered[last - last // 4]) - float(ordered[last // 4])) / _QUARTILES
 
 
 _ROUNDING = 1e-10

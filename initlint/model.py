@@ -129,6 +129,9 @@ class Tensor:
     view: View
     trainable: bool = True
     parts: tuple[str, ...] = ()
+    computed: bool = False
+    """Arithmetic makes it of what is stored: of logarithms, of a direction and a norm, of a mask. Its stored values may
+    be drawn as every other weight's, and its own then have whatever distribution the arithmetic gives."""
 
     @property
     def size(self) -> int:
@@ -226,7 +229,7 @@ class Model:
     """Addresses of tensors that have no values yet: those on PyTorch's meta device."""
     buffers: frozenset[str] = frozenset()
     """Addresses of the tensors that a module holds as buffers; unknown of files."""
-    computed: frozenset[str] = frozenset()
+    uneditable: frozenset[str] = frozenset()
     """Addresses whose values the model computes from others, as behind a parametrisation: they cannot be set."""
     tied: tuple[tuple[str, str], ...] = field(default=())
     """Pairs (layer name, address) of layers that share a tensor which another layer also uses."""

@@ -25,6 +25,7 @@ from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, Vi
 from .paths import PlainPath, expected_gain, measured_gain, peers, perturbation_growth, plain_paths
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
 from .redraw import fresh, redrawn
+from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
 
@@ -68,6 +69,7 @@ __all__ = [
     "expected_gain",
     "fresh",
     "measured_gain",
+    "misfit",
     "peers",
     "perturbation_growth",
     "plain_paths",

@@ -65,7 +65,7 @@ def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Rei
 def _weights(model: Model, layer: Layer, by_the_book: bool = True) -> Iterator[Edit]:
     if layer.kind.is_map or layer.kind.is_recurrent:
         for tensor in (layer.weight, layer.recurrent):
-            if tensor is not None and tensor.trainable and tensor.address not in model.computed:
+            if tensor is not None and tensor.trainable and tensor.address not in model.uneditable:
                 plain = by_the_book or tensor.role is not Role.WEIGHT
                 yield recommended(model, layer, tensor) if plain else Reinit(tensor.address, "pytorch_default")
 

@@ -11,34 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING
 
-from .model import Layer, Role, Tensor, View
+from .fans import NO_FANS, Fans, fans
+from .model import Layer, View
 from .stats import WeightStats
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True)
-class Fans:
-    """Inputs summed into one output, and outputs that one input feeds; ``alternatives`` are what frameworks count.
-
-    PyTorch ignores groups in the fan-out, swaps the fans of transposed convolutions, and knows nothing of packing.
-    """
-
-    fan_in: int
-    fan_out: int
-    alternatives: tuple[tuple[int, int], ...] = ()
-    matrix: tuple[int, int] = (0, 0)
-    """(rows, columns) of the canonical view, for orthogonal and identity matrices."""
-    hidden: int = 0
-    """Units of a recurrent layer: PyTorch draws all of its tensors from U(+-1/sqrt(hidden)); else 0."""
-
-
-NO_FANS = Fans(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +31,6 @@ class Guess:
 
 
 UNRECOGNISED = Guess("unrecognised", 0.0)
-
-
-def fans(layer: Layer | None, tensor: Tensor, address: str = "") -> Fans:
-    """Fans of the tensor of ``layer``, or of its packed part at ``address``."""
-    if layer is None:
-        return NO_FANS
-    hidden = layer.recurrent.view.fan_in if layer.recurrent is not None else 0
-    if tensor.role in (Role.BIAS, Role.RECURRENT_BIAS):
-        return Fans(layer.fan_in or 0, 0, hidden=hidden)
-    if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
-        return NO_FANS
-    parts = len(tensor.parts) if tensor.parts and address not in ("", tensor.address) else 1
-    view = tensor.view
-    rows = view.groups * view.units // parts
-    receptive = prod(tensor.shape[2:]) if len(tensor.shape) > 2 else 1
-    own = (view.fan_in, max(1, view.units // parts) * receptive)
-    if tensor == layer.weight and layer.fan_in and layer.fan_out and parts == 1:
-        own = (layer.fan_in, layer.fan_out)
-    others = [(view.fan_in, rows * receptive), (view.fan_in, view.units * receptive)]
-    if len(tensor.shape) > 1:
-        others.append((tensor.shape[1] * receptive, tensor.shape[0] * receptive))
-    if tensor.parts:  # one gate, or one of q, k and v, even where all of them are looked at
-        others.append((view.fan_in, max(1, view.units // len(tensor.parts)) * receptive))
-    alternatives = tuple(pair for pair in dict.fromkeys(others) if pair != own)
-    return Fans(*own, alternatives, (rows, view.fan_in), hidden)
 
 
 def recognise(stats: WeightStats, fans: Fans = NO_FANS) -> Guess:
@@ -163,21 +119,74 @@ _SMALL_SAMPLE = 3.0
 """Added to the kurtosis' error bar as this over n: the sample kurtosis is biased by about -6/(n+1) for a normal."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a recognised distribution around 0 is told apart by."""
+
+    family: _Family
+    share: float
+    """Probability that it is this family."""
+    count: int
+    log_variance: float
+    peak: float
+
+
 def _distribution(stats: WeightStats, fans: Fans) -> Guess:
+    found = _shape(stats)
+    if found is None:
+        return UNRECOGNISED
+    if not _is_centred(stats):
+        return Guess(_shifted(found.family, stats), found.share)
+    name, certainty = _scheme(found, fans)
+    return Guess(name, found.share * certainty)
+
+
+def _is_centred(stats: WeightStats) -> bool:
+    return abs(stats.mean) <= _FIT * stats.std / math.sqrt(stats.count)
+
+
+def _shape(stats: WeightStats) -> _Shape | None:
     n = stats.count
-    centred = abs(stats.mean) <= _FIT * stats.std / math.sqrt(n)
+    centred = _is_centred(stats)
     middle = 0.0 if centred else _middle(stats)
     peak = max(stats.max - middle, middle - stats.min)
     square = stats.mean_square if centred else stats.std * stats.std
     if square <= 0.0 or peak <= 0.0 or n < 3:
-        return UNRECOGNISED
+        return None
     family, share = _family(n, square, peak, stats)
-    if family is None:
-        return UNRECOGNISED
-    if not centred:
-        return Guess(_shifted(family, stats), share)
-    name, certainty = _scheme(family, n, math.log(square), peak, fans)
-    return Guess(name, share * certainty)
+    return None if family is None else _Shape(family, share, n, math.log(square), peak)
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A scheme drawn with other fans than the layer's own."""
+
+    scheme: str
+    factor: float
+    """The variance it has over the one it would have with the layer's own fans."""
+
+
+def misfit(layer: Layer, stats: WeightStats) -> Misfit | None:
+    """Whether the layer's weight fits a scheme with some ``alternatives`` of its fans, and none with its own.
+
+    What PyTorch draws by default fits, whatever fans it was drawn with.
+    """
+    if stats.count == 0 or stats.nan or stats.inf or stats.constant or layer.weight.parts:
+        return None
+    found, known = _shape(stats), fans(layer, layer.weight)
+    if found is None or not known.alternatives or not _is_centred(stats) or not (known.fan_in and known.fan_out):
+        return None
+    suffix, own = found.family.suffix, (known.fan_in, known.fan_out)
+    proper = {each.name: each.variance for each in _fan_schemes(suffix, *own, 1.0, both=True)}
+    fitting = max(_likelihood(each, found) for each in _candidates(found.family, known) if not each.foreign)
+    ranked = [
+        (_likelihood(each, found), each.name, each.variance / proper[each.name])
+        for pair in known.alternatives
+        for each in _fan_schemes(suffix, *pair, 0.5, both=True)
+        if "gain" not in each.name  # too many numbers to tell a coincidence from a cause
+    ]
+    likelihood, scheme, factor = max(ranked)
+    return Misfit(scheme, factor) if likelihood >= _OTHER and fitting < _ALIKE * likelihood else None
 
 
 def _middle(stats: WeightStats) -> float:
@@ -217,6 +226,8 @@ class _Candidate:
     name: str
     variance: float
     prior: float
+    foreign: bool = False
+    """Of fans that are not the layer's own; not so of PyTorch's default, which is what it is."""
 
 
 _FIXED = (0.02, 0.01, 1.0, 0.001, 0.005, 0.05, 0.1, 0.2)
@@ -232,21 +243,25 @@ _ALIKE = 0.25
 """Two schemes are both named where one is at least this likely relative to the other."""
 
 
-def _scheme(family: _Family, n: int, log_variance: float, peak: float, fans: Fans) -> tuple[str, float]:
-    error = max(math.sqrt((family.kurtosis + 2.0) / n), _ROUNDING)
+def _scheme(found: _Shape, fans: Fans) -> tuple[str, float]:
     weights: dict[str, float] = {}
-    for candidate in _candidates(family, fans):
-        if family is _UNIFORM:
-            density = _bound_density(n, peak, math.sqrt(3.0 * candidate.variance))
-        else:
-            z = (log_variance - math.log(candidate.variance)) / error
-            density = math.exp(-0.5 * min(z * z, 1400.0)) / (error * math.sqrt(2.0 * math.pi))
-        weights[candidate.name] = max(weights.get(candidate.name, 0.0), candidate.prior * density)
+    for candidate in _candidates(found.family, fans):
+        weights[candidate.name] = max(weights.get(candidate.name, 0.0), _likelihood(candidate, found))
     ranked = sorted(weights, key=lambda name: -weights[name])
     if not ranked or weights[ranked[0]] < _OTHER:
-        return _by_scale(family, log_variance, peak), _OTHER / (sum(weights.values()) + _OTHER)
+        by_scale = _by_scale(found.family, found.log_variance, found.peak)
+        return by_scale, _OTHER / (sum(weights.values()) + _OTHER)
     names = [name for name in ranked[:2] if weights[name] >= _ALIKE * weights[ranked[0]]]
     return "|".join(names), sum(weights[name] for name in names) / (sum(weights.values()) + _OTHER)
+
+
+def _likelihood(candidate: _Candidate, found: _Shape) -> float:
+    """Per unit of log variance, times the prior."""
+    if found.family is _UNIFORM:
+        return candidate.prior * _bound_density(found.count, found.peak, math.sqrt(3.0 * candidate.variance))
+    error = max(math.sqrt((found.family.kurtosis + 2.0) / found.count), _ROUNDING)
+    z = (found.log_variance - math.log(candidate.variance)) / error
+    return candidate.prior * math.exp(-0.5 * min(z * z, 1400.0)) / (error * math.sqrt(2.0 * math.pi))
 
 
 def _bound_density(n: int, peak: float, bound: float) -> float:
@@ -268,7 +283,7 @@ def _candidates(family: _Family, fans: Fans) -> Iterator[_Candidate]:
     for rank, (fan_in, fan_out) in enumerate(pairs):
         share = 1.0 if rank == 0 else 0.5
         if fan_in and fan_out:
-            yield from _fan_schemes(family.suffix, fan_in, fan_out, share)
+            yield from _fan_schemes(family.suffix, fan_in, fan_out, share, foreign=rank > 0)
         if fan_in and family is _UNIFORM:
             # kaiming_uniform_(a=sqrt(5)): bound sqrt(6 / (6 fan_in)); torch.nn.Linear.reset_parameters
             yield _Candidate("pytorch_default", 1.0 / (3.0 * fan_in), share)
@@ -280,15 +295,22 @@ def _candidates(family: _Family, fans: Fans) -> Iterator[_Candidate]:
             yield _Candidate(f"{family.suffix}(std={std:g})", std * std, 0.3)
 
 
-def _fan_schemes(suffix: str, fan_in: int, fan_out: int, share: float) -> Iterator[_Candidate]:
-    yield _Candidate(f"he_{suffix}(fan_in)", 2.0 / fan_in, share)  # He et al. 2015, equation 10
-    if fan_out != fan_in:
-        yield _Candidate(f"he_{suffix}(fan_out)", 2.0 / fan_out, 0.5 * share)  # equation 14
+def _fan_schemes(
+    suffix: str, fan_in: int, fan_out: int, share: float, both: bool = False, foreign: bool = False
+) -> Iterator[_Candidate]:
+    """``both``: He's two modes also where they are the same."""
+
+    def scheme(name: str, variance: float, prior: float) -> _Candidate:
+        return _Candidate(name, variance, prior * share, foreign)
+
+    yield scheme(f"he_{suffix}(fan_in)", 2.0 / fan_in, 1.0)  # He et al. 2015, equation 10
+    if both or fan_out != fan_in:
+        yield scheme(f"he_{suffix}(fan_out)", 2.0 / fan_out, 0.5)  # equation 14
     glorot = 2.0 / (fan_in + fan_out)  # Glorot & Bengio 2010, equation 12
-    yield _Candidate(f"xavier_{suffix}", glorot, share)
+    yield scheme(f"xavier_{suffix}", glorot, 1.0)
     for gain in (5.0 / 3.0, math.sqrt(2.0)):  # torch.nn.init.calculate_gain: tanh, relu
-        yield _Candidate(f"xavier_{suffix}(gain={gain:.3g})", gain * gain * glorot, 0.1 * share)
-    yield _Candidate(f"lecun_{suffix}", 1.0 / fan_in, 0.5 * share)  # LeCun et al. 1998, equation 16
+        yield scheme(f"xavier_{suffix}(gain={gain:.3g})", gain * gain * glorot, 0.1)
+    yield scheme(f"lecun_{suffix}", 1.0 / fan_in, 0.5)  # LeCun et al. 1998, equation 16
 
 
 def draw(scheme: str, view: View, fans: Fans, gain: float, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -128,7 +128,7 @@ class _Trial:
     @cached_property
     def _editable(self) -> frozenset[str]:
         known = {address for tensor in self.model.tensors for address in (tensor.address, *tensor.part_addresses)}
-        return frozenset(known - self.model.computed)
+        return frozenset(known - self.model.uneditable)
 
     def edits(self, finding: Finding) -> tuple[Edit, ...]:
         """Those of its fix that can be applied."""

@@ -46,7 +46,13 @@ class Options:
     needs=Needs.FORWARD,
     options=Options,
     message="outputs start at an rms of {rms}, {ratio} times the input's scale, after {depth} layers",
-    explains=("non-finite-activations", "vanishing-gradient", "exploding-gradient", "initial-loss"),
+    explains=(
+        "non-finite-activations",
+        "half-precision-range",
+        "vanishing-gradient",
+        "exploding-gradient",
+        "initial-loss",
+    ),
 )
 def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
     reference, origin = max(1.0, context.signals.input_rms), context.signals.origin

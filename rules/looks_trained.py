@@ -45,7 +45,7 @@ class Options:
     needs=Needs.WEIGHTS,
     options=Options,
     message="values look trained (unit scales vary {spread} times as much as by chance, excess kurtosis {kurtosis})",
-    overrides=("variance-mismatch",),
+    overrides=("variance-mismatch", "fan-mismatch", "outlier-weights", "low-rank-weights", "recurrent-radius"),
     explains=(
         "exploding-signal",
         "vanishing-signal",

@@ -103,8 +103,7 @@ def saturated_activations(context: Context, options: Options) -> Iterator[Suspic
 
 def _is_common(context: Context, path: PlainPath, options: Options) -> bool:
     """Whether more than a single layer of the path is to blame."""
-    signals = [context.signal(layer) for layer in path.hidden]
-    return sum(each is not None and each.saturated >= options.in_chain for each in signals) > 1
+    return sum(s is not None and s.saturated >= options.in_chain for s in map(context.signal, path.hidden)) > 1
 
 
 def _blame(
@@ -113,9 +112,8 @@ def _blame(
     """The bias where it carries the units out by itself, else the weight."""
     bias = context.stats.get(layer.bias.address) if layer.bias is not None else None
     if layer.bias is not None and bias is not None:
-        distance = min(abs(flat[0]), abs(flat[1]))
         rms = math.sqrt(bias.mean_square)
-        if rms > options.mean_share * distance and rms > signal.std:
+        if rms > options.mean_share * min(abs(flat[0]), abs(flat[1])) and rms > signal.std:
             return layer.bias, Fill(layer.bias.address, 0.0)
     if layer.kind.is_norm:
         return layer.weight, Fill(layer.weight.address, 1.0)

@@ -103,6 +103,7 @@ def _by_values(context: Context, tensor: Tensor, stats: WeightStats) -> Iterator
     data = {"tiny": stats.tiny, "huge": stats.huge, "count": stats.count, "largest": largest}
     severity = Severity.ERROR if tensor.trainable else Severity.NOTE  # a buffer may be written before it is read
     if stats.huge and stats.tiny:
-        yield Suspicion(tensor, severity, {**data, "smallest": 3e-23}, fresh(context.model, tensor), "values")
+        data["smallest"] = 3e-23  # 2^-75, what WeightStats.tiny counts
+        yield Suspicion(tensor, severity, data, fresh(context.model, tensor), "values")
     elif stats.huge > 1 and largest > VARYING * stats.least_huge and tensor.role is not Role.OTHER:
         yield Suspicion(tensor, severity, {**data, "smallest": stats.least_huge}, fresh(context.model, tensor), "range")

@@ -78,6 +78,63 @@ def test_every_message_is_used_and_every_cause_exists(rule: Rule) -> None:
     assert {*rule.explains, *rule.overrides} <= {known.name for known in RULES}
 
 
+PLAIN = {0, 1, 2, 0.5}
+"""Numbers that need no source: nothing, the whole, the half, a pair."""
+
+
+def unexplained_numbers(source: str) -> list[str]:
+    """Numbers of a rule file that neither a comment nor a docstring explains; options have a test of their own.
+
+    Of the module: constants without a comment beside or a string below. In functions: numbers that are compared with,
+    and all floats, but for those of a fix, without a comment beside.
+    """
+    lines = source.splitlines()
+    module = ast.parse(source)
+    found = []
+    for node, below in zip(module.body, [*module.body[1:], None], strict=True):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and any(_numbers(node)):
+            explained = isinstance(below, ast.Expr) or "#" in lines[node.lineno - 1]
+            found += [] if explained else [lines[node.lineno - 1]]
+    for function in (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)):
+        fixes = {number for call in ast.walk(function) if _is_fix(call) for number in _numbers(call)}
+        compared = {number for node in ast.walk(function) if isinstance(node, ast.Compare) for number in _numbers(node)}
+        for number in _numbers(function):
+            magic = (isinstance(number.value, float) or number in compared) and number.value not in PLAIN
+            if magic and number not in fixes and "#" not in lines[number.lineno - 1]:
+                found.append(f"{number.lineno}: {lines[number.lineno - 1].strip()}")
+    return found
+
+
+def _numbers(node: ast.AST) -> list[ast.Constant]:
+    return [each for each in ast.walk(node) if isinstance(each, ast.Constant) and type(each.value) in (int, float)]
+
+
+def _is_fix(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Reinit", "Fill")
+
+
+@each_file
+def test_every_number_says_where_it_comes_from(path: Path) -> None:
+    assert unexplained_numbers(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("LIMIT = 3.0\n", 1),
+        ("LIMIT = 3.0  # Tukey 1977\n", 0),
+        ('LIMIT = 3.0\n"""Tukey 1977."""\n', 0),
+        ("def f(x):\n    return x > 3\n", 1),
+        ("def f(x):\n    return x > -1 or x == 0.5\n", 0),
+        ("def f(x):\n    return 0.3 * x\n", 1),
+        ("def f(x):\n    return x[3]\n", 0),
+        ("def f(x):\n    return Reinit(x, 'normal', 0.02)\n", 0),
+    ],
+)
+def test_unexplained_numbers_are_noticed(source: str, count: int) -> None:
+    assert len(unexplained_numbers(source)) == count
+
+
 @each_file
 def test_rule_file_is_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 120

@@ -125,6 +125,20 @@ def test_packed_tensors_have_an_entry_per_part() -> None:
     assert set(of(np.ones((6, 2), np.float32), parts=("q", "k", "v"))) == {"w", "w[q]", "w[k]", "w[v]"}
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
+def test_bulk_is_the_standard_deviation_that_outliers_do_not_move(dtype: Any) -> None:
+    values = (np.random.default_rng(0).standard_normal((300, 200)) * 0.05).astype(dtype)
+    values[::20, 7], values[3, 5] = 100.0, np.nan
+    measured = of(values, parts=("q", "k", "v"))
+    assert measured["w"].std > 10 * 0.05
+    # the quartiles of 4096 normal values are known to 0.021 standard deviations each (Stuart & Ord 1994, 10.10)
+    assert [each.bulk for each in measured.values()] == pytest.approx([0.05] * 4, rel=0.15)
+
+
+def test_bulk_is_zero_where_half_of_the_values_are() -> None:
+    assert of(np.eye(16, dtype=np.float32))["w"].bulk == 0.0
+
+
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0), (0, 1)])
 def test_empty_tensors_are_neither_constant_nor_zero(shape: tuple[int, int]) -> None:
     stats = measure.measure(tensor(View(1, *shape)), lambda: iter([np.empty(shape, np.float32)]))["w"]

@@ -252,30 +252,30 @@ def running_statistics(broken: bool) -> nn.Module:
     return net
 
 
-FAN, SHIFT = ("fan-mismatch",), ("shifted-mean",)
+LOSS = ("initial-loss",)
 
 BUGS = (
-    Bug("depthwise fan", "image", depthwise_fan, ("*.weight",), "timm#84", FAN),
-    Bug("grouped fan", "image", grouped_fan, ("*.weight",), "pytorch#23854, mlx#4536", FAN),
-    Bug("depthwise fan, normed", "image", depthwise_fan_normed, ("*.weight",), "timm#84", FAN),
-    Bug("packed projection's fan", "rows", packed_projection, ("1.attention.qkv*",), "pytorch#166378", FAN),
-    Bug("transposed convolution's fan", "restore-image", transposed_fan, ("*.weight",), "Lasagne#858", FAN),
-    Bug("standardised convolution's fan", "image", nfnet_fan, ("*.weight",), "nfnets-pytorch#30", FAN),
-    Bug("head of variance 1", "tokens", t5_head, ("lm_head.weight",), "transformers#16749", ("initial-loss",)),
+    Bug("depthwise fan", "image", depthwise_fan, ("*.weight",), "timm#84"),
+    Bug("grouped fan", "image", grouped_fan, ("*.weight",), "pytorch#23854, mlx#4536"),
+    Bug("depthwise fan, normed", "image", depthwise_fan_normed, ("*.weight",), "timm#84"),
+    Bug("packed projection's fan", "rows", packed_projection, ("1.attention.qkv*",), "pytorch#166378"),
+    Bug("transposed convolution's fan", "restore-image", transposed_fan, ("*.weight",), "Lasagne#858", LOSS),
+    Bug("standardised convolution's fan", "image", nfnet_fan, ("*.weight",), "nfnets-pytorch#30"),
+    Bug("head of variance 1", "tokens", t5_head, ("lm_head.weight",), "transformers#16749", LOSS),
     Bug("table of std 1", "tokens", table_of_one, ("tokens.weight",), "pytorch#3121", ("embedding-scale",)),
     Bug("table with another fan", "tokens", table_fan, ("tokens.weight",), "einygpt PR 3", ("embedding-scale",)),
     Bug("outliers of +-2", "flat", truncated_outliers, ("?.weight",), "pytorch#155588", ("outlier-weights",)),
     Bug("bias of -10 before ReLU", "flat", negative_bias, ("2.bias",), "dlrm PR 358"),
     Bug("bias of -1 before ReLU", "flat", negative_bias_once, ("2.bias",), "dlrm PR 358"),
-    Bug("no prior in the head", "flat", zero_detection_bias, ("4.bias",), "mmdetection#5181", ("initial-loss",)),
+    Bug("no prior in the head", "flat", zero_detection_bias, ("4.bias",), "mmdetection#5181", LOSS),
     Bug("default initialisation, shallow", "image", default_head, ("*",), "mmdetection#70"),
     Bug("default initialisation, deep", "flat", default_deep, ("*",), "transformers#38987"),
     Bug("std 0.01 everywhere", "flat", small_normal_deep, ("*",), "mmdetection#6238"),
     Bug("std 1 everywhere, ReLU", "flat", unit_normal, ("*",), "StackOverflow 48027263"),
     Bug("std 2 everywhere, tanh", "flat", unit_normal_tanh, ("*",), "StackOverflow 39817949"),
     Bug("uniform(0, 1)", "flat", one_sided, ("*",), "StackOverflow 36127436"),
-    Bug("uniform(0, 1), batch norm", "flat", one_sided_normed, ("*.weight",), "calibration", SHIFT),
-    Bug("uniform(0, 1), LSTM", "rows", one_sided_lstm, ("cell.*", "cell*"), "calibration", SHIFT),
+    Bug("uniform(0, 1), batch norm", "flat", one_sided_normed, ("*.weight",), "calibration"),
+    Bug("uniform(0, 1), LSTM", "rows", one_sided_lstm, ("cell.*", "cell*"), "calibration"),
     Bug("x100 before batch norm", "flat", loud_before_norm, ("*.weight",), "calibration"),
     Bug("adaLN zeros missing", "denoise", missing_adaln_zeros, ("*modulation*",), "F5-TTS#793, diffusers#639"),
     Bug("bias of 20 before sigmoid", "flat", saturated_sigmoid, ("2*",), "saturation"),

@@ -35,6 +35,9 @@ _KEEP = 2**16
 SOURCES = frozenset({"Constant", "ConstantOfShape"}) | DRAWN
 """Operators that make a tensor out of their attributes."""
 
+_ARRANGING = VIEWS | SHAPE_KEEPING | {"CastLike", "Gather", "Concat", "Pad", "Tile"}
+"""Operators that leave values as they are, of their first input at least."""
+
 
 class Constants:
     """Lazy values of a graph's constants."""
@@ -239,6 +242,13 @@ class Constants:
         if name not in self._roots:
             self._roots[name] = tuple(self._find_roots(name))
         return self._roots[name]
+
+    def is_computed(self, name: str) -> bool:
+        """Whether arithmetic, not just another arrangement or another type, makes it of what is stored."""
+        node = self._graph.producer.get(name)
+        while node is not None and node.op in _ARRANGING:
+            node = self._graph.producer.get(node.input(0))
+        return node is not None and node.op not in SOURCES
 
     @staticmethod
     def _fills_floats(node: Node | None) -> bool:

@@ -41,7 +41,7 @@ class TracedModule:
         return pieces(stored, self.constants)
 
     def held(self, address: str) -> torch.Tensor:
-        """A view of the parameter or buffer that holds the tensor; a copy where it is in ``model.computed``."""
+        """A view of the parameter or buffer that holds the tensor; a copy where it is in ``model.uneditable``."""
         return self.recording.constants[self.stored_at[address].value]
 
     def write(self, address: str, rows: Array) -> None:
@@ -124,14 +124,14 @@ def read(recording: Recording, registered: Registered) -> TracedModule:
     model = replace(
         assembled.model,
         buffers=frozenset(registered.buffers),
-        computed=frozenset(_computed(assembled, recording, registered)),
+        uneditable=frozenset(_uneditable(assembled, recording, registered)),
     )
     return TracedModule(
         model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording, assembled.softmaxes
     )
 
 
-def _computed(assembled: Assembled, recording: Recording, registered: Registered) -> Iterator[str]:
+def _uneditable(assembled: Assembled, recording: Recording, registered: Registered) -> Iterator[str]:
     """Addresses of what is neither a parameter or buffer nor a view of one that can be written to."""
     held = {storage_of(tensor) for tensor in (*registered.parameters.values(), *registered.buffers.values())}
     for address, stored in assembled.stored_at.items():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import schemes
+from ..fans import fans
 from ..fixes import Edit, Fill, Fix, edits_of
 from ..measure import measure_all
 from ..model import Model, Tensor, View
@@ -57,4 +58,4 @@ def _apply(edit: Edit, model: Model, tensor: Tensor, values: NDArray[np.float32]
         layer = model.owner(tensor.address)
         rng = np.random.default_rng((seed, zlib.crc32(address.encode())))
         view = tensor.view if not tensor.parts else View(1, height, tensor.view.fan_in)
-        rows[:] = schemes.draw(edit.scheme, view, schemes.fans(layer, tensor, address), edit.gain, rng)
+        rows[:] = schemes.draw(edit.scheme, view, fans(layer, tensor, address), edit.gain, rng)

@@ -1,0 +1,40 @@
+"""Exact zeros all over a layer: a note, unless hardly an input is left."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from models.graphs import Array, mlp
+
+from initlint.plugin import Severity
+from initlint.testing import Bad, Case, Good, cases, check
+
+WARNING, NOTE = Severity.WARNING, Severity.NOTE
+
+
+def pruned(share: float) -> object:
+    def change(weight: Array) -> Array:
+        kept = np.random.default_rng(1).random(weight.shape) >= share
+        return (weight * kept / np.sqrt(1 - share)).astype(np.float32)
+
+    return change
+
+
+def half_of_the_units(weight: Array) -> Array:
+    weight = weight.copy()
+    weight[: len(weight) * 3 // 4] = 0.0
+    return weight
+
+
+@cases(
+    Good("he-initialised mlp", mlp, notes_ok=False),
+    Good("near miss: a third", partial(mlp, changes={"2.weight": pruned(0.3)}), notes_ok=False),
+    Good("near miss: the identity", partial(mlp, changes={"2.weight": np.eye(64)}), notes_ok=False),
+    Good("near miss: whole units", partial(mlp, changes={"2.weight": half_of_the_units}), notes_ok=False),
+    Good("near miss: ten inputs left", partial(mlp, changes={"2.weight": pruned(0.85)})),
+    Bad("ten inputs left, noticed", partial(mlp, changes={"2.weight": pruned(0.85)}), ["2.weight"], NOTE),
+    Bad("half an input left", partial(mlp, changes={"2.weight": pruned(0.99)}), ["2.weight"], WARNING),
+)
+def test_pruned_weights(case: Case) -> None:
+    check("pruned-weights", case, seeds=(0,))
