@@ -114,8 +114,6 @@ def _probe(session: Session, plan: Plan, progress: Progress) -> Signals:
     if not settings.enabled:
         return Signals(Forward.NONE, reason="the probe is switched off (--no-probe)")
     probe = _asking(settings, plan.reads)
-    if session.model.format != "torch":
-        probe = replace(probe, backward=False, liveness=False)  # files give no gradients
     if not (probe.backward or probe.liveness or Needs.FORWARD in plan.reads):
         return Signals(Forward.NONE, reason="no selected rule reads signals")
     progress("probing")

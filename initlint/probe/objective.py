@@ -11,10 +11,8 @@ import torch
 
 from ..errors import FailureKind, TargetError
 from ..load.from_torch import output_tensors
+from .limits import MEMBERS
 from .signals import Loss
-
-MEMBERS = 64
-"""Longer axes are batches, positions, classes: no ensemble has as many members."""
 
 UserLoss = Callable[..., torch.Tensor]
 """``loss(output)`` or ``loss(output, inputs)``, a scalar."""

@@ -51,6 +51,8 @@ class Plan:
     """By the norm's output value: the graph output that holds its input's shape."""
     scales: dict[Place, str] = field(default_factory=dict)
     """Inputs that take one factor per unit, in a plan for a closer look."""
+    directions: dict[str, str] = field(default_factory=dict)
+    """By value: the input that takes a direction in which it changes."""
     extra: list[str] = field(default_factory=list)
 
     @property
@@ -72,7 +74,8 @@ class Plan:
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * len(place.factor_shape))
             for place, name in self.scales.items()
         ]
-        inputs = [value for value in (*feeds, *scales) if value.name in read]
+        directions = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.directions.values()]
+        inputs = [value for value in (*feeds, *scales, *directions) if value.name in read]
         graph = replace(self.graph, small=self.graph.small | {tensor.name: tensor for tensor in self.constants})
         return serialise(graph, nodes, inputs, self.outputs)
 
