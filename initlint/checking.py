@@ -114,19 +114,11 @@ def _probe(session: Session, plan: Plan, progress: Progress) -> Signals:
     settings = plan.settings.probe
     if not settings.enabled:
         return Signals(Forward.NONE, reason="the probe is switched off (--no-probe)")
-    probe = _probing(session.model, settings, plan.reads)
+    probe = _asking(settings, plan.reads)
     if not (probe.backward or probe.liveness or Needs.FORWARD in plan.reads):
         return Signals(Forward.NONE, reason="no selected rule reads signals")
     progress("probing")
     return session.probe(probe)
-
-
-def _probing(model: Model, settings: ProbeSettings, reads: Needs) -> ProbeSettings:
-    """What to ask of a session that is open."""
-    probe = _asking(settings, reads)
-    if model.format != "torch":
-        probe = replace(probe, backward=False, liveness=False)  # files give no gradients
-    return probe
 
 
 def _asking(settings: ProbeSettings, reads: Needs) -> ProbeSettings:
@@ -167,7 +159,7 @@ def _tried(session: Session, context: Context, suspected: tuple[Finding, ...], p
     def examine(edits: tuple[Edit, ...]) -> Examined:
         settings = plan.settings.probe
         stats = {**context.stats, **session.edited_stats(edits, settings.seed)} if context.stats else {}
-        signals = session.probe(_probing(session.model, settings, plan.reads), edits)
+        signals = session.probe(_asking(settings, plan.reads), edits)
         if signals.forward is Forward.NONE:
             raise TargetError(FailureKind.UNSUPPORTED, signals.reason)
         edited = replace(context, stats=stats, signals=signals)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from pathlib import Path
 
 from onnx import ModelProto
 
 from ..model import Model
 from ..probe.taps import SoftmaxTap, Tap
+from ..probe.weights import Weights
 from . import graph as flat
 from . import onnx_file
 from .assembly import assemble, pieces
 from .constants import Constants
-from .folding import Array
+from .folding import Array, is_float
+from .naming import is_generated
 from .stored import Stored
 
 
@@ -35,6 +39,32 @@ class Opened:
     def chunks(self, address: str) -> Iterator[Array]:
         """Rows (n, fan_in) of the canonical view, in order."""
         return pieces(self.stored_at[address], self.constants)
+
+    @property
+    def weights(self) -> Weights:
+        """The weights as they are stored."""
+        return Weights(
+            value_of={address: stored.value for address, stored in self.stored_at.items()},
+            read=self._array,
+            to_rows=lambda address, array: self.stored_at[address].canonical(array),
+            from_rows=lambda address, rows, around: self.stored_at[address].restored(rows, around),
+        )
+
+    @cached_property
+    def scalars(self) -> tuple[str, ...]:
+        """Names of the stored numbers that no layer owns and no exporter named, as ReZero's factor."""
+        return tuple(
+            tensor.name
+            for tensor in self.proto.graph.initializer
+            if prod(tensor.dims) == 1 and tensor.name not in self.roots and not is_generated(tensor.name)
+            if (spec := self.constants.spec(tensor.name)) is not None and is_float(spec.dtype)
+        )
+
+    def _array(self, value: str) -> Array:
+        array = self.constants.array(value)
+        if array is None:
+            raise KeyError(value)
+        return array
 
     def stored(self, address: str, canonical: Array) -> tuple[str, Array]:
         """(value name, array in the file's layout) of new values given as canonical rows."""

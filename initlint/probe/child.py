@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -60,6 +61,7 @@ class OnnxBackend:
 
         self._opened: Opened = open_onnx(source)
         self._probe: OnnxProbe | None = None
+        self._stats: Mapping[str, WeightStats] | None = None
 
     @property
     def model(self) -> Model:
@@ -68,7 +70,9 @@ class OnnxBackend:
     def stats(self) -> Mapping[str, WeightStats]:
         from ..measure import measure_all
 
-        return measure_all(self.model, self._opened.chunks)
+        if self._stats is None:
+            self._stats = measure_all(self.model, self._opened.chunks)
+        return self._stats
 
     def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
         from .edits import edited_stats
@@ -80,15 +84,30 @@ class OnnxBackend:
 
         if self._probe is None:
             self._probe = OnnxProbe(self._opened)
-        return self._probe.run(settings, self._overrides(edits, settings.seed))
+        changed = self._changed(edits, settings.seed)
+        overrides = dict(self._opened.stored(address, values) for address, values in changed.items())
+        signals = self._probe.run(settings, overrides)
+        if not (settings.backward or settings.liveness):
+            return signals
+        return self._probe.differentiate(signals, self._stats_with(changed), settings.liveness)
 
-    def _overrides(self, edits: Sequence[Fix], seed: int) -> Mapping[str, np.ndarray]:
+    def _changed(self, edits: Sequence[Fix], seed: int) -> Mapping[str, np.ndarray]:
+        """Canonical rows of the tensors that ``edits`` change, by address."""
         if not edits:
             return {}
         from .edits import edited
 
-        changed = edited(self.model, self._opened.chunks, edits, seed)
-        return dict(self._opened.stored(address, values) for address, values in changed.items())
+        return edited(self.model, self._opened.chunks, edits, seed)
+
+    def _stats_with(self, changed: Mapping[str, np.ndarray]) -> Mapping[str, WeightStats]:
+        """Statistics of the weights, of those that were changed as they are now."""
+        if not changed:
+            return self.stats()
+        from ..measure import measure_all
+
+        tensors = tuple(tensor for tensor in self.model.tensors if tensor.address in changed)
+        anew = measure_all(replace(self.model, tensors=tensors), lambda address: [changed[address]])
+        return {**self.stats(), **anew}
 
 
 def open_backend(source: Source) -> Backend:

@@ -138,11 +138,16 @@ class Feeder:
     def input_rms(self, arrays: Mapping[str, Array]) -> tuple[float, int]:
         """(sum of squares, count) over the floating-point inputs that carry a signal."""
         total, count = 0.0, 0
-        for name, slot in self.slots.items():
-            if slot.is_float and (name in self.given or self._meaning(slot) is Meaning.NUMBERS):
-                values = arrays[name].astype(np.float64)
-                total, count = total + float((values**2).sum()), count + values.size
+        for name in self.numbers:
+            values = arrays[name].astype(np.float64)
+            total, count = total + float((values**2).sum()), count + values.size
         return total, count
+
+    @property
+    def numbers(self) -> list[str]:
+        """Inputs of floating-point numbers that carry a signal."""
+        slots = self.slots.items()
+        return [n for n, slot in slots if slot.is_float and (n in self.given or self._meaning(slot) is Meaning.NUMBERS)]
 
     def _main(self, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, Slot]]:
         """Inputs that carry samples along a batch axis."""

@@ -1,4 +1,4 @@
-"""How many values a norm needs, and how far a batch is raised for its sake."""
+"""Numbers that several probes share: how many values a norm needs, what counts as an ensemble, or as drawn."""
 
 from __future__ import annotations
 
@@ -7,3 +7,12 @@ NORM_SAMPLES = 16
 
 MAX_BATCH = 64
 """A batch is not raised beyond this for the sake of a norm: 8 times the usual one, and 8 times its memory."""
+
+MEMBERS = 64
+"""Longer axes are batches, positions, classes: no ensemble has as many members."""
+
+SAMPLE = 64
+"""Values of a weight that are looked at before all are compared."""
+
+DRAWN = 0.75
+"""Share of a sample of 64 values that are different: all, of a draw in float32; 60 in bfloat16; few of an identity."""

@@ -13,10 +13,8 @@ from torch.utils._pytree import tree_map
 
 from ..errors import FailureKind, TargetError
 from ..load.from_torch import output_tensors
+from .limits import MEMBERS
 from .signals import Loss, LossStart
-
-MEMBERS = 64
-"""Longer axes are batches, positions, classes: no ensemble has as many members."""
 
 UserLoss = Callable[..., torch.Tensor]
 """``loss(output)`` or ``loss(output, inputs)``, a scalar."""

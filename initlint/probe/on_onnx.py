@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,12 +12,14 @@ from onnx import ModelProto
 
 from ..model import Model, NotChecked
 from ..settings import ProbeSettings
+from ..stats import WeightStats
 from . import batch_norm, moments, origin, payload, plan, softmax_rows
 from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph, replace_values, rewrite
 from .inputs import Attempt, Feeder, feeder_of
 from .limits import NORM_SAMPLES
 from .moments import Moments
+from .onnx_backward import TangentProbe
 from .payload import Array
 from .plan import Plan, Point
 from .reductions import Place
@@ -26,6 +28,7 @@ from .setup import Setup
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals, SoftmaxSignal
 from .signature import Unfeedable, listing
 from .taps import SoftmaxTap, Tap
+from .weights import Weights
 
 
 class Opened(Protocol):
@@ -43,6 +46,10 @@ class Opened(Protocol):
     def model(self) -> Model: ...
     @property
     def roots(self) -> Mapping[str, tuple[str, ...]]: ...
+    @property
+    def weights(self) -> Weights: ...
+    @property
+    def scalars(self) -> tuple[str, ...]: ...
 
 
 @dataclass
@@ -75,6 +82,7 @@ class OnnxProbe:
         self._opened = opened
         self._graph: ProbeGraph | None = None
         self._kept: tuple[object, Plan, Session] | None = None
+        self._ran: Setup | None = None
 
     def run(self, settings: ProbeSettings, overrides: Mapping[str, Array]) -> Signals:
         """Push a batch through the graph, ``overrides`` standing in for the values of these names.
@@ -95,6 +103,17 @@ class OnnxProbe:
         if not set(overrides) <= set(graph.fed):
             graph = replace_values(graph, overrides)
         return self._first_that_runs(graph, feeder, overrides)
+
+    def differentiate(self, forward: Signals, stats: Mapping[str, WeightStats], liveness: bool) -> Signals:
+        """What the last run returned, with gradients; ``stats`` are those of the weights as they were in it."""
+        if self._ran is None or forward.forward is not Forward.MEASURED:
+            return forward
+        self._kept = None  # its memory
+        weights = replace(self._opened.weights, overrides=dict(self._ran.overrides))
+        outputs = _measurable_outputs(self._ran.graph)
+        opened = self._opened
+        probe = TangentProbe(self._ran, opened.model, opened.taps, weights, stats, outputs, opened.scalars)
+        return probe.measure(forward, liveness)
 
     def _rewritten(self) -> ProbeGraph:
         if self._graph is None:
@@ -119,6 +138,7 @@ class OnnxProbe:
         measured = self._measure(setup, targets.points)
         if setup.give_samples(list(measured.samples.values())):
             measured = self._measure(setup, targets.points)
+        self._ran = setup
         return self._signals(setup, targets, measured)
 
     def _targets(self, setup: Setup) -> Targets:

@@ -54,6 +54,8 @@ class Plan:
     """Inputs that take one factor per unit, in a plan for a closer look."""
     rows: dict[SoftmaxTap, str] = field(default_factory=dict)
     """The graph outputs that hold rows of logits."""
+    directions: dict[str, str] = field(default_factory=dict)
+    """By value: the input that takes a direction in which it changes."""
     extra: list[str] = field(default_factory=list)
 
     @property
@@ -75,7 +77,8 @@ class Plan:
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * len(place.factor_shape))
             for place, name in self.scales.items()
         ]
-        inputs = [value for value in (*feeds, *scales) if value.name in read]
+        directions = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.directions.values()]
+        inputs = [value for value in (*feeds, *scales, *directions) if value.name in read]
         graph = replace(self.graph, small=self.graph.small | {tensor.name: tensor for tensor in self.constants})
         return serialise(graph, nodes, inputs, self.outputs)
 

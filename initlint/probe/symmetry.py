@@ -9,14 +9,10 @@ from functools import partial
 import torch
 
 from ..model import Kind, Layer, Model, Role, Tensor
+from .limits import DRAWN, SAMPLE
 
 TOLERANCE = 1e-5
 """Of the scale of the weight. A step moves a weight by 1e-2 of its scale; equal units drift apart by rounding, 1e-7."""
-
-SAMPLE = 64
-"""Values that are looked at before all are compared."""
-DRAWN = 0.75
-"""Share of a sample of 64 values that are different: all, of a draw in float32; 60 in bfloat16; few of an identity."""
 
 
 @dataclass

@@ -1,0 +1,167 @@
+"""Which equal units and twin weights of a graph stay equal: those whose gradients are equal, whatever the loss.
+
+Two rows are moved in opposite directions. If no output changes, the outputs depend on both in the same way: equal
+gradients, equal steps, and so on for ever. That needs equal biases, too, which later steps would notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..model import Layer, Model, Role, Tensor
+from ..stats import WeightStats
+from .limits import DRAWN, MEMBERS, SAMPLE
+from .payload import Array
+from .setup import Setup
+from .signals import Twin
+from .tangents import TangentRuns, Tangents, strength
+from .weights import Weights, normal
+
+CANCELS = 1e-4
+"""Of what the same rows do when they move together: rounding leaves 1e-7 per operation, and up to 1e-3 of the tangents
+of operators without a rule (``tangent_rules.STEP``) is curvature, which is equal too."""
+TESTS = 64
+"""Runs per weight; classes and units beyond count as different."""
+
+
+@dataclass
+class Symmetry:
+    setup: Setup
+    weights: Weights
+    chosen: Sequence[str]
+
+    def still_equal(self, model: Model, stats: Mapping[str, WeightStats]) -> dict[str, int]:
+        """By address of each weight that has equal units: how many equal another one for good."""
+        found = {}
+        for layer in model.layers:
+            for tensor in (layer.weight, layer.recurrent):
+                if tensor is not None and tensor.address not in found and _has_equal_units(layer, tensor, stats):
+                    classes = self._classes(layer, tensor)
+                    if classes:
+                        found[tensor.address] = self._still_equal(tensor, classes)
+        return found
+
+    def _classes(self, layer: Layer, tensor: Tensor) -> list[Array]:
+        """Row numbers of units that are equal, biases included, within one group and one packed part."""
+        rows = self.weights.rows(tensor.address)
+        height = tensor.view.units // max(1, len(tensor.parts))
+        keys: list[Array] = [np.arange(len(rows), dtype=np.float32)[:, None] // height, rows]
+        for bias in (layer.bias, layer.recurrent_bias):
+            if bias is not None and bias.size == len(rows):
+                keys.append(self.weights.rows(bias.address).reshape(len(rows), -1))
+        joined = np.ascontiguousarray(np.concatenate(keys, axis=1) + np.float32(0))
+        _, number, count = np.unique(joined.view(np.uint32), axis=0, return_inverse=True, return_counts=True)
+        number = number.reshape(-1)
+        return [np.flatnonzero(number == each) for each in np.flatnonzero(count > 1)]
+
+    def _still_equal(self, tensor: Tensor, classes: list[Array]) -> int:
+        runs = TangentRuns(self.setup, self.weights.values_of([tensor.address]), self.chosen)
+        if not runs.reached:
+            return 0
+        if self._cancels(runs, tensor, classes):
+            return sum(len(each) - 1 for each in classes)
+        equal = 0
+        for each in classes[:TESTS]:
+            if len(classes) > 1 and self._cancels(runs, tensor, [each]):
+                equal += len(each) - 1
+            elif len(classes) * len(each) <= TESTS and len(each) > 2:
+                equal += sum(self._cancels(runs, tensor, [each[[0, other]]]) for other in range(1, len(each)))
+        return equal
+
+    def _cancels(self, runs: TangentRuns, tensor: Tensor, classes: Sequence[Array]) -> bool:
+        """Whether rows of each class, moved apart, change nothing that they change when they move together."""
+        shape = self.weights.rows(tensor.address).shape
+        together, apart = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        for number, rows in enumerate(classes):
+            along = normal((1, shape[1]), 1.0, tensor.address, number)
+            factors = normal((len(rows), 1), 1.0, tensor.address, number, "factors")
+            together[rows] = along
+            apart[rows] = along * (factors - factors.mean())
+        sizes = [
+            strength(runs.run(self.weights.stored(tensor.address, rows, zero=True), 0), self.chosen)
+            for rows in (together, apart)
+        ]
+        return 0 < sizes[0] < np.inf and sizes[1] <= CANCELS * sizes[0]
+
+    # -- twins -------------------------------------------------------------------------------------------------------
+
+    def twins(self, model: Model, stats: Mapping[str, WeightStats]) -> tuple[Twin, ...]:
+        return tuple(Twin(one, other, self._separated(one, other)) for one, other in self._pairs(model, stats))
+
+    def _pairs(self, model: Model, stats: Mapping[str, WeightStats]) -> Iterator[tuple[str, str]]:
+        """(address, address of an earlier one): drawn weights with the same moments, found to be equal."""
+        seen: dict[tuple[object, ...], list[str]] = {}
+        for tensor in model.tensors:
+            found = stats.get(tensor.address)
+            if not tensor.trainable or len(tensor.shape) < 2 or tensor.size < 2 or found is None or not found.std:
+                continue
+            key = (tensor.shape, found.mean, found.std, found.min, found.max)
+            alike = seen.setdefault(key, [])
+            rows = self.weights.rows(tensor.address) if alike else None
+            first = next((a for a in alike if rows is not None and np.array_equal(self.weights.rows(a), rows)), "")
+            if not first:
+                alike.append(tensor.address)
+            elif (
+                rows is not None
+                and _looks_drawn(rows)
+                and self.weights.name(first) != self.weights.name(tensor.address)
+            ):
+                yield tensor.address, first
+
+    def _separated(self, one: str, other: str) -> bool:
+        runs = TangentRuns(self.setup, self.weights.values_of([one, other]), self.chosen)
+        if not runs.reached:
+            return True
+        along = normal(self.weights.rows(one).shape, 1.0, one)
+        first = self.weights.stored(one, along, zero=True)
+        sizes = []
+        for sign in (1.0, -1.0):
+            second = self.weights.stored(other, along * np.float32(sign), zero=True)
+            sizes.append(strength(_told_alike(runs.run({**first, **second}, 0), self.chosen), self.chosen))
+        return not (0 < sizes[0] < np.inf and sizes[1] <= CANCELS * sizes[0])
+
+
+def _has_equal_units(layer: Layer, tensor: Tensor, stats: Mapping[str, WeightStats]) -> bool:
+    if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT) or layer.shuffles_units or not tensor.trainable:
+        return False
+    if tensor.view.units // max(1, len(tensor.parts)) < 2:
+        return False
+    parts = [stats[address] for address in tensor.part_addresses if address in stats]
+    return any(part.duplicate_units or part.zero_units > 1 or part.constant for part in parts)
+
+
+def _looks_drawn(rows: Array) -> bool:
+    sample = rows.reshape(-1)[:: max(1, rows.size // SAMPLE)][:SAMPLE]
+    return len(np.unique(sample)) >= DRAWN * len(sample)
+
+
+def _told_alike(tangents: Tangents, chosen: Sequence[str]) -> Tangents:
+    """As a loss with one target sees it: outputs of one shape, and equal slices of an output, are added up."""
+    moves: dict[str, Array] = {}
+    first: dict[tuple[int, ...], str] = {}
+    for name in chosen:
+        if name in tangents.moves:
+            folded = _folded(tangents.outputs[name], tangents.moves[name])
+            place = first.setdefault(folded.shape, name)
+            moves[place] = moves[place] + folded if place in moves else folded
+    return Tangents(tangents.outputs, moves)
+
+
+def _folded(output: Array, tangent: Array) -> Array:
+    """Tangents of equal slices along an axis, summed in the place of the first one."""
+    folded = tangent.copy()
+    for axis, size in enumerate(output.shape):
+        if not 1 < size <= MEMBERS:
+            continue
+        slices, sums = np.moveaxis(output, axis, 0), np.moveaxis(folded, axis, 0)
+        for number in range(1, size):
+            if np.ptp(slices[number]) > 0:
+                same = (n for n in range(number) if np.array_equal(slices[n], slices[number]))
+                place = next(same, None)
+                if place is not None:
+                    sums[place] += sums[number]
+                    sums[number] = 0
+    return folded

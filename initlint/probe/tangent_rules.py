@@ -1,0 +1,460 @@
+"""Derivatives of ONNX operators, forward mode: what a small change of an operator's inputs does to its outputs.
+
+Tangents are written into the graph beside the values. They keep a magnitude of their own, so that nothing is lost to
+rounding where a difference of two whole runs would be: a tangent is exactly zero if, and only if, the derivative in
+its direction is (Griewank & Walther 2008, chapter 3). Slopes at kinks are PyTorch's: that of ReLU at 0 is 0.
+
+Operators without a rule are differenced on the spot, with a step that fits the sizes of their own inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
+
+from .dataflow import reads, subgraphs
+from .emit import Emitter
+from .payload import FLOATS
+from .shapes import Known
+
+STEP = 2.0**-9
+"""Of an input's largest value, where an operator is differenced: rounding, 2^-24, and curvature then cost 1e-3 each."""
+
+AJAR = 1e-2
+"""Slope that units which are off get where it is asked whether only the batch does not reach them."""
+
+FLAT = frozenset(
+    {"Relu", "Clip", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Softmax", "Gelu", "Softplus", "Selu", "Elu"}
+    | {"ThresholdedRelu", "Swish", "Mish", "Celu"}
+)
+"""Operators that are flat, or nearly so, somewhere."""
+
+_PLAIN = frozenset(
+    {"Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "GatherElements"}
+    | {"GatherND", "Expand", "Tile", "Split", "ReduceMean", "ReduceSum", "AveragePool", "GlobalAveragePool", "Neg"}
+    | {"DepthToSpace", "SpaceToDepth", "Resize", "Upsample", "Trilu", "CumSum", "Cast", "ReverseSequence"}
+    | {"SplitToSequence", "SequenceAt", "ConcatFromSequence"}
+)
+"""Linear in their first input; the others are positions, shapes and the like."""
+
+_CONSTANT = frozenset(
+    {"Shape", "Size", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or", "Xor", "ArgMax"}
+    | {"ArgMin", "NonZero", "IsNaN", "IsInf", "Sign", "Floor", "Ceil", "Round", "OneHot", "Range", "ConstantOfShape"}
+    | {"EyeLike", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "QuantizeLinear", "Unique"}
+)
+"""Piecewise constant: no change of the inputs, if small enough, changes the outputs."""
+
+
+@dataclass
+class Differentiation:
+    """Writes tangents behind the nodes of one graph, in execution order."""
+
+    emit: Emitter
+    opset: int
+    known: Mapping[str, Known]
+    of: dict[str, str] = field(default_factory=dict)
+    """By value: its tangent. A value that is missing does not change."""
+
+    def through(self, node: NodeProto) -> None:
+        """Write the tangents of the node's outputs, where its inputs have some."""
+        if node.op_type in _CONSTANT or not any(name in self.of for name in reads(node)):
+            return
+        rule = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        tangents = rule(self, node) if rule is not None else None
+        if tangents is None:
+            tangents = _differenced(self, node)
+        self.of.update(
+            (output, tangent)
+            for output, tangent in zip(node.output, tangents, strict=False)
+            if output and tangent and self.is_float(output)
+        )
+
+    def is_float(self, value: str) -> bool:
+        fact = self.known.get(value)
+        return fact is None or fact.elem_type in FLOATS or fact.elem_type == TensorProto.UNDEFINED
+
+    def zeros(self, value: str) -> str:
+        return self.emit.op("ConstantOfShape", self.emit.op("Shape", value))
+
+    def tangent(self, value: str) -> str:
+        """The tangent of ``value``, written out as zeros where it does not change."""
+        return self.of.get(value) or self.zeros(value)
+
+    def again(self, node: NodeProto, inputs: Sequence[str], without: str = "") -> list[str]:
+        """``node`` once more, on other inputs, without the attribute of that name."""
+        copy = NodeProto(op_type=node.op_type, domain=node.domain, name=self.emit.name(node.op_type))
+        copy.input.extend(inputs)
+        copy.output.extend(self.emit.name(output) if output else "" for output in node.output)
+        copy.attribute.extend(attribute for attribute in node.attribute if attribute.name != without)
+        self.emit.nodes.append(copy)
+        return list(copy.output)
+
+    def spread(self, tangent: str, source: str, output: str) -> str:
+        """A tangent in the shape of ``output``, of which the operand ``source`` may have fewer entries."""
+        one, other = self.known.get(source), self.known.get(output)
+        if one is not None and other is not None and one.static is not None and one.static == other.static:
+            return tangent
+        return self.emit.op("Expand", tangent, self.emit.op("Shape", output))
+
+    def total(self, terms: Sequence[str]) -> str:
+        total = terms[0]
+        for term in terms[1:]:
+            total = self.emit.op("Add", total, term)
+        return total
+
+    def reduce_sum(self, value: str, axis: int) -> str:
+        if self.opset >= 13:
+            return self.emit.op("ReduceSum", value, self.emit.ints(axis), keepdims=1)
+        return self.emit.op("ReduceSum", value, axes=[axis], keepdims=1)
+
+    def where(self, condition: str, tangent: str) -> str:
+        return self.emit.op("Where", condition, tangent, self.emit.floats(0.0))
+
+    def scaled(self, tangent: str, factor: float) -> str:
+        return tangent if factor == 1.0 else self.emit.op("Mul", tangent, self.emit.floats(factor))
+
+    def opened(self, node: NodeProto) -> list[NodeProto]:
+        """``node``, a non-linearity, with a little slope besides where its input differs between samples."""
+        value, output = node.input[0], node.output[0]
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.output[0] = self.emit.name(output)
+        self.emit.nodes.append(copy)
+        fact = self.known.get(value)
+        if fact is not None and fact.shape and fact.shape[0] not in (None, 1):
+            first = self.emit.op("Gather", value, self.emit.ints(0), axis=0)
+            differs = self.emit.to_float(self.emit.op("Not", self.emit.op("Equal", value, first)))
+            varies = self.emit.reduce("ReduceMax", differs, (0,))
+        else:
+            varies = self.emit.to_float(self.emit.op("Not", self.emit.op("Equal", value, self.emit.floats(0.0))))
+        little = self.emit.op("Mul", self.emit.op("Mul", varies, value), self.emit.floats(AJAR))
+        self.emit.op("Add", copy.output[0], little, output=output)
+        return self.emit.take()
+
+
+Rule = Callable[[Differentiation, NodeProto], list[str] | None]
+"""The tangents of a node's outputs; None where it has to be differenced after all."""
+
+
+def _attribute(node: NodeProto, name: str, default: float) -> float:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return float(attribute.f if attribute.type == AttributeProto.FLOAT else attribute.i)
+    return default
+
+
+# -- linear operators ------------------------------------------------------------------------------------------------
+
+
+def _plain(to: Differentiation, node: NodeProto) -> list[str] | None:
+    if node.input[0] not in to.of:
+        return None
+    return to.again(node, [to.of[node.input[0]], *node.input[1:]])
+
+
+def _pad(to: Differentiation, node: NodeProto) -> list[str] | None:
+    if node.input[0] not in to.of:
+        return None
+    others = ["" if position == 1 else name for position, name in enumerate(node.input[1:])]
+    return to.again(node, [to.of[node.input[0]], *others], without="value")
+
+
+def _joined(to: Differentiation, node: NodeProto) -> list[str]:
+    return to.again(node, [to.tangent(name) for name in node.input])
+
+
+def _scattered(to: Differentiation, node: NodeProto) -> list[str] | None:
+    if any(attribute.name == "reduction" and attribute.s not in (b"none", b"add") for attribute in node.attribute):
+        return None
+    data, indices, updates = node.input[:3]
+    return to.again(node, [to.tangent(data), indices, to.tangent(updates)])
+
+
+def _sum(to: Differentiation, node: NodeProto) -> list[str]:
+    if all(name in to.of for name in node.input):
+        return to.again(node, [to.of[name] for name in node.input])
+    terms = []
+    for position, name in enumerate(node.input):
+        if name in to.of:
+            signed = to.emit.op("Neg", to.of[name]) if node.op_type == "Sub" and position else to.of[name]
+            terms.append(to.spread(signed, name, node.output[0]))
+    return [to.scaled(to.total(terms), 1.0 / len(node.input) if node.op_type == "Mean" else 1.0)]
+
+
+def _where(to: Differentiation, node: NodeProto) -> list[str]:
+    condition, *branches = node.input
+    chosen = [to.of.get(name) or to.emit.floats(0.0) for name in branches]
+    result = to.emit.op("Where", condition, *chosen)
+    shape = to.emit.op("Shape", node.output[0])
+    return [to.emit.op("Expand", result, shape)]
+
+
+def _multilinear(to: Differentiation, node: NodeProto) -> list[str]:
+    """Products of two or more operands, each in turn replaced by its tangent."""
+    terms = []
+    for position, name in enumerate(node.input):
+        if name in to.of:
+            terms += to.again(node, [*node.input[:position], to.of[name], *node.input[position + 1 :]])
+    return [to.total(terms)]
+
+
+def _with_bias(to: Differentiation, node: NodeProto) -> list[str] | None:
+    """Conv, ConvTranspose and Gemm: a product of the first two operands, plus a third one."""
+    if node.op_type == "Gemm" and to.opset < 11:
+        return None
+    first, second, *rest = node.input
+    terms = []
+    if first in to.of:
+        terms += to.again(node, [to.of[first], second])
+    if second in to.of:
+        terms += to.again(node, [first, to.of[second]])
+    if rest and rest[0] in to.of:
+        bias = to.scaled(to.of[rest[0]], _attribute(node, "beta", 1.0))
+        if node.op_type != "Gemm":
+            rank = to.known[node.output[0]].shape if node.output[0] in to.known else None
+            if rank is None:
+                return None
+            bias = to.emit.op("Reshape", bias, to.emit.ints(1, -1, *(1 for _ in rank[2:])))
+        terms.append(to.emit.op("Expand", bias, to.emit.op("Shape", node.output[0])))
+    return [to.total(terms)]
+
+
+def _divided(to: Differentiation, node: NodeProto) -> list[str]:
+    above, below = node.input
+    terms = []
+    if above in to.of:
+        terms.append(to.emit.op("Div", to.of[above], below))
+    if below in to.of:
+        share = to.emit.op("Div", to.of[below], below)
+        terms.append(to.emit.op("Neg", to.emit.op("Mul", node.output[0], share)))
+    return [to.total(terms)]
+
+
+# -- non-linear ones -------------------------------------------------------------------------------------------------
+
+
+def _sloped(slope: Callable[[Differentiation, NodeProto], str]) -> Rule:
+    """A function of each entry, by its slope."""
+
+    def rule(to: Differentiation, node: NodeProto) -> list[str] | None:
+        if node.input[0] not in to.of or any(name in to.of for name in node.input[1:]):
+            return None
+        return [to.emit.op("Mul", slope(to, node), to.of[node.input[0]])]
+
+    return rule
+
+
+def _sigmoid(to: Differentiation, node: NodeProto) -> str:
+    rest = to.emit.op("Sub", to.emit.floats(1.0), node.output[0])
+    return to.emit.op("Mul", node.output[0], rest)
+
+
+def _tanh(to: Differentiation, node: NodeProto) -> str:
+    square = to.emit.op("Mul", node.output[0], node.output[0])
+    return to.emit.op("Sub", to.emit.floats(1.0), square)
+
+
+def _erf(to: Differentiation, node: NodeProto) -> str:
+    square = to.emit.op("Mul", node.input[0], node.input[0])
+    return to.scaled(to.emit.op("Exp", to.emit.op("Neg", square)), 2.0 / math.sqrt(math.pi))
+
+
+def _square_root(to: Differentiation, node: NodeProto) -> str:
+    return to.emit.op("Div", to.emit.floats(0.5), node.output[0])
+
+
+def _reciprocal(to: Differentiation, node: NodeProto) -> str:
+    return to.emit.op("Neg", to.emit.op("Mul", node.output[0], node.output[0]))
+
+
+def _power(to: Differentiation, node: NodeProto) -> str:
+    base, exponent = node.input
+    less = to.emit.op("Sub", exponent, to.emit.op("CastLike", to.emit.floats(1.0), exponent))
+    factor = to.emit.to_float(exponent)
+    return to.emit.op("Mul", to.emit.op("Pow", base, less), factor)
+
+
+def _cosine(to: Differentiation, node: NodeProto) -> str:
+    return to.emit.op("Neg", to.emit.op("Sin", node.input[0]))
+
+
+def _relu(to: Differentiation, node: NodeProto) -> list[str] | None:
+    on = to.emit.op("Greater", node.input[0], to.emit.floats(0.0))
+    return [to.where(on, to.of[node.input[0]])]
+
+
+def _leaky(to: Differentiation, node: NodeProto) -> list[str] | None:
+    """LeakyRelu, and PRelu with its slopes."""
+    value, *slopes = node.input
+    on = to.emit.op("Greater", value, to.emit.floats(0.0))
+    slope = slopes[0] if slopes else to.emit.floats(_attribute(node, "alpha", 0.01))
+    terms = []
+    if value in to.of:
+        terms.append(to.emit.op("Where", on, to.of[value], to.emit.op("Mul", slope, to.of[value])))
+    if slopes and slopes[0] in to.of:
+        changed = to.emit.op("Mul", value, to.of[slopes[0]])
+        terms.append(to.emit.op("Where", on, to.emit.floats(0.0), changed))
+    return [to.total(terms)]
+
+
+def _clip(to: Differentiation, node: NodeProto) -> list[str] | None:
+    """PyTorch's slope at a bound is 0 where there are two, as in ReLU6 and hardtanh, and 1 where a clamp has one."""
+    value = node.input[0]
+    low, high = ([*node.input[1:], "", ""])[:2]
+    if to.opset < 11 or value not in to.of or low in to.of or high in to.of:
+        return None
+    if not (low and high):
+        return [to.where(to.emit.op("Equal", node.output[0], value), to.of[value])]
+    inside = to.emit.op("And", to.emit.op("Greater", value, low), to.emit.op("Less", value, high))
+    return [to.where(inside, to.of[value])]
+
+
+def _extreme(to: Differentiation, node: NodeProto) -> list[str] | None:
+    """Max and Min of two: ties are shared."""
+    if len(node.input) != 2:
+        return None
+    one, other = node.input
+    over = to.emit.op("Greater" if node.op_type == "Max" else "Less", one, other)
+    tie = to.emit.op("Equal", one, other)
+    mine, theirs = (to.of.get(name) or to.emit.floats(0.0) for name in (one, other))
+    half = to.scaled(to.emit.op("Add", mine, theirs), 0.5)
+    result = to.emit.op("Where", tie, half, to.emit.op("Where", over, mine, theirs))
+    return [to.emit.op("Expand", result, to.emit.op("Shape", node.output[0]))]
+
+
+def _softmax(to: Differentiation, node: NodeProto) -> list[str] | None:
+    fact = to.known.get(node.input[0])
+    rank = len(fact.shape) if fact is not None and fact.shape is not None else 0
+    axis = int(_attribute(node, "axis", -1.0 if to.opset >= 13 else 1.0))
+    if to.opset < 13 and axis not in (-1, rank - 1):
+        return None
+    change = to.of[node.input[0]]
+    share = node.output[0] if node.op_type == "Softmax" else to.emit.op("Exp", node.output[0])
+    mean = to.reduce_sum(to.emit.op("Mul", share, change), axis)
+    centred = to.emit.op("Sub", change, mean)
+    return [to.emit.op("Mul", share, centred) if node.op_type == "Softmax" else centred]
+
+
+def _sum_square(to: Differentiation, node: NodeProto) -> list[str]:
+    value = node.input[0]
+    product = to.scaled(to.emit.op("Mul", value, to.of[value]), 2.0)
+    keep = int(_attribute(node, "keepdims", 1.0))
+    if len(node.input) > 1:
+        return [to.emit.op("ReduceSum", product, node.input[1], keepdims=keep)]
+    axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
+    if axes is None:
+        return [to.emit.op("ReduceSum", product, keepdims=keep)]
+    if to.opset >= 13:
+        return [to.emit.op("ReduceSum", product, to.emit.ints(*axes), keepdims=keep)]
+    return [to.emit.op("ReduceSum", product, axes=axes, keepdims=keep)]
+
+
+def _layer_norm(to: Differentiation, node: NodeProto) -> list[str] | None:
+    """With x^ = (x - mean) / deviation: dx^ = (dx - mean dx - x^ mean(x^ dx)) / deviation."""
+    value, gain, *shift = node.input
+    fact = to.known.get(value)
+    if fact is None or fact.shape is None or any(node.output[1:]):
+        return None
+    rank = len(fact.shape)
+    axes = tuple(range(int(_attribute(node, "axis", -1.0)) % rank, rank))
+    emit = to.emit
+    centred = emit.op("Sub", value, emit.reduce("ReduceMean", value, axes))
+    variance = emit.reduce("ReduceMean", emit.op("Mul", centred, centred), axes)
+    deviation = emit.op("Sqrt", emit.op("Add", variance, emit.floats(_attribute(node, "epsilon", 1e-5))))
+    normed = emit.op("Div", centred, deviation)
+    terms = []
+    if value in to.of:
+        change = emit.op("Sub", to.of[value], emit.reduce("ReduceMean", to.of[value], axes))
+        along = emit.reduce("ReduceMean", emit.op("Mul", normed, change), axes)
+        across = emit.op("Sub", change, emit.op("Mul", normed, along))
+        terms.append(emit.op("Mul", emit.op("Div", across, deviation), gain))
+    if gain in to.of:
+        terms.append(emit.op("Mul", normed, to.of[gain]))
+    if shift and shift[0] in to.of:
+        terms.append(emit.op("Expand", to.of[shift[0]], emit.op("Shape", value)))
+    return [to.total(terms), *("" for _ in node.output[1:])]
+
+
+# -- everything else -------------------------------------------------------------------------------------------------
+
+
+def _differenced(to: Differentiation, node: NodeProto) -> list[str]:
+    """(f(x + e dx) - f(x)) / e, with e such that no input moves by more than STEP of its largest value."""
+    emit = to.emit
+    changing = [name for name in dict.fromkeys(reads(node)) if name in to.of]
+    speeds = []
+    for name in changing:
+        size, speed = (emit.reduce_all("ReduceMax", emit.op("Abs", each)) for each in (name, to.of[name]))
+        still = emit.op("Equal", size, emit.floats(0.0))
+        speeds.append(emit.op("Div", speed, emit.op("Where", still, emit.floats(1.0), size)))
+    fastest = speeds[0] if len(speeds) == 1 else emit.op("Max", *speeds)
+    stands = emit.op("Equal", fastest, emit.floats(0.0))
+    step = emit.op("Div", emit.floats(STEP), emit.op("Where", stands, emit.floats(1.0), fastest))
+    moved = {name: emit.op("Add", name, emit.op("Mul", to.of[name], step)) for name in changing}
+    copy = _renamed(node, moved)
+    del copy.output[:]
+    copy.output.extend(emit.name(output) if output else "" for output in node.output)
+    copy.name = emit.name(node.op_type)
+    emit.nodes.append(copy)
+    return [
+        emit.op("Div", emit.op("Sub", after, before), step) if before and to.is_float(before) else ""
+        for before, after in zip(node.output, copy.output, strict=True)
+    ]
+
+
+def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
+    """``node`` reading other values, inside its subgraphs too."""
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    for position, name in enumerate(copy.input):
+        copy.input[position] = names.get(name, name)
+    for body in subgraphs(copy):
+        _rename_in(body, names)
+    return copy
+
+
+def _rename_in(body: GraphProto, names: Mapping[str, str]) -> None:
+    own = {value.name for value in body.input} | {output for node in body.node for output in node.output}
+    visible = {name: new for name, new in names.items() if name not in own}
+    nodes = [_renamed(node, visible) for node in body.node]
+    for output in body.output:
+        if output.name in visible:
+            nodes.append(helper.make_node("Identity", [visible[output.name]], [f"{visible[output.name]} out"]))
+            output.name = f"{visible[output.name]} out"
+    del body.node[:]
+    body.node.extend(nodes)
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(_PLAIN, _plain),
+    **dict.fromkeys(("Add", "Sub", "Sum", "Mean"), _sum),
+    **dict.fromkeys(("MatMul", "Mul", "Einsum"), _multilinear),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm"), _with_bias),
+    **dict.fromkeys(("ScatterElements", "ScatterND"), _scattered),
+    **dict.fromkeys(("LeakyRelu", "PRelu"), _leaky),
+    **dict.fromkeys(("Max", "Min"), _extreme),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
+    **dict.fromkeys(("Concat", "SequenceConstruct"), _joined),
+    "Pad": _pad,
+    "Where": _where,
+    "Div": _divided,
+    "Relu": _relu,
+    "Clip": _clip,
+    "ReduceSumSquare": _sum_square,
+    "LayerNormalization": _layer_norm,
+    "Sigmoid": _sloped(_sigmoid),
+    "Tanh": _sloped(_tanh),
+    "Erf": _sloped(_erf),
+    "Sqrt": _sloped(_square_root),
+    "Reciprocal": _sloped(_reciprocal),
+    "Pow": _sloped(_power),
+    "Cos": _sloped(_cosine),
+    "Sin": _sloped(lambda to, node: to.emit.op("Cos", node.input[0])),
+    "Exp": _sloped(lambda to, node: node.output[0]),
+    "Log": _sloped(lambda to, node: to.emit.op("Reciprocal", node.input[0])),
+    "Abs": _sloped(lambda to, node: to.emit.op("Sign", node.input[0])),
+    "Softplus": _sloped(lambda to, node: to.emit.op("Sigmoid", node.input[0])),
+}
