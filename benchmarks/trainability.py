@@ -31,6 +31,8 @@ from pathlib import Path
 
 import torch
 from truth.labels import Cell, Labels, cells
+from truth.tables import report
+from truth.verdicts import judge
 
 RESULTS = Path(__file__).parent / "results"
 LABELS = RESULTS / "trainability.json"
@@ -71,6 +73,11 @@ def main() -> int:
         show_cells(chosen)
     elif options.action == "train":
         train(chosen, Labels(LABELS), options.minutes)
+    else:
+        text = report(list(judge(chosen, Labels(LABELS))), options.reported)
+        print(text)
+        if options.write:
+            options.write.write_text(text)
     return 0
 
 
