@@ -178,11 +178,8 @@ def wrong_errors(said: Said, facts: Facts) -> Iterator[str]:
     """Errors at tensors that move and separate, in a model that trains."""
     if facts.better != "trains":
         return
-    inert = facts.never_moved | facts.together
     for each in dict.fromkeys(f for findings in said.headlines(Severity.ERROR) for f in map(_key, findings)):
-        _, address = each
-        base = address.partition("[")[0]
-        if not any(name in (address, base) or name.startswith((f"{base}[", f"{base}.")) for name in inert):
+        if not facts.is_inert(each[1]):
             yield " ".join(each)
 
 

@@ -1,0 +1,1 @@
+"""The benchmark of truth: architectures times initialisations, each trained; see ``benchmarks/trainability.py``."""
