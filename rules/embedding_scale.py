@@ -37,7 +37,6 @@ from initlint.plugin import Context, Kind, Layer, Needs, Reinit, Severity, Suspi
 @dataclass(frozen=True)
 class Options:
     logits: float = 10.0  # calibrate_scale.md, only the head: SGD fails for 7 of 17 nets from 10 to 30, 2 of 10 below
-    fails: float = 100.0  # calibrate_scale.md, only the head: above, the better optimiser fails for 15 of 40 nets
 
 
 @rule(
@@ -60,9 +59,8 @@ def embedding_scale(context: Context, options: Options) -> Iterator[Suspicion]:
         rms = math.sqrt(stats.mean_square)
         logits, how = _logits(context, head, rms)
         if logits >= options.logits:
-            severity = Severity.ERROR if logits >= options.fails else Severity.WARNING
             data = {"rms": rms, "logits": logits, "how": how}
-            yield Suspicion(head.weight, severity, data, Reinit(head.weight.address, "normal", 0.02))
+            yield Suspicion(head.weight, Severity.WARNING, data, Reinit(head.weight.address, "normal", 0.02))
 
 
 def _logits(context: Context, head: Layer, rms: float) -> tuple[float, str]:

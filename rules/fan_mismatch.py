@@ -74,7 +74,7 @@ def fan_mismatch(context: Context, options: Options) -> Iterator[Suspicion]:
     for path in plain_paths(context.model, context.signals):
         wrong = [(layer, *found) for layer in path.layers if (found := _wrong(context, layer)) is not None]
         total = math.prod(gain for _, _, gain in wrong)
-        harmful = total >= options.loud or total <= options.quiet
+        harmful = context.model.has_dataflow and (total >= options.loud or total <= options.quiet)
         fix = Several(tuple(fresh(context.model, layer.weight) for layer, _, _ in wrong)) if wrong else None
         for layer, scheme, gain in wrong:
             if harmful or max(gain, 1 / gain) >= options.noticed:

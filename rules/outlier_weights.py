@@ -4,8 +4,9 @@
 
 A draw gives weights of one size: the largest of a billion normal ones is 6 standard deviations out. A value far beyond
 that comes from bounds that do not scale (`trunc_normal_` with std 0.001 and its bounds of +-2 can give exactly 2), from
-memory that was not overwritten, from an index set by hand. One weight that outweighs all the others of its unit makes
-the unit a copy of one input, and so loud that a layer norm sees nothing else. Batch normalisation, and bounded
+memory that was not overwritten, from an index set by hand. One that outweighs all the others of its unit makes the unit
+a copy of one input, and so loud that a layer norm sees nothing else: a warning where outliers make up most of the
+layer's standard deviation. Batch normalisation, and bounded
 functions such as tanh, take that away: there it is a note. So is a spread of the units' scales over decades: the small
 ones are wasted at first, and the network trains without them. (That is no rule of its own: both are one layer of two
 sizes, and either explains the other.)
@@ -54,7 +55,7 @@ FORGIVING = (Kind.BATCH_NORM, Kind.INSTANCE_NORM)
 @dataclass(frozen=True)
 class Options:
     beyond: float = 20.0  # standard deviations: no normal draw (6 for 1e9 values), nor a Laplace one (16 for 1e7)
-    outweighs: float = 12.0  # calibrate_weights.md, few: 100 deviations among 64 inputs stop SGD; 100 / sqrt(64)
+    swells: float = 4.0  # calibrate_weights.md, ReLU: 4.6 times the std of most (few 100, one 300) stops SGD, 1.9 not
     decades: float = 2.0  # between the 5 % and 95 % quantiles; calibrate_weights.md, spread: 4 slow a deep plain net
     fewest_inputs: int = 8  # rms of 8 normal values spread over 0.4 decades (chi distribution), of 1 over 1.5
     fewest_units: int = 16  # fewer have no 5 % quantile
@@ -65,7 +66,7 @@ class Options:
     needs=Needs.WEIGHTS,
     options=Options,
     message={
-        "default": "the largest weight is {peak}, {deviations} times the spread of most ({bulk})",
+        "default": "the largest weight is {peak}, {deviations} times the spread of most ({bulk}); the std is {std}",
         "units": "the scales of its units spread over {decades} decades, from {low} to {high}",
     },
     explains=SIGNAL_RULES,
@@ -91,10 +92,10 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, part: str, options: O
         data = {"decades": decades, "low": low, "high": high}
         yield Suspicion(tensor, Severity.NOTE, data, fix, "units")
     elif deviations >= options.beyond and stats.peak > options.beyond * abs(stats.mean):
-        data = {"peak": stats.peak, "deviations": deviations, "bulk": stats.bulk}
+        data = {"peak": stats.peak, "deviations": deviations, "bulk": stats.bulk, "std": stats.std}
         forgiven = layer.norm_after in FORGIVING or activations.get(layer.activation).bounded
-        outweighs = deviations >= options.outweighs * math.sqrt(tensor.view.fan_in)
-        yield Suspicion(tensor, Severity.WARNING if outweighs and not forgiven else Severity.NOTE, data, fix)
+        swells = stats.std >= options.swells * stats.bulk
+        yield Suspicion(tensor, Severity.WARNING if swells and not forgiven else Severity.NOTE, data, fix)
 
 
 def _scales(stats: WeightStats, options: Options) -> tuple[float, float]:

@@ -327,3 +327,22 @@ def test_a_module_called_twice_is_one_layer() -> None:
     nodes = [node("MatMul", ["x", "w"], ["h"]), node("Relu", ["h"], ["r"]), node("MatMul", ["r", "w"], ["y"])]
     model = opened(nodes, {"w": normal(4, 4)})
     assert only(model).calls == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "computed"),
+    [
+        ([node("Transpose", ["raw"], ["w"], perm=[1, 0])], False),
+        ([node("Cast", ["raw"], ["cast"], to=TensorProto.FLOAT), node("Transpose", ["cast"], ["w"])], False),
+        ([node("Exp", ["raw"], ["w"])], True),
+        ([node("Softplus", ["raw"], ["soft"]), node("Transpose", ["soft"], ["w"])], True),
+        ([node("Mul", ["raw", "mask"], ["w"])], True),
+    ],
+    ids=["transposed", "cast", "exp", "softplus, transposed", "masked"],
+)
+def test_a_weight_that_arithmetic_makes_is_told_from_one_that_is_arranged(
+    nodes: list[NodeProto], computed: bool
+) -> None:
+    weights = {"raw": normal(4, 4), "mask": np.eye(4, dtype=np.float32)}
+    model = opened([*nodes, node("MatMul", ["x", "w"], ["y"])], weights)
+    assert [layer.weight.computed for layer in model.model.layers] == [computed]

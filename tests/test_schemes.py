@@ -33,6 +33,29 @@ def uniform(shape: tuple[int, int], bound: float, seed: int = 0) -> Array:
     return np.random.default_rng(seed).uniform(-bound, bound, shape)
 
 
+class TestMisfit:
+    """A depthwise convolution of 64 channels: 9 inputs per output, 9 outputs per input."""
+
+    WEIGHT = Tensor("w", (64, 1, 3, 3), "float32", Role.WEIGHT, View(64, 1, 9))
+    LAYER = Layer("l", Kind.CONV, WEIGHT, fan_in=9, fan_out=9)
+
+    def misfit(self, values: Array) -> schemes.Misfit | None:
+        stats = measure.measure(self.WEIGHT, lambda: [values.astype(np.float32)])["w"]
+        return schemes.misfit(self.LAYER, stats)
+
+    def test_the_fan_out_of_all_groups(self) -> None:
+        found = self.misfit(normal((64, 9), math.sqrt(2 / (64 * 9))))
+        assert found is not None
+        assert 1 / 65 < found.factor < 1 / 30  # He's fan-out of 64 * 9, or Xavier's mean of it and 9, which is as near
+
+    @pytest.mark.parametrize("variance", [2 / 9, 1 / 9, 0.02**2, 1.0])
+    def test_own_fans_and_written_numbers_fit(self, variance: float) -> None:
+        assert self.misfit(normal((64, 9), math.sqrt(variance))) is None
+
+    def test_what_pytorch_draws_fits(self) -> None:
+        assert self.misfit(uniform((64, 9), 1 / 3)) is None
+
+
 class TestRecognises:
     @pytest.mark.parametrize(
         ("values", "name"),

@@ -13,7 +13,7 @@ from torch.nn import functional
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
-ERROR, WARNING = Severity.ERROR, Severity.WARNING
+WARNING = Severity.WARNING
 LEGACY = ("legacy",)
 
 
@@ -41,7 +41,7 @@ def language_model(width: int = 256, std: float = 1.0, tied: bool = True, divide
     Good("near miss: T5 divides the states", partial(language_model, divided=True), notes_ok=False, exporters=LEGACY),
     Good("near miss: N(0, 1) over 32 columns", partial(language_model, width=32), notes_ok=False, exporters=LEGACY),
     Bad("N(0, 1), tied", language_model, ["tokens.weight"], WARNING, LEGACY),
-    Bad("N(0, 100), tied", partial(language_model, std=10.0), ["tokens.weight"], ERROR, LEGACY),
+    Bad("N(0, 100), tied", partial(language_model, std=10.0), ["tokens.weight"], WARNING, LEGACY),
 )
 def test_embedding_scale(case: Case) -> None:
     check("embedding-scale", case, seeds=(0,))
