@@ -8,9 +8,9 @@ samples apart is lost: in bfloat16 already below 1/250, in float32 below 1/10^7.
 
 Reported is the last such layer, and the first one, if they lie behind a layer where inputs could be told apart. Part
 of this is normal: behind ReLUs different images are 96 % alike in a healthy ResNet-50, and no healthy model was seen
-below 3 %. A batch norm takes the pattern away again, so in front of one only what rounding destroys counts. Outputs are
-left alone: a zero head answers the same for all inputs. Where the bias is the pattern, oversized-bias says so and this
-is folded under it.
+below 3 %. A batch norm takes the pattern away again. Outputs are left alone: a zero head answers the same for all
+inputs. So is what gets nothing but constants, as behind an empty code book. Where the bias is the pattern,
+oversized-bias says so and this is folded under it.
 
 ## Example
 
@@ -53,7 +53,7 @@ from initlint.plugin import (
 @dataclass(frozen=True)
 class Options:
     fail: float = 1e-3  # calibrate_bias.md: from a ratio of 875 on both optimisers fail for every ReLU and GELU net
-    rounding: float = 1e-5  # 100 times the rounding of float32: a norm that blows this up shows two digits of noise
+    rounding: float = 1e-6  # ten times that of float32: what shows less was fed with constants
     distinct: float = 0.03  # the least share behind which no healthy model was seen, hidden layers and heads together
 
 
@@ -73,13 +73,13 @@ def collapsed_inputs(context: Context, options: Options) -> Iterator[Suspicion]:
             continue
         if spread >= options.distinct:
             distinct[layer.name] = spread
-        elif not layer.bypassed and Use.OUTPUT not in layer.uses and spread < _limit(layer, options):
+        elif spread < options.fail and _passes_all(layer):
             collapsed.append(layer)
-    for layer in collapsed[:1]:
+    for layer in collapsed[:1] if collapsed and (_spread(context, collapsed[0]) or 0.0) > options.rounding else ():
         before = [name for name in distinct if context.model.is_upstream(name, layer.name)]
         if before:
             last, scheme = collapsed[-1], "xavier_normal" if activations.get(layer.activation).bounded else "he_normal"
-            data = {"spread": _spread(context, last) or 0.0, "first": layer.name, "threshold": _limit(last, options)}
+            data = {"spread": _spread(context, last) or 0.0, "first": layer.name, "threshold": options.fail}
             data |= {"before": before[-1], "spread_before": distinct[before[-1]]}
             fix = _redrawn(layer, scheme) if layer.kind.is_map else None
             yield Suspicion(last, Severity.ERROR, data, fix)
@@ -91,8 +91,10 @@ def _redrawn(layer: Layer, scheme: str) -> Fix:
     return weight if layer.bias is None else Several((weight, Fill(layer.bias.address, 0.0)))
 
 
-def _limit(layer: Layer, options: Options) -> float:
-    return options.rounding if layer.norm_after in (Kind.BATCH_NORM, Kind.INSTANCE_NORM) else options.fail
+def _passes_all(layer: Layer) -> bool:
+    """No way leads around it, it is no end, and no norm takes away again what its values have in common."""
+    centred = layer.norm_after in (Kind.BATCH_NORM, Kind.INSTANCE_NORM)
+    return not (layer.bypassed or Use.OUTPUT in layer.uses or centred)
 
 
 def _spread(context: Context, layer: Layer) -> float | None:

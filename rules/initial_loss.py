@@ -105,7 +105,7 @@ def _expected(logits: LayerSignal, classes: int) -> float:
 
 
 def _blame(context: Context, heads: list[Layer], options: Options) -> tuple[Tensor | Layer | Model, Fix | None]:
-    """The loudest head: its bias or its weight; without a fix where it only hands on what it was given."""
+    """The loudest head: its bias or its weight; the layer where it only hands on what it was given."""
     heads = [head for head in heads if context.signal(head) is not None]
     head = max(heads, key=lambda each: context.signals.layers[each.name].rms, default=None)
     if head is None:
@@ -113,8 +113,8 @@ def _blame(context: Context, heads: list[Layer], options: Options) -> tuple[Tens
     bias = context.stats.get(head.bias.address) if head.bias is not None else None
     if head.bias is not None and bias is not None and bias.std > context.signals.layers[head.name].std:
         return head.bias, Fill(head.bias.address, 0.0)
-    gain = measured_gain(context.model, head, context.signals)
-    if not head.kind.is_map or gain is None or gain < options.blamed:
+    if not head.kind.is_map:
         return head, None
     scheme = ("normal", 0.02) if head.weight.role is Role.TABLE else ("xavier_normal", 1.0)
-    return head.weight, Reinit(head.weight.address, *scheme)
+    gain = measured_gain(context.model, head, context.signals) or 0.0
+    return head.weight if gain >= options.blamed else head, Reinit(head.weight.address, *scheme)

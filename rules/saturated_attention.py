@@ -7,6 +7,7 @@ divided by sqrt(width): every position gets some weight, and gradient. Logits of
 of one position, by chance, and its gradient vanishes: the queries and keys hardly learn, and the network keeps looking
 where the draw pointed it.
 
+Where none of the projections is too large, it is the architecture's own (no division by the root), and a note.
 Measured is the entropy of the rows over the log of their length, without what a mask takes out. An attention between
 fewer than four positions is left alone, and so is any other softmax: routers and tempered targets may be sharp.
 
@@ -81,7 +82,8 @@ def saturated_attention(context: Context, options: Options) -> Iterator[Suspicio
             "threshold": options.warn,
         }
         at, fix = _blame(context, makers, options)
-        yield Suspicion(at, Severity.WARNING, data, fix)
+        severity = Severity.NOTE if isinstance(at, Model) or at in makers else Severity.WARNING
+        yield Suspicion(at, severity, data, fix)
 
 
 def _blame(context: Context, makers: list[Layer], options: Options) -> tuple[Tensor | Layer | Model, Fix | None]:

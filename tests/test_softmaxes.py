@@ -88,7 +88,7 @@ def test_a_fused_attention_shows_the_rows_of_an_explicit_one() -> None:
     assert fused.layers == explicit.layers == ("q", "k")
     assert fused.attention
     assert explicit.attention
-    for name in ("rows", "length", "entropy", "excess", "certain"):
+    for name in ("length", "entropy", "excess", "certain"):
         assert getattr(fused, name) == pytest.approx(getattr(explicit, name), rel=1e-4)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
+import numpy as np
 import torch
 
 from .softmax_rows import VALUES, positions
@@ -32,8 +34,8 @@ def of_attention(
 
     def take() -> torch.Tensor:
         length, width = key.shape[-2:]
-        wide = max(1, length * width * length // VALUES)  # the keys are copied for every row
-        places = _places(query.shape[:-1], max(length, min(wide, VALUES // _FEWEST)))
+        rows = min(_MOST, max(_FEWEST, VALUES // max(1, length * width)))  # the keys are copied for every row
+        places = _places(query.shape[:-1], VALUES // rows)
         chosen = query.detach()[places].float() if places else query.detach().float()
         *batch, head = places[:-1] if len(places) > 1 else (torch.zeros(1, dtype=torch.long),)
         if len(places) > 2 and key.shape[-3] != query.shape[-3]:
@@ -45,21 +47,22 @@ def of_attention(
             logits = logits.masked_fill(torch.arange(length)[None].to(places[-1]) > places[-1][:, None], -torch.inf)
         if mask is None:
             return logits
-        rows = mask.detach().expand(*query.shape[:-1], length)[places]
-        return logits.masked_fill(~rows, -torch.inf) if rows.dtype == torch.bool else logits + rows.float()
+        masks = mask.detach().expand(*query.shape[:-1], length)[places]
+        return logits.masked_fill(~masks, -torch.inf) if masks.dtype == torch.bool else logits + masks.float()
 
     return take
 
 
-_FEWEST = 8
-"""Rows that are looked at however many keys there are."""
+_FEWEST, _MOST = 8, 64
+"""Rows that are looked at however many keys there are, and however few."""
 
 
+@lru_cache(maxsize=64)
 def _places(shape: torch.Size, width: int) -> tuple[torch.Tensor, ...]:
     """Indices of rows of a tensor of this shape, one tensor per axis."""
     count = shape.numel()
-    chosen = torch.from_numpy(positions(count, width)) * count
-    return torch.unravel_index(chosen.long(), shape)
+    chosen = (positions(count, width) * count).astype(np.int64)
+    return tuple(torch.from_numpy(each) for each in np.unravel_index(chosen, tuple(shape))) if shape else ()
 
 
 def _pick(tensor: torch.Tensor, places: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -66,6 +66,22 @@ def test_equal_inputs_cannot_be_told_apart() -> None:
     assert report.findings == ()
 
 
+def test_what_gets_nothing_but_constants_loses_nothing() -> None:
+    class Coded(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode, self.decode = torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)
+            self.head = torch.nn.Linear(8, 4)
+            self.register_buffer("codes", torch.zeros(5, 16))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            chosen = torch.cdist(self.encode(x), self.codes).argmin(-1)
+            return self.head(self.decode(self.codes[chosen]).relu())
+
+    report = initlint.check(Coded(), torch.randn(16, 8), select=["collapsed-inputs"])
+    assert report.findings == ()
+
+
 def biased(seed: int = 0) -> Built:
     module, inputs = relu_mlp(seed)
     with torch.no_grad():
