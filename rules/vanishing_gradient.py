@@ -61,7 +61,7 @@ class Options:
     needs=Needs.BACKWARD,
     options=Options,
     message="its weights move the loss {ratio} times as much as those of {outlet}, {depth} layers on: "
-    "gradients shrink to about {per_layer} per layer",
+    "gradients shrink to about {per_layer} per layer{basis}",
 )
 def vanishing_gradient(context: Context, options: Options) -> Iterator[Suspicion]:
     known = [each for each in sensitivities(context.model, context.signals, mildest=True) if not each.layer.bypassed]
@@ -75,6 +75,7 @@ def vanishing_gradient(context: Context, options: Options) -> Iterator[Suspicion
                 "depth": first.depth,
                 "per_layer": first.per_layer,
                 "threshold": threshold,
+                "basis": first.basis,
             }
             mild = Severity.WARNING if first.normalised else severity
             yield Suspicion(first.layer, mild, data, _fix(first.layer))
