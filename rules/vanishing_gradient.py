@@ -9,8 +9,9 @@ the layers behind them see the input through noise.
 Compared is how much the loss moves when a layer's weights change by a given share of their size, with the same for the
 layer at the end. That has no unit: it depends neither on the scale of the loss nor on the size of the batch, nor on
 weights in front of a normalisation. Only layers that all of the signal has to pass are judged: with a shortcut around
-it a layer may start as quietly as it likes. Where `vanishing-signal`, `saturated-activations` or a dead layer is the
-cause, this finding is folded under it.
+it a layer may start as quietly as it likes. A file has no autograd: its gradients are estimated from how the outputs
+move with its weights, and the finding says so. Where `vanishing-signal`, `saturated-activations` or a dead layer is
+the cause, this finding is folded under it.
 
 ## Example
 
