@@ -10,7 +10,7 @@ architecture; ``--cache`` keeps their files, as ``healthy_onnx.py`` writes them)
 comparisons per architecture, so that a run can go on where another stopped.
 
 Compared are the layers (name, kind, tensor, shape, fan_in, fan_out, activation) and the findings that are nobody's
-consequence (rule, address, severity), of all rules that do not need gradients: those give way for files, and say so.
+consequence (rule, address, severity), of all rules but those about what exporters leave out (``testing.OF_MODULES``).
 A difference is explained where one of the two reports says it itself:
 
 not checked   an entry of ``not_checked`` names the layer, the tensor, or what the layer's weight is computed from;
@@ -18,8 +18,6 @@ tied          a layer of the module reads another layer's tensor, as its row say
 skipped       the rule is among the other side's ``skipped_rules``; for a layer of the module alone that is
               ``unused-parameters``, since nothing can be said of gradients beside a NaN;
 unused        ``unused-parameters`` names the tensor: an exporter leaves out what no output depends on;
-gradients     the severity alone differs, and the rule reads whether a tensor can learn: the file's report says that
-              gradients are measured for modules only.
 
 The bar: layers and findings are equal on at least 20 architectures, and every difference is explained.
 """
@@ -45,12 +43,10 @@ from onnx import numpy_helper
 from zoo import ZOO, Architecture
 
 import initlint
-from initlint import catalog
 from initlint.load.from_onnx import Opened, open_onnx
 from initlint.model import Layer
-from initlint.plugin import Needs
-from initlint.report import MODULES_ONLY, Report, Status
-from initlint.testing import EXPORTERS, Exporter
+from initlint.report import Report, Status
+from initlint.testing import EXPORTERS, OF_MODULES, Exporter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the planting is the tests' own
 
@@ -58,7 +54,6 @@ from models import Fault, plant
 
 FAULTS = (Fault.ZEROS, Fault.CONSTANT, Fault.HALF_DUPLICATED, Fault.LOUD, Fault.NAN)
 ENOUGH = 20
-GRADIENTS = Needs.BACKWARD | Needs.LIVENESS
 FIELDS = ("kind", "tensor", "shape", "fan_in", "fan_out", "activation")
 
 
@@ -165,21 +160,17 @@ def _described(report: Report) -> dict[str, dict[str, Any]]:
 
 
 def _findings(report: Report) -> dict[tuple[str, str], str]:
-    reads = {rule.name: rule.needs for rule in catalog.load_rules()}
-    headlines = [each for each in report.headlines if not reads[each.rule] & GRADIENTS]
+    headlines = [each for each in report.headlines if each.rule not in OF_MODULES]
     return {(each.rule, each.address): str(each.severity) for each in headlines}
 
 
 def _of_findings(module: Report, file: Report) -> Iterator[Difference]:
     mine, theirs = _findings(module), _findings(file)
-    uses = {rule.name: rule.uses for rule in catalog.load_rules()}
     for rule, address in mine.keys() | theirs.keys():
         one, other = mine.get((rule, address)), theirs.get((rule, address))
         if one == other:
             continue
         why = _why(module, file, address) or _skipped(rule, module, file)
-        if one and other and not why and uses[rule] & GRADIENTS and _says_no_gradients(file):
-            why = "gradients"
         yield Difference(f"{rule} at {address or 'the model'}: {one or 'silent'} / {other or 'silent'}", why)
 
 
@@ -200,10 +191,6 @@ def _tensors(finding: initlint.Finding) -> list[str]:
 
 def _skipped(rule: str, *reports: Report) -> str:
     return "skipped" if any(entry.rule == rule for report in reports for entry in report.skipped_rules) else ""
-
-
-def _says_no_gradients(file: Report) -> bool:
-    return any(entry.reason == MODULES_ONLY for entry in file.skipped_rules)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------

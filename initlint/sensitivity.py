@@ -18,7 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .model import Layer, Model, Source, Tensor, Use
-from .probe.signals import Signals
+from .probe.signals import Backward, Signals
+
+UNSURE = 2.0
+"""What an estimated ratio may be off by: 95 % lie within 0.3 decades (`benchmarks/results/gradient_estimates.md`). It
+is brought so much nearer to 1, so that what is said of it holds for the true one too."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,16 @@ class Sensitivity:
     """Layers with weights, norms apart, from this one to the outlet, both counted, in a row or side by side."""
     normalised: bool
     """Whether a normalisation lies between the two."""
+    estimated: bool = False
+    """Without autograd, from how perturbations move the outputs; the ratios are nearer to 1 by ``UNSURE`` then."""
     uses: int = 1
     """How often the weights are used one after the other: calls, times steps of a recurrence. A healthy recurrence with
     ReLU adds up as much from every step, so that its ratio grows with their number."""
+
+    @property
+    def basis(self) -> str:
+        """For messages: empty, or that it is an estimate."""
+        return " (estimated)" if self.estimated else ""
 
     @property
     def per_use(self) -> float:
@@ -81,7 +92,14 @@ def _compared(model: Model, layer: Layer, outlet: Layer, ratio: float, signals: 
     depth = 1 + sum(not each.kind.is_norm for each in behind)
     normalised = layer.norm_after is not None or any(_is_normalised(each) for each in behind)
     felt = _gradient(layer, signals) / (_gradient(outlet, signals) or math.inf)
-    return Sensitivity(layer, ratio, felt, outlet, (layer, *behind), depth, normalised, _uses(layer, signals))
+    estimated = signals.backward is Backward.ESTIMATED
+    ratio, felt = (_certain(each) if estimated else each for each in (ratio, felt))
+    layers = (layer, *behind)
+    return Sensitivity(layer, ratio, felt, outlet, layers, depth, normalised, estimated, _uses(layer, signals))
+
+
+def _certain(ratio: float) -> float:
+    return max(1.0, ratio / UNSURE) if ratio > 1 else min(1.0, ratio * UNSURE)
 
 
 def _is_normalised(layer: Layer) -> bool:

@@ -28,10 +28,9 @@ import onnx
 
 import initlint
 
-from . import catalog
 from .errors import UsageError
 from .fixes import edits_of
-from .plugin import Finding, Forward, Needs, Severity
+from .plugin import Finding, Forward, Severity
 from .report import Report, Status
 
 if TYPE_CHECKING:
@@ -110,32 +109,23 @@ def check(rule: str, case: Case, *, seeds: Sequence[int] = SEEDS) -> None:
     """Assert that ``rule`` says of every variant of the case's model exactly what the case promises.
 
     The fix of an error or a warning has to help: with it applied the rule is silent. A module and its honest exports
-    have to agree finding by finding, notes included. Severities that gradients decide
-    are compared once files give gradients too; a rule that needs gradients is asked about modules alone, and their
-    findings are what the case promises.
+    have to agree finding by finding, notes and severities included. Modules alone are asked by rules about what
+    exporters leave out, and by cases that name no exporters.
     """
-    needs, uses = _reads(rule)
     told: dict[int, tuple[str, list[Finding]]] = {}
-    for variant in _variants(case.build, () if needs & GRADIENTS else case.exporters, seeds):
+    for variant in _variants(case.build, () if rule in OF_MODULES else case.exporters, seeds):
         findings = _findings(rule, case, variant)
         if findings is None:
             continue
-        if not variant.is_module or needs & GRADIENTS or not uses & GRADIENTS:
-            _hold_against(rule, case, variant, findings)
+        _hold_against(rule, case, variant, findings)
         if variant.is_module:
             told[variant.seed] = variant.label, findings
         elif variant.seed in told:
-            _compare(rule, case, *told[variant.seed], variant, findings, severities=not uses & GRADIENTS)
+            _compare(rule, case, *told[variant.seed], variant, findings)
 
 
-GRADIENTS = Needs.BACKWARD | Needs.LIVENESS
-"""What files do not give yet."""
-
-
-def _reads(rule: str) -> tuple[Needs, Needs]:
-    """What the rule needs and what it uses; nothing for a rule that is not installed, which the check will refuse."""
-    found = next((each for each in catalog.load_rules() if each.name == rule), None)
-    return (Needs.STRUCTURE, Needs.STRUCTURE) if found is None else (found.needs, found.needs | found.uses)
+OF_MODULES = ("unused-parameters", "unregistered-weights")
+"""What no output depends on, and what no module lists, is not in a file, or not under its name."""
 
 
 def _findings(rule: str, case: Case, variant: _Variant) -> list[Finding] | None:
@@ -175,13 +165,10 @@ def _compare(
     of_module: list[Finding],
     variant: _Variant,
     of_export: list[Finding],
-    severities: bool,
 ) -> None:
     """The module's findings are what is expected of its export."""
     sides = (of_module, of_export)
-    expected, found = (
-        sorted((f.address, str(f.severity) if severities else "finding") for f in side) for side in sides
-    )
+    expected, found = (sorted((f.address, str(f.severity)) for f in side) for side in sides)
     if expected != found:
         where = f"{case.name!r}, {variant.label} against {label}"
         raise AssertionError(_difference(where, rule, set(expected), set(found), [*of_module, *of_export]))

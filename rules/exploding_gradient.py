@@ -61,9 +61,9 @@ class Options:
     options=Options,
     message={
         "default": "its weights move the loss {ratio} times as much as those of {outlet}, {depth} layers on: "
-        "gradients grow by about {per_layer} per layer",
+        "gradients grow by about {per_layer} per layer{basis}",
         "recurrent": "its weights move the loss {ratio} times as much per step as those of {outlet}: "
-        "gradients grow from step to step",
+        "gradients grow from step to step{basis}",
     },
     explains=("exploding-gradient", "vanishing-gradient"),
 )
@@ -84,6 +84,7 @@ def exploding_gradient(context: Context, options: Options) -> Iterator[Suspicion
                 "depth": found.depth,
                 "per_layer": found.per_layer,
                 "threshold": threshold,
+                "basis": found.basis,
             }
             message = "recurrent" if found.layer.kind.is_recurrent else "default"
             yield Suspicion(found.layer, severity, data, redrawn(context.model, found.layers), message)

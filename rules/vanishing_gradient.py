@@ -9,8 +9,9 @@ the layers behind them see the input through noise.
 Compared is how much the loss moves when a layer's weights change by a given share of their size, with the same for the
 layer at the end. That has no unit: it depends neither on the scale of the loss nor on the size of the batch, nor on
 weights in front of a normalisation. Only layers that all of the signal has to pass are judged: with a shortcut around
-it a layer may start as quietly as it likes. Where `vanishing-signal`, `saturated-activations` or a dead layer is the
-cause, this finding is folded under it.
+it a layer may start as quietly as it likes. A file has no autograd: its gradients are estimated from how the outputs
+move with its weights, and the finding says so. Where `vanishing-signal`, `saturated-activations` or a dead layer is
+the cause, this finding is folded under it.
 
 ## Example
 
@@ -57,7 +58,7 @@ class Options:
     needs=Needs.BACKWARD,
     options=Options,
     message="its weights move the loss {ratio} times as much as those of {outlet}, {depth} layers on: "
-    "gradients shrink to about {per_layer} per layer",
+    "gradients shrink to about {per_layer} per layer{basis}",
 )
 def vanishing_gradient(context: Context, options: Options) -> Iterator[Suspicion]:
     known = [each for each in sensitivities(context.model, context.signals, mildest=True) if not each.layer.bypassed]
@@ -71,6 +72,7 @@ def vanishing_gradient(context: Context, options: Options) -> Iterator[Suspicion
                 "depth": first.depth,
                 "per_layer": first.per_layer,
                 "threshold": threshold,
+                "basis": first.basis,
             }
             mild = Severity.WARNING if first.normalised else severity
             yield Suspicion(first.layer, mild, data, redrawn(context.model, first.layers))

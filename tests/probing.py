@@ -16,6 +16,7 @@ from initlint.model import Kind, Layer, Model, Role, Tensor, View
 from initlint.probe.on_onnx import OnnxProbe
 from initlint.probe.signals import LayerSignal, Signals
 from initlint.probe.taps import SoftmaxTap, Tap
+from initlint.probe.weights import Weights
 from initlint.settings import ProbeSettings
 
 SEED = ProbeSettings(seed=3)
@@ -30,6 +31,12 @@ class Opened:
     roots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     base_dir: Path | None = None
     softmaxes: tuple[SoftmaxTap, ...] = ()
+    scalars: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> Weights:
+        stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.proto.graph.initializer}
+        return Weights({}, stored.__getitem__, lambda _, array: array, lambda _, rows, around: rows)
 
     @property
     def model(self) -> Model:

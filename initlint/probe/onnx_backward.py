@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..model import Layer, Model, Tensor
+from ..model import Layer, Model, NotChecked, Tensor
 from ..sensitivity import Sensitivity, sensitivities
 from ..stats import WeightStats
 from . import onnx_liveness
@@ -31,6 +31,9 @@ QUIET = 1e-1
 decades off (``benchmarks/gradient_estimates.py``)."""
 LOUD, LOUD_NORMED, LOUD_RECURRENT = 2.0, 100.0, 0.2
 """One above does: a decade, which growth estimates are off there, below what exploding-gradient speaks from."""
+SHALLOW = 8
+"""Layers without a shortcut around them from which on gradients of a large graph are estimated at all: fewer that are
+normalised keep within a decade (1.21 per layer, `benchmarks/results/zoo_growth.md`)."""
 MEASURED = 12
 """Layers that directions are tried on, beside those at the end; of more, evenly spaced ones."""
 SMALL = 1 << 22
@@ -78,10 +81,13 @@ class TangentProbe:
     # -- sizes -------------------------------------------------------------------------------------------------------
 
     def _gradients(self, forward: Signals) -> Signals:
-        estimator = Estimator(self._few_samples(), self.model, self.taps, self.weights, self.chosen)
         found = replace(forward, backward=Backward.ESTIMATED, loss=Loss.RANDOM_LINEAR)
         if self.model.folded_norms:  # what the exporter has done to the scales shows, not what training will see
             return found
+        if self._is_large and self._is_shallow:
+            reason = "its gradients were not compared: nearly all of its layers have shortcuts around them"
+            return replace(found, not_probed=(*forward.not_probed, NotChecked("gradients", reason)))
+        estimator = Estimator(self._few_samples(), self.model, self.taps, self.weights, self.chosen)
         growth = estimator.growth()
         if growth is None:
             every = [layer for layer in self.model.layers if layer.kind.is_map or layer.kind.is_recurrent]
@@ -104,12 +110,22 @@ class TangentProbe:
         layers = [*_spaced([each.layer for each in quiet]), *_spaced([each.layer for each in loud])]
         return [*layers, *(each.outlet for each in (*quiet, *loud))]
 
+    @property
+    def _is_large(self) -> bool:
+        facts = (self.setup.known.get(tap.value) for tap in self.taps)
+        return sum(math.prod(fact.static) for fact in facts if fact is not None and fact.static is not None) > SMALL
+
+    @property
+    def _is_shallow(self) -> bool:
+        """Normalised, and nearly all of it beside shortcuts: nothing can grow or shrink far."""
+        plain = [layer for layer in self.model.layers if layer.kind.is_map and not layer.bypassed]
+        normed = any(layer.kind.is_norm for layer in self.model.layers)
+        return normed and len(plain) < SHALLOW and not any(layer.kind.is_recurrent for layer in self.model.layers)
+
     def _few_samples(self) -> Setup:
         """The graph with a smaller batch, where it is large and the batch may be chosen."""
         setup = self.setup
-        facts = (setup.known.get(tap.value) for tap in self.taps)
-        size = sum(math.prod(fact.static) for fact in facts if fact is not None and fact.static is not None)
-        if size <= SMALL or not setup.attempt.free_batch or setup.feeder.settings.batch:
+        if not self._is_large or not setup.attempt.free_batch or setup.feeder.settings.batch:
             return setup
         fewer = Setup(setup.graph, setup.feeder, setup.feeder.larger(setup.attempt, FEW), setup.overrides, setup.folder)
         fewer.prepare()  # which raises the batch again where a norm would have too few values

@@ -16,23 +16,23 @@ from initlint.testing import Bad, Case, Good, cases, check
 ERROR = Severity.ERROR
 
 
-@cases(
+@cases(  # exporters=(): what cannot be exported, or is frozen, which a file does not say
     Good("he-initialised mlp", relu_mlp, notes_ok=False),
     Good("near miss: one zero factor of a gate", partial(zero_gate, zeros=1), notes_ok=False),
     Good("near miss: adaLN-Zero with a zero head", adaln_zero, notes_ok=False),
     Good("near miss: one of a low-rank pair", lora, notes_ok=False),
-    Good("near miss: experts that are not chosen", sparse_experts, notes_ok=False),
+    Good("near miss: experts that are not chosen", sparse_experts, notes_ok=False, exporters=()),
     Good("near miss: an output that the loss leaves out", auxiliary, notes_ok=False),
     Good("near miss: layers that are not used", spare, notes_ok=False),
     Good("near miss: units that are off", altered(relu_mlp, lambda m: m[2].bias.fill_(-10.0)), notes_ok=False),
     Good("near miss: a zero query", partial(packed_attention, zero=8), notes_ok=False),
     Good("near miss: a row for padding", altered(gpt, lambda m: m.tokens.weight[0].zero_()), notes_ok=False),
-    Good("near miss: queries that no head reads", influence.class_token, notes_ok=False),
-    Good("near miss: behind a code book that is still empty", influence.codec, notes_ok=False),
+    Good("near miss: queries that no head reads", influence.class_token, notes_ok=False, exporters=()),
+    Good("near miss: behind a code book that is still empty", influence.codec, notes_ok=False, exporters=()),
     Good("near miss: rows of positions that are masked", influence.masked, notes_ok=False),
     Good("near miss: a width padded from 61 to 64", altered(relu_mlp, lambda m: m[2].weight[61:].zero_())),
     Bad("eight of 64 units", altered(relu_mlp, lambda m: m[2].weight[:8].zero_()), ["2.weight"], ERROR),
-    Bad("behind a frozen zero", influence.gated, ["branch.weight", "branch.bias"], ERROR),
+    Bad("behind a frozen zero", influence.gated, ["branch.weight", "branch.bias"], ERROR, exporters=()),
     Bad("one of four packed experts is empty", packed_experts, ["up", "down"], ERROR),
     Bad("zero query and key of a packed projection", packed_attention, ["attention.in_proj_weight"], ERROR),
     Bad("two zero factors of a gate", zero_gate, ["1.inner.weight"], ERROR),
