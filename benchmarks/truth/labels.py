@@ -116,6 +116,7 @@ class Labels:
             return None
         counted = [name for name, target in twin.targets.items() if target + training.MARGIN >= LEARNS]
         still, together = (frozenset(raw.get(each, ())) for each in ("never_moved", "together"))
+        still -= _nothing_to_learn(cell)
         return Facts({name: raw["labels"][name] for name in counted}, raw["scores"], twin.best, still, together)
 
     def tuned(self, family: Family) -> Tuned | None:
@@ -157,6 +158,15 @@ class Labels:
 def _twin_start(family: Family) -> list[str]:
     torch.manual_seed(0)
     return start_of(family.build(), tasks()[family.task])
+
+
+def _nothing_to_learn(cell: Cell) -> frozenset[str]:
+    """Rows of a head that are right at zero: pixels that are blank in every digit."""
+    target = cell.task.target
+    if target.dtype == torch.long or target.ndim != 2:
+        return frozenset()
+    blank = (target == 0).all(0).nonzero()[:, 0].tolist()
+    return frozenset(f"{head}[{row}]" for head in cell.family.heads for row in blank)
 
 
 def _lines(entries: dict[str, dict[str, Any]]) -> str:
