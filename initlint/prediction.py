@@ -16,9 +16,6 @@ from .probe.signals import Forward, Signals
 from .redraw import redrawn
 from .stats import WeightStats
 
-DOUBT = 100.0
-"""`benchmarks/results/calibrate_prediction.md`: no prediction was further off than this."""
-
 UNPROBED = Signals(Forward.NONE)
 
 Statistics = Mapping[str, WeightStats]
