@@ -17,6 +17,7 @@ from .settings import Settings
 
 _READS = {
     Needs.WEIGHTS: "weight statistics",
+    Needs.SIGNAL: "the signal, measured or predicted",
     Needs.FORWARD: "the forward probe",
     Needs.BACKWARD: "the backward probe",
     Needs.LIVENESS: "liveness",
@@ -84,7 +85,7 @@ def page(rule: Rule) -> str:
 
 
 def _reads(needs: Needs) -> str:
-    return " and ".join(text for need, text in _READS.items() if need in needs)
+    return " and ".join(_READS[need] for need in _named(needs) if need in _READS)
 
 
 def _options_section(rule: Rule) -> str:
@@ -130,7 +131,13 @@ def rules_as_json(rules: Sequence[Rule]) -> str:
 
 
 def _names(needs: Needs) -> list[str]:
-    return [str(need.name).lower() for need in needs]
+    return [str(need.name).lower() for need in _named(needs)]
+
+
+def _named(needs: Needs) -> list[Needs]:
+    """One by one: the signal as measured is one need, not two."""
+    parts = [Needs.FORWARD if need is Needs.SIGNAL and Needs.FORWARD in needs else need for need in needs]
+    return [need for need in parts if need is not Needs.PROBED]
 
 
 def settings_listing(settings: Settings) -> str:

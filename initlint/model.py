@@ -165,6 +165,11 @@ class Layer:
     """Name (see ``activations``) of the non-linearity that consumes the output, looked for behind a norm too."""
     input_activation: str = "identity"
     """Name of the non-linearity that produced the input."""
+    input_values: tuple[float, ...] = ()
+    """What stands between the nearest layer before it and its input, on ``activations.GRID``, where that is not just
+    ``input_activation``: a non-linearity nobody has named, a slope of its own, constant factors."""
+    input_known: bool = True
+    """False where what stands there is no function of single values: a sum over positions, a learned scale."""
     input_source: Source = Source.MIXED
     norm_after: Kind | None = None
     """The normalisation that reads the output before any non-linearity, sum, product or other layer does, and whose
@@ -187,6 +192,13 @@ class Layer:
     def activation_bounds_input(self) -> bool:
         """What feeds it came out of a bounded non-linearity, however loud it went in."""
         return activations.get(self.input_activation).bounded
+
+    @property
+    def input_function(self) -> activations.Activation:
+        """What turns the output of the layer before it into its input."""
+        if self.input_values:
+            return activations.tabulated(self.input_values, self.input_activation)
+        return activations.get(self.input_activation)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

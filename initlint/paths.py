@@ -88,7 +88,9 @@ def expected_gain(layer: Layer, stats: WeightStats) -> float:
     He et al. 2015, equations 6 to 10, with any non-linearity in front instead of ReLU's 1/2. 1 keeps the scale; He
     initialisation gives 1 behind ReLU, PyTorch's default 0.41.
     """
-    power = activations.get(layer.input_activation).standard_moments[1]
+    nameless = layer.input_activation == "elementwise"
+    function = layer.input_function if nameless else activations.get(layer.input_activation)
+    power = function.standard_moments[1]
     return math.sqrt((layer.fan_in or 1) * stats.mean_square * power)
 
 
@@ -115,7 +117,9 @@ def perturbation_growth(path: PlainPath, stats: Mapping[str, WeightStats], signa
         if before is None or behind is None or weights is None or not 0.0 < behind.std < math.inf:
             return 0.0
         width = math.sqrt(max(0.0, before.rms**2 - before.mean**2))
-        slope = activations.get(layer.activation).slope_power(before.mean, width)
+        nameless = layer.activation == after.input_activation == "elementwise"
+        function = after.input_function if nameless else activations.get(layer.activation)
+        slope = function.slope_power(before.mean, width)
         link = math.sqrt((after.fan_in or 1) * weights.mean_square * slope)
         growth *= link * before.std / behind.std * math.sqrt(min(1.0, behind.samples / max(1, before.samples)))
     return growth if math.isfinite(growth) else 0.0

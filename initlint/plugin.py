@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
+from functools import cached_property
 from typing import Any
 
 from . import activations
@@ -23,6 +24,7 @@ from .deadlock import stuck_at_zero, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import PlainPath, expected_gain, measured_gain, peers, perturbation_growth, plain_paths
+from .prediction import Outlook, Stretch, outlook, predict
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
 from .redraw import fresh, redrawn
 from .schemes import misfit
@@ -48,6 +50,7 @@ __all__ = [
     "Needs",
     "NoOptions",
     "NonFiniteOrigin",
+    "Outlook",
     "PlainPath",
     "Reading",
     "Reinit",
@@ -58,6 +61,7 @@ __all__ = [
     "Severity",
     "Signals",
     "Source",
+    "Stretch",
     "Suspicion",
     "Tensor",
     "Twin",
@@ -70,6 +74,7 @@ __all__ = [
     "fresh",
     "measured_gain",
     "misfit",
+    "outlook",
     "peers",
     "perturbation_growth",
     "plain_paths",
@@ -100,7 +105,11 @@ class Needs(Flag):
 
     STRUCTURE = 0
     WEIGHTS = auto()
-    FORWARD = auto()
+    SIGNAL = auto()
+    """The signal from layer to layer: measured, or where no probe could run predicted from the weights."""
+    PROBED = auto()
+    FORWARD = SIGNAL | PROBED
+    """The signal as measured, and nothing else."""
     BACKWARD = auto()
     LIVENESS = auto()
     BUILDS = auto()
@@ -180,6 +189,11 @@ class Context:
     @property
     def probed(self) -> bool:
         return self.signals.forward is Forward.MEASURED
+
+    @cached_property
+    def predicted(self) -> tuple[Stretch, ...]:
+        """The signal along every plain path as the weights alone predict it, for models that could not be probed."""
+        return predict(self.model, self.stats)
 
     def signal(self, layer: Layer) -> LayerSignal | None:
         """What the probe measured at the layer's output; None where it did not get there."""

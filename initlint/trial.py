@@ -31,7 +31,7 @@ SINGLES = 4
 MANY = 2
 """More layers than this that are off in scale are a fault of the whole, if one fix for all of them cures a symptom."""
 
-MEASURED = Needs.FORWARD | Needs.BACKWARD | Needs.LIVENESS
+MEASURED = Needs.SIGNAL | Needs.FORWARD | Needs.BACKWARD | Needs.LIVENESS
 """What another tensor's fix may change."""
 
 Place = tuple[str, str]

@@ -9,6 +9,9 @@ on undoing the initialisation, or never gets over it.
 Outputs are compared with the scale of the input (or with 1, where that is larger). A normalisation on the way resets
 the scale, so this is seen in plain and unnormalised residual networks, and in heads.
 
+Where no probe can run, the outputs of plain networks are predicted from the statistics of the weights, means included.
+A prediction counts one step less than a measurement, unless no doubt is left.
+
 ## Example
 
     for p in model.parameters():
@@ -21,7 +24,7 @@ the scale, so this is seen in plain and unnormalised residual networks, and in h
 ## References
 
 - He et al. 2015 (arXiv:1502.01852); Hanin & Rolnick 2018 (arXiv:1803.01719)
-- `benchmarks/results/calibrate_scale.md`: above 100 no net trained whose layers were all too large
+- `benchmarks/results/`: `calibrate_scale.md` (what trains), `calibrate_prediction.md` (how far predictions are off)
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Layer, LayerSignal, Needs, Severity, Suspicion, Use, redrawn, rule
+from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Use, outlook, plain_paths, redrawn, rule
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,19 @@ class Options:
     fail: float = 100.0  # calibrate_scale.md: above, 0 of 36 nets with all layers scaled train
     deep: int = 4  # calibrate_scale.md: nets of two and three layers train at any scale with Adam
     hopeless: float = 1e4  # calibrate_scale.md, logits: above, 0 of 26 nets train at any depth
+    doubt: float = 100.0  # calibrate_prediction.md: no prediction is further off; predicted errors exceed this as well
 
 
 @rule(
     category="signal",
-    needs=Needs.FORWARD,
+    needs=Needs.SIGNAL | Needs.WEIGHTS,
+    uses=Needs.FORWARD,
     options=Options,
-    message="outputs start at an rms of {rms}, {ratio} times the input's scale, after {depth} layers",
+    message={
+        "default": "outputs start at an rms of {rms}, {ratio} times the input's scale, after {depth} layers{outlook}",
+        "predicted": "the weights predict outputs of an rms of {rms}, {ratio} times the input's scale, "
+        "after {depth} layers{outlook}",
+    },
     explains=(
         "non-finite-activations",
         "half-precision-range",
@@ -56,28 +65,53 @@ class Options:
 )
 def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
     reference, origin = max(1.0, context.signals.input_rms), context.signals.origin
-    for layer in context.model.layers:
-        signal = context.signal(layer)
-        if signal is None or Use.OUTPUT not in layer.uses or not layer.kind.is_map:
-            continue
+    for layer, rms in _outputs(context):
         if origin is not None and origin.kind == "nan":  # no matter of scale
             continue
-        ratio = _loudness(signal) / reference
+        ratio = rms / reference
         if ratio < options.warn:
             continue
         maps = [*_upstream_maps(context, layer), layer]
         depth = len(maps)
-        fails = ratio >= options.hopeless or (ratio >= options.fail and depth >= options.deep)
+        why = _outlook(context, layer, rms)
         yield Suspicion(
             at=layer,
-            severity=Severity.ERROR if fails else Severity.WARNING,
-            data={"rms": _loudness(signal), "ratio": ratio, "depth": depth, "threshold": options.warn},
+            severity=_severity(context, ratio, depth, options),
+            data={"rms": rms, "ratio": ratio, "depth": depth, "threshold": options.warn, "outlook": why},
             fix=redrawn(context.model, maps),
+            message="default" if context.probed else "predicted",
         )
 
 
-def _loudness(signal: LayerSignal) -> float:
-    return signal.rms if math.isfinite(signal.rms) else math.inf
+def _outputs(context: Context) -> Iterator[tuple[Layer, float]]:
+    """Maps that outputs leave through, and their root mean square as measured, or else as predicted."""
+    if not context.probed:
+        for stretch in context.predicted:
+            last = stretch.path.layers[min(len(stretch.fields), len(stretch.path)) - 1]
+            if Use.OUTPUT in last.uses or not stretch.fields[-1].is_finite:
+                yield last, stretch.fields[-1].rms
+        return
+    for layer in context.model.layers:
+        signal = context.signal(layer)
+        if signal is not None and Use.OUTPUT in layer.uses and layer.kind.is_map:
+            yield layer, signal.rms if math.isfinite(signal.rms) else math.inf
+
+
+def _severity(context: Context, ratio: float, depth: int, options: Options) -> Severity:
+    sure = 1.0 if context.probed else options.doubt
+    if ratio >= sure * options.hopeless or (ratio >= sure * options.fail and depth >= options.deep):
+        return Severity.ERROR
+    fails = ratio >= options.hopeless or (ratio >= options.fail and depth >= options.deep)
+    return Severity.WARNING if fails or context.probed else Severity.NOTE
+
+
+def _outlook(context: Context, layer: Layer, rms: float) -> str:
+    """Why, where all of the signal passes several layers in a row before it; else nothing."""
+    for path in plain_paths(context.model, context.signals):
+        if path.layers[-1] is layer and len(path) > 1 and path.entry < rms < math.inf:
+            growth = float((rms / path.entry) ** (1 / len(path)))
+            return f": {outlook(context.model, path, context.stats, growth).growing()}"
+    return ""
 
 
 def _upstream_maps(context: Context, layer: Layer) -> list[Layer]:

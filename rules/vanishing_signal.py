@@ -10,6 +10,9 @@ on the input is gone, so the spread over the batch is measured, not the size.
 Only stretches that all of the signal must pass are judged; skip connections and normalisations end them. A single layer
 that is far too small is `variance-mismatch`.
 
+Where no probe can run, the signal is predicted from the statistics of the weights (mean-field theory, which is within a
+factor of 2 on most plain nets). A prediction counts one step less than a measurement, unless no doubt is left.
+
 ## Example
 
     nn.Sequential(*[nn.Sequential(nn.Linear(256, 256), nn.ReLU()) for _ in range(20)])   # default initialisation
@@ -22,7 +25,8 @@ that is far too small is `variance-mismatch`.
 
 - Glorot & Bengio 2010; He et al. 2015 (arXiv:1502.01852) section 2.2; Schoenholz et al. 2017 (arXiv:1611.01232)
 - pytorch/pytorch#18182, #15314: the default scheme and its factor
-- `benchmarks/results/calibrate_scale.md`: what trains at which ratio
+- `benchmarks/results/calibrate_scale.md` and `calibrate_prediction.md`: what trains at which ratio; how far predictions
+  are off
 """
 
 from __future__ import annotations
@@ -32,16 +36,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from initlint.plugin import (
-    Context,
-    Needs,
-    PlainPath,
-    Severity,
-    Suspicion,
-    plain_paths,
-    redrawn,
-    rule,
-)
+from initlint.plugin import Context, Needs, PlainPath, Severity, Suspicion, outlook, plain_paths, redrawn, rule
 
 
 @dataclass(frozen=True)
@@ -49,46 +44,64 @@ class Options:
     fail: float = 1e-4  # calibrate_scale.md: below, 1 of 31 ReLU and GELU nets trains and 0 of 45 tanh and sigmoid nets
     warn: float = 5e-3  # calibrate_scale.md: SGD fails for half of the nets between 1e-3 and 1e-2, for none above 1e-2
     outlier: float = 0.1  # one layer below this share of the others' median gain is the fault of that layer alone
+    hopeless: float = 1e-8  # predicted: 1e-6, below which 0 of 21 nets train, over 100 (calibrate_prediction.md)
 
 
 @rule(
     category="signal",
-    needs=Needs.FORWARD,
+    needs=Needs.SIGNAL | Needs.WEIGHTS,
+    uses=Needs.FORWARD,
     options=Options,
-    message="{ratio} of the signal is left after {depth} layers, about {per_layer} per layer",
+    message={
+        "default": "{ratio} of the signal is left after {depth} layers: {outlook}",
+        "predicted": "the weights predict that {ratio} of the signal is left after {depth} layers: {outlook}",
+    },
     explains=("dead-units", "vanishing-signal", "vanishing-gradient", "collapsed-inputs"),
 )
 def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
-    for path in plain_paths(context.model, context.signals):
-        spreads = _spreads(context, path)
+    for path, spreads in _paths(context):
         if len(spreads) < 2 or 0.0 in spreads:
             continue
         ratio = _ratio(spreads, path.entry, options)
         if not ratio < options.warn:
             continue
-        yield Suspicion(
-            at=path.hidden[-1],
-            severity=Severity.ERROR if ratio < options.fail else Severity.WARNING,
-            data={
-                "ratio": ratio,
-                "depth": len(spreads),
-                "per_layer": ratio ** (1 / len(spreads)),
-                "first": path.hidden[0].name,
-                "threshold": options.warn,
-            },
-            fix=redrawn(context.model, path.hidden),
-        )
+        per_layer = ratio ** (1 / len(spreads))
+        why = outlook(context.model, path, context.stats, per_layer)
+        data = {
+            "ratio": ratio,
+            "depth": len(spreads),
+            "per_layer": per_layer,
+            "predicted_per_layer": why.predicted,
+            "survives": why.survives(options.warn),
+            "outlook": why.fading(options.warn),
+            "first": path.hidden[0].name,
+            "threshold": options.warn,
+        }
+        severity, fix = _severity(context, ratio, options), redrawn(context.model, path.hidden)
+        yield Suspicion(path.hidden[-1], severity, data, fix, "default" if context.probed else "predicted")
 
 
-def _spreads(context: Context, path: PlainPath) -> list[float]:
-    """Input-dependent standard deviation at each hidden layer, as far as the probe reached."""
-    spreads = []
-    for layer in path.hidden:
-        signal = context.signal(layer)
-        if signal is None or not math.isfinite(signal.std):
-            break
-        spreads.append(signal.std)
-    return spreads
+def _paths(context: Context) -> Iterator[tuple[PlainPath, list[float]]]:
+    """Paths with the standard deviation over inputs at each hidden layer, as far as measured or else predicted."""
+    if not context.probed:
+        yield from ((stretch.path, stretch.spreads) for stretch in context.predicted)
+        return
+    for path in plain_paths(context.model, context.signals):
+        spreads = []
+        for layer in path.hidden:
+            signal = context.signal(layer)
+            if signal is None or not math.isfinite(signal.std):
+                break
+            spreads.append(signal.std)
+        yield path, spreads
+
+
+def _severity(context: Context, ratio: float, options: Options) -> Severity:
+    if context.probed:
+        return Severity.ERROR if ratio < options.fail else Severity.WARNING
+    if ratio < options.hopeless:
+        return Severity.ERROR
+    return Severity.WARNING if ratio < options.fail else Severity.NOTE
 
 
 def _ratio(spreads: list[float], entry: float, options: Options) -> float:

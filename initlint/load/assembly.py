@@ -148,6 +148,8 @@ class _Assembly:
             fan_out=op.fan_out,
             activation=flow.activation,
             input_activation=flow.input_activation,
+            input_values=flow.input_link.values,
+            input_known=flow.input_link.known,
             input_source=flow.input_source,
             norm_after=flow.norm_after,
             uses=frozenset(flow.uses),

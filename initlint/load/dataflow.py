@@ -12,6 +12,7 @@ from ..model import Kind, Source, Use
 from .constants import Constants
 from .elementwise import Regions
 from .graph import LINK, Graph, Node, carried
+from .links import UNKNOWN, Link, Links
 from .norms import NormSite
 from .stored import Operation
 
@@ -59,6 +60,7 @@ class Flow:
 
     activation: str = "identity"
     input_activation: str = "identity"
+    input_link: Link = UNKNOWN
     input_source: Source = Source.MIXED
     norm_after: Kind | None = None
     uses: set[Use] = field(default_factory=set)
@@ -91,6 +93,7 @@ class Dataflow:
         self._norm_nodes = {index for site in norms for index in site.absorbed}
         self._op_of_value = {value: i for i, op in enumerate(operations) for value in op.outputs}
         self._op_nodes = {index: i for i, op in enumerate(operations) for index in (op.node.index, *op.absorbed)}
+        self._links = Links(graph, constants, regions, {*self._op_of_value, *self._norm_of_value})
         self._dominators = _Dominators(graph, self._main_inputs())
 
     def flow(self, position: int) -> Flow:
@@ -255,6 +258,7 @@ class Dataflow:
         sources = {self._source(value) for value in op.inputs if value}
         if len(sources) == 1:
             flow.input_source, flow.input_activation = sources.pop()
+            flow.input_link = self._links.before(next(value for value in op.inputs if value))
 
     def _source(self, value: str) -> tuple[Source, str]:
         for _ in range(64):

@@ -198,21 +198,24 @@ class Regions:
 
     def _choose(self, start: str, order: list[Node]) -> Region | None:
         values: dict[str, Any] = {start: _GRID}
-        named: Region | None = None
-        fallback: Region | None = None
+        best: Region | None = None
         for end_node in order:
             end = end_node.outputs[0]
-            values[end] = self._evaluate(end_node, values)
+            values[end] = self.evaluate(end_node, values)
             if values[end] is None or _is_affine(values[end]):
                 continue
             needed = self._needed(start, end, order)
             if not self._closed(start, end, needed):
                 continue
             region = Region(name_of(values[end]), start, end, frozenset(node.index for node in needed))
-            if region.name != "elementwise":
-                named = region
-            fallback = fallback or region
-        return named or fallback
+            if best is None or region.name != "elementwise" or self._reunites(best, region):
+                best = region
+        return best
+
+    def _reunites(self, inner: Region, outer: Region) -> bool:
+        """What ``inner`` made of the start meets the start again in ``outer``: x + sin(x)^2 is no sine."""
+        outside = outer.nodes - inner.nodes
+        return inner.nodes < outer.nodes and any(user.index in outside for user, _ in self._graph.readers(inner.start))
 
     @staticmethod
     def _needed(start: str, end: str, order: list[Node]) -> list[Node]:
@@ -241,8 +244,8 @@ class Regions:
             start in user.inputs and end in user.inputs and user.op in _ALL for user, _ in self._graph.readers(end)
         )
 
-    def _evaluate(self, node: Node, values: dict[str, Any]) -> Any:
-        """The output of ``node`` on the grid; None where it, or what it reads, cannot be computed."""
+    def evaluate(self, node: Node, values: dict[str, Any], shape: tuple[int, ...] = _GRID.shape) -> Any:
+        """The output of ``node`` on a grid; None where it, or what it reads, cannot be computed."""
         operands = []
         for value in self._data_inputs(node):
             if value and value not in values:
@@ -253,7 +256,7 @@ class Regions:
             return None
         try:
             with np.errstate(all="ignore"):
-                return np.broadcast_to(_ALL[node.op](node, operands), _GRID.shape).astype(float)
+                return np.broadcast_to(_ALL[node.op](node, operands), shape).astype(float)
         except (IndexError, TypeError, ValueError):
             return None
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import onnx
+import pytest
 from models import batchnorm_resnet, fixup, gpt, relu_cnn
 from models.altered import altered
 from models.graphs import mlp, residual
 
+import initlint
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases, check
+from initlint.testing import Bad, Build, Case, Good, cases, check
 
-ERROR, WARNING = Severity.ERROR, Severity.WARNING
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 LEGACY = ("legacy",)
 HE = np.sqrt(2.0)
 
@@ -58,3 +61,51 @@ HE = np.sqrt(2.0)
 )
 def test_exploding_signal(case: Case) -> None:
     check("exploding-signal", case, seeds=(0,))
+
+
+# Without a probe ------------------------------------------------------------------------------------------------------
+
+POSITIVE = {f"{2 * i}.weight": lambda w: np.random.default_rng(0).random(w.shape, np.float32) for i in range(4)}
+
+
+def predicted(model: onnx.ModelProto) -> list[tuple[str, Severity]]:
+    report = initlint.check(model, no_probe=True, select=["exploding-signal"])
+    assert report.skipped_rules == ()
+    assert all(finding.message.startswith("the weights predict outputs") for finding in report.findings)
+    return [(finding.address, finding.severity) for finding in report.findings]
+
+
+@pytest.mark.parametrize(
+    ("build", "severity"),
+    [
+        (partial(mlp, changes={"6.weight": lambda w: w * 60}), NOTE),  # measured: a warning
+        (partial(mlp, depth=8, gain=3 * HE), WARNING),  # measured: an error
+        (partial(mlp, depth=20, gain=10 * HE), ERROR),  # beyond every doubt: 1e19
+        (partial(mlp, changes=POSITIVE), ERROR),  # the means alone do it
+        (partial(mlp, depth=20, gain=1e4), ERROR),  # beyond float32 before it reaches the output
+    ],
+    ids=["head", "three times", "ten times", "uniform(0, 1)", "overflow"],
+)
+def test_a_prediction_counts_a_step_less(build: Build, severity: Severity) -> None:
+    ((_, found),) = predicted(build(seed=0))
+    assert found is severity
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(mlp, depth=20),
+        partial(mlp, gain=2 * HE),
+        partial(mlp, changes={"2.weight": lambda w: w * 100, "4.weight": lambda w: w / 100}),
+        partial(residual, blocks=16),
+    ],
+    ids=["he", "twice the scale, 4 layers", "loud, then quiet", "residual"],
+)
+def test_near_misses_are_not_predicted_either(build: Build) -> None:
+    assert predicted(build(seed=0)) == []
+
+
+def test_the_message_says_what_each_layer_does_and_what_would_help() -> None:
+    (finding,) = initlint.check(mlp(depth=8, gain=3 * HE), select=["exploding-signal"]).findings
+    assert ": each layer multiplies it by 2." in finding.message
+    assert finding.message.partition("; He initialisation keeps ")[2].startswith(("0.9", "1"))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 
+import models
 import numpy as np
+import onnx
+import pytest
+import torch
 from models import batchnorm_resnet, gpt, rms_norm_mlp, selu_mlp, sigmoid_mlp, tanh_mlp, torch_default_mlp
 from models.graphs import mlp, residual
 
+import initlint
 from initlint.plugin import Severity
-from initlint.testing import Bad, Case, Good, cases, check
+from initlint.testing import Bad, Build, Case, Good, cases, check, honest_export
 
-ERROR, WARNING = Severity.ERROR, Severity.WARNING
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 LEGACY = ("legacy",)
 TORCH = 1 / np.sqrt(3.0)
 """PyTorch's default has a variance of 1 / (3 fan_in)."""
@@ -50,3 +55,102 @@ TORCH = 1 / np.sqrt(3.0)
 )
 def test_vanishing_signal(case: Case) -> None:
     check("vanishing-signal", case, seeds=(0, 1))
+
+
+# Without a probe ------------------------------------------------------------------------------------------------------
+
+
+def predicted(model: onnx.ModelProto) -> list[tuple[str, Severity]]:
+    report = initlint.check(model, no_probe=True, select=["vanishing-signal"])
+    assert report.skipped_rules == ()
+    assert all(finding.message.startswith("the weights predict that") for finding in report.findings)
+    return [(finding.address, finding.severity) for finding in report.findings]
+
+
+@pytest.mark.parametrize(
+    ("build", "severity"),
+    [
+        (partial(mlp, depth=9, gain=TORCH), NOTE),  # measured: a warning
+        (partial(mlp, depth=15, gain=TORCH), WARNING),  # measured: an error
+        (partial(mlp, depth=20, width=256, inputs=256, gain=0.16), ERROR),  # beyond every doubt: 1e-18
+        (partial(mlp, depth=10, activation="Tanh", gain=0.3), WARNING),
+        (partial(mlp, depth=20, gain=TORCH, changes={f"{i}.bias": 1.0 for i in range(0, 36, 2)}), WARNING),
+    ],
+    ids=["default, 9 layers", "default, 15 layers", "std 0.01, 20 layers", "tanh", "biases"],
+)
+def test_a_prediction_counts_a_step_less(build: Build, severity: Severity) -> None:
+    for seed in range(3):
+        ((_, found),) = predicted(build(seed=seed))
+        assert found is severity
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(mlp, depth=20),
+        partial(mlp, depth=5, gain=TORCH),
+        partial(mlp, depth=3, width=256, inputs=256, gain=0.16),
+        partial(mlp, depth=10, changes={"8.weight": lambda w: w / 1000}),
+        partial(mlp, depth=10, changes={"8.weight": 0.0}),
+        partial(mlp, changes={"6.weight": lambda w: w * 1e-8}),
+        partial(mlp, depth=8, activation="Tanh", gain=1.0),
+        partial(residual, blocks=20),
+    ],
+    ids=["he", "default, 5 layers", "std 0.01", "one layer", "zeros", "tiny head", "tanh", "residual"],
+)
+def test_near_misses_are_not_predicted_either(build: Build) -> None:
+    assert predicted(build(seed=0)) == []
+
+
+def test_a_factor_behind_the_non_linearity_is_seen() -> None:
+    """StyleGAN's mapping network: PyTorch's default would fade, were not each output multiplied."""
+
+    class Scaled(torch.nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(64, 64) for _ in range(16))
+            self.factor = factor
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = torch.nn.functional.leaky_relu(layer(x), 0.2) * self.factor
+            return x
+
+    torch.manual_seed(0)
+    for factor, findings in ((1.0, 1), (2.4, 0)):
+        assert len(predicted(honest_export(Scaled(factor), torch.randn(2, 64)))) == findings
+
+
+def test_the_message_says_why_and_what_would_help() -> None:
+    (finding,) = initlint.check(mlp(depth=9, gain=TORCH), select=["vanishing-signal"]).findings
+    assert "per layer less than 0.5 % is left from layer 6 on; He initialisation keeps 0.9" in finding.message
+    assert finding.data["predicted_per_layer"] == pytest.approx(finding.data["per_layer"], rel=0.1)
+    assert finding.data["survives"] == 6
+
+
+HEALTHY = (
+    models.adaln_zero,
+    models.autoencoder,
+    models.batchnorm_resnet,
+    models.fixup,
+    models.gan_generator,
+    models.gelu_mlp,
+    models.gpt,
+    models.highway,
+    models.mobilenet,
+    models.normed_cnn,
+    models.relu_cnn,
+    models.selu_mlp,
+    models.sigmoid_mlp,
+    models.siren,
+    models.squeeze_excite,
+    models.unet,
+    models.weight_norm_mlp,
+)
+
+
+@pytest.mark.parametrize("build", HEALTHY, ids=lambda build: build.__name__)
+def test_healthy_nets_are_predicted_to_be_healthy(build: Build) -> None:
+    proto = honest_export(*build(seed=0))
+    report = initlint.check(proto, no_probe=True, select=["signal"])
+    assert report.findings == ()
