@@ -11,7 +11,7 @@ from .fixes import Fill, Fix, Reinit, Several
 from .model import Layer, Model, Tensor
 from .plugin import Context, Finding, Needs, Rule, Suspicion, Value
 from .probe.signals import Backward
-from .report import MODULES_ONLY, SkippedRule
+from .report import NO_GRADIENTS, SkippedRule
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _missing(context: Context, needs: Needs) -> str:
         return context.signals.reason or "the model was not probed"
     signals = context.signals
     if (Needs.BACKWARD in needs or Needs.LIVENESS in needs) and signals.backward is Backward.NONE:
-        return signals.backward_reason or signals.reason or MODULES_ONLY
+        return signals.backward_reason or signals.reason or NO_GRADIENTS
     if Needs.LIVENESS in needs and not signals.liveness:
         return signals.backward_reason or "the gradients are not finite, so no steps could be taken"
     return ""

@@ -39,9 +39,9 @@ class ProbeSettings:
     trust: bool = False
     """Load PyTorch files that hold code, which runs: whole modules, TorchScript, exported programs."""
     backward: bool = False
-    """Measure gradients as well, where the target is a module."""
+    """Measure gradients as well, or estimate them where the target is an ONNX file."""
     liveness: bool = False
-    """Find out by a few steps which parameters can never learn, where the target is a module."""
+    """Find out by a few steps which parameters can never learn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from .weights import Weights, normal
 
 CANCELS = 1e-4
 """Of what the same rows do when they move together: rounding leaves 1e-7 per operation, and up to 1e-3 of the tangents
-of operators without a rule (``tangent_rules.STEP``) is curvature, which is equal too."""
+of operators without a rule (``differentiation.STEP``) is curvature, which is equal too."""
 TESTS = 64
 """Runs per weight; classes and units beyond count as different."""
 

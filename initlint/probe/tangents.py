@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from . import batch_norm
+from .differentiation import FLAT, Differentiation
 from .emit import Emitter
 from .payload import Array
 from .plan import Plan
 from .reductions import Reductions
 from .runtime import Session
 from .setup import Setup
-from .tangent_rules import FLAT, Differentiation
+from .tangent_rules import RULES
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class TangentRuns:
     def __post_init__(self) -> None:
         plan = Plan(self.setup.graph)
         emit = Emitter(plan.graph.prefix, plan.graph.opset)
-        to = Differentiation(emit, plan.graph.opset, self.setup.known)
+        to = Differentiation(emit, plan.graph.opset, self.setup.known, RULES)
         for seed in self.seeds:
             self._directions[seed] = to.of[seed] = plan.directions[seed] = emit.name("direction")
         self._write(plan, to)
