@@ -10,7 +10,10 @@ from .plugin import Cause, Finding, Rule, Severity
 
 
 def fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -> list[Finding]:
-    """Put consequences under their cause, which takes over the severity that the consequences prove."""
+    """Put consequences under their cause, which takes over the severity that the consequences prove.
+
+    A note is worth knowing and harmless: it explains no error and no warning.
+    """
     order = {layer.name: position for position, layer in enumerate(model.layers)}
     cause_of: dict[int, int] = {}
     for i, symptom in enumerate(findings):
@@ -18,6 +21,7 @@ def fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -
             j
             for j, cause in enumerate(findings)
             if j != i and cause.is_cause and symptom.rule in rules[cause.rule].explains
+            if cause.severity > Severity.NOTE or symptom.severity is Severity.NOTE
             if reaches(model, cause, symptom)
         ]
         if causes:
@@ -33,13 +37,37 @@ def fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -
     folded = list(findings)
     for i in cause_of:
         root = _root(i, cause_of, findings)
-        if root == i:
+        if root != i:
+            folded[i] = replace(folded[i], caused_by=Cause(findings[root].rule, findings[root].address))
+    return raised(folded)
+
+
+def raised(findings: Sequence[Finding]) -> list[Finding]:
+    """Causes with the severity that their consequences prove.
+
+    What is proven of a tensor (it never learns, say) proves nothing of the tensor of a cause that is no error itself:
+    such consequences stand by themselves, the first for the others.
+    """
+    severities: dict[tuple[str, str], Severity] = {}
+    for each in findings:
+        if each.caused_by is not None and not each.proven:
+            cause = each.caused_by.rule, each.caused_by.address
+            severities[cause] = max(each.severity, severities.get(cause, Severity.NOTE))
+    told = [_at_least(each, severities.get((each.rule, each.address), Severity.NOTE)) for each in findings]
+    now = {(each.rule, each.address): each.severity for each in told}
+    heads: dict[tuple[str, str], Finding] = {}
+    for i, each in enumerate(told):
+        if each.caused_by is None or not each.proven:
             continue
-        cause = folded[root]
-        folded[i] = replace(folded[i], caused_by=Cause(cause.rule, cause.address))
-        if folded[i].severity > cause.severity > Severity.NOTE:
-            folded[root] = replace(cause, severity=folded[i].severity)
-    return folded
+        cause = each.caused_by.rule, each.caused_by.address
+        if each.severity > now.get(cause, Severity.ERROR):
+            head = heads.setdefault(cause, each)
+            told[i] = replace(each, caused_by=None if head is each else Cause(head.rule, head.address))
+    return told
+
+
+def _at_least(finding: Finding, severity: Severity) -> Finding:
+    return finding if finding.severity is Severity.NOTE else replace(finding, severity=max(finding.severity, severity))
 
 
 def _root(symptom: int, cause_of: Mapping[int, int], findings: Sequence[Finding]) -> int:

@@ -55,7 +55,8 @@ def _missing(context: Context, needs: Needs) -> str:
         return "no weights were read"
     if Needs.BUILDS in needs and context.builds.reason:
         return context.builds.reason
-    if Needs.FORWARD in needs and not context.probed:
+    predictable = Needs.FORWARD not in needs and context.model.has_dataflow
+    if Needs.SIGNAL in needs and not context.probed and not predictable:
         return context.signals.reason or "the model was not probed"
     signals = context.signals
     if (Needs.BACKWARD in needs or Needs.LIVENESS in needs) and signals.backward is Backward.NONE:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from .causes import fold
+from .causes import fold, raised
 from .fixes import Edit, Fill, Several, edits_of
 from .model import Layer, Model
 from .plugin import Cause, Context, Finding, Needs, Rule, Severity
@@ -308,13 +308,7 @@ class _Trial:
     def settled(self, folded: Sequence[Finding]) -> tuple[Finding, ...]:
         """``folded`` with the verdicts; a cause takes over the severity that its consequences prove."""
         found = [*(each for each in folded if place(each) not in self.revealed), *self.revealed.values()]
-        told = [self._told(finding) for finding in found]
-        proven: dict[Place, Severity] = {}
-        for finding in told:
-            if finding.caused_by is not None:
-                cause = finding.caused_by.rule, finding.caused_by.address
-                proven[cause] = max(finding.severity, proven.get(cause, Severity.NOTE))
-        return tuple(_raised(finding, proven) for finding in told)
+        return tuple(raised([self._told(finding) for finding in found]))
 
     def _root(self, at: Place) -> Finding | None:
         """The end of the chain of causes, which has no circle: only what is not explained yet explains others."""
@@ -345,12 +339,6 @@ class _Trial:
             before={name: before[name] for name in changed},
             after={name: after[name] for name in changed},
         )
-
-
-def _raised(finding: Finding, proven: Mapping[Place, Severity]) -> Finding:
-    if finding.severity is Severity.NOTE:
-        return finding
-    return replace(finding, severity=max(finding.severity, proven.get(place(finding), finding.severity)))
 
 
 def numbers(examined: Examined, finding: Finding) -> dict[str, float]:

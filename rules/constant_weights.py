@@ -94,7 +94,10 @@ def _constant_neighbour(context: Context, layer: Layer, tensor: Tensor) -> str:
         other = layer.recurrent if tensor is layer.weight else layer.weight
         if is_constant(context, other):
             return other.address
-    for each in (*context.model.maps_after(layer), *context.model.maps_before(layer)):
+    near = (*context.model.maps_after(layer), *context.model.maps_before(layer))
+    if any(each.bypassed for each in (layer, *near)):
+        return ""  # shortcuts carry what tells the units apart: trainability.md, residual
+    for each in near:
         if each.kind is not Kind.EMBEDDING and is_constant(context, each.weight):
             return each.name
     return ""

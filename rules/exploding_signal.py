@@ -42,7 +42,7 @@ class Options:
     fail: float = 100.0  # calibrate_scale.md: above, 0 of 36 nets with all layers scaled train
     deep: int = 4  # calibrate_scale.md: nets of two and three layers train at any scale with Adam
     hopeless: float = 1e4  # calibrate_scale.md, logits: above, 0 of 26 nets train at any depth
-    doubt: float = 100.0  # calibrate_prediction.md: no prediction is further off; predicted errors exceed this as well
+    doubt: float = 100.0  # calibrate_prediction.md: no rms is off by more than 24; predicted errors exceed this too
 
 
 @rule(

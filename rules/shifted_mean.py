@@ -80,7 +80,8 @@ def shifted_mean(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer, tensor, coherence in found.values():
         near = (*context.model.maps_before(layer), *context.model.maps_after(layer))
         stats, others = context.stats[tensor.address], len(found.keys() & {each.weight.address for each in near})
-        severity = _severity(layer, coherence, bool(others), options)
+        in_a_row = others > 0 and not any(each.bypassed for each in (layer, *near))
+        severity = _severity(layer, coherence, in_a_row, options)
         if layer.kind.is_recurrent:
             limit = options.plain_loop if layer.kind is Kind.RNN else options.loop
             adds_up = tensor is layer.recurrent and abs(stats.mean) * tensor.view.fan_in >= limit

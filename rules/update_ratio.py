@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Layer, Needs, Reinit, Severity, Suspicion, Use, expected_gain, rule
+from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Use, expected_gain, fresh, rule
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,15 @@ def update_ratio(context: Context, options: Options) -> Iterator[Suspicion]:
     severity = _severity([gain for _, gain in frozen], len(hidden), options)
     for layer, gain in frozen:
         data = {"gain": gain, "fan_in": layer.fan_in or 1, "frozen": len(frozen), "layers": len(hidden)}
-        yield Suspicion(layer.weight, severity, data, Reinit(layer.weight.address, "he_normal"))
+        yield Suspicion(layer.weight, severity, data, fresh(context.model, layer.weight))
 
 
 def _severity(gains: list[float], hidden: int, options: Options) -> Severity:
-    very = sum(gain >= options.very_loud for gain in gains)
-    slow = len(gains) >= options.many or very >= options.least
-    return Severity.WARNING if slow and len(gains) >= options.share * hidden else Severity.NOTE
+    if len(gains) < options.share * hidden:
+        return Severity.NOTE
+    if sum(gain >= options.very_loud for gain in gains) >= options.least:
+        return Severity.ERROR
+    return Severity.WARNING if len(gains) >= options.many else Severity.NOTE
 
 
 def _ratio(context: Context, layer: Layer) -> float | None:

@@ -3,10 +3,9 @@
 ## Why it matters
 
 A linear map multiplies the scale of its signal by sqrt(fan_in * E[w^2] * E[phi^2]). Initialisation schemes keep this
-near 1. A single layer that is far too large floods everything behind it; one that is far too small starves it, and
-starves all layers before it of gradient. The layer is reported only if the measured output is off too. Layers whose
-scale cannot show are left alone: in front of a normalisation or of sine and cosine, small ends of residual branches,
-small heads.
+near 1. A layer that is far too large floods what is behind it (and if most are, none learns: steps are small next to
+the weights); one that is far too small starves it, and all layers before it of gradient. It is reported only if the
+measured output is off too, and not where its scale cannot show: in front of a normalisation, of sine and cosine.
 
 ## Example
 
@@ -26,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from initlint.plugin import (
@@ -59,6 +58,9 @@ class Options:
     large_among_peers: float = 3.0  # and louder than its input at all: sqrt(10), half of ``too_large`` on a log scale
     confirmed: float = 3.0  # the measured gain must be off by this too; He nets of width 16 vary by less
     deep: int = 5  # maps in a plain path; calibrate_scale.md: a starved layer slows nets from about 16 maps on
+    everywhere: float = 30.0  # trainability.md, x100 in all (factors of 37 to 60): 13 of 13 families fail
+    several: int = 3  # layers; calibrate_scale.md: nets of two and three layers train at any scale with Adam
+    share: float = 0.5  # of the maps; what is left of the others learns and makes up for the rest
 
 
 @rule(
@@ -74,8 +76,18 @@ class Options:
     explains=SIGNAL_RULES,
 )
 def variance_mismatch(context: Context, options: Options) -> Iterator[Suspicion]:
-    paths = plain_paths(context.model, context.signals)
-    depths = {layer.name: len(path) for path in paths for layer in path.hidden}
+    found = list(_found(context, options))
+    flooded = sum(factor >= options.everywhere for factor, suspicion in found if suspicion.message == "large")
+    maps = sum(layer.kind.is_map for layer in context.model.layers)
+    fails = flooded >= max(options.several, options.share * maps)
+    for factor, each in found:
+        grave = fails and each.message == "large" and factor >= options.everywhere
+        yield replace(each, severity=Severity.ERROR) if grave else each
+
+
+def _found(context: Context, options: Options) -> Iterator[tuple[float, Suspicion]]:
+    """(factor, suspicion)."""
+    depths = {layer.name: len(path) for path in plain_paths(context.model, context.signals) for layer in path.hidden}
     for layer in context.model.layers:
         periodic = layer.activation in activations.PERIODIC
         averaging = layer.input_activation == "softmax"  # a weighted mean of the weights, as a decoder's bin centres
@@ -88,20 +100,20 @@ def variance_mismatch(context: Context, options: Options) -> Iterator[Suspicion]
 
 def _judge(
     context: Context, layer: Layer, tensor: Tensor, stats: WeightStats, depth: int, options: Options
-) -> Iterator[Suspicion]:
-    """``depth``: length of the plain path that hides the layer, on which nothing makes up for a small weight; or 0."""
+) -> Iterator[tuple[float, Suspicion]]:
+    """``depth``: length of the plain path around it, on which nothing makes up for a small weight; or 0."""
     rms = math.sqrt(stats.mean_square)
     gain = expected_gain(layer, stats) if tensor.role is Role.WEIGHT else rms * math.sqrt(tensor.view.fan_in)
     data = {"fan_in": tensor.view.fan_in, "std": stats.std, "expected_std": stats.std / gain}
     fix = fresh(context.model, tensor)
     if tensor.role is Role.TABLE:
         if rms > options.too_large:
-            yield Suspicion(tensor, Severity.WARNING, {"factor": rms}, fix, "table")
+            yield rms, Suspicion(tensor, Severity.WARNING, {"factor": rms}, fix, "table")
     elif _is_loud(context, layer, tensor, gain, options):
-        yield Suspicion(tensor, Severity.WARNING, {"factor": gain, **data}, fix, "large")
+        yield gain, Suspicion(tensor, Severity.WARNING, {"factor": gain, **data}, fix, "large")
     elif gain < options.too_small and depth and tensor is layer.weight and _is_quiet(context, layer, options):
         severity = Severity.WARNING if depth >= options.deep else Severity.NOTE
-        yield Suspicion(tensor, severity, {"factor": 1 / gain, **data}, fix, "small")
+        yield 1 / gain, Suspicion(tensor, severity, {"factor": 1 / gain, **data}, fix, "small")
 
 
 def _is_loud(context: Context, layer: Layer, tensor: Tensor, gain: float, options: Options) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from models import batchnorm_resnet
 from models.graphs import Array, Change, mlp
 
 import initlint
+from initlint import listings
 from initlint.engine import judge
 from initlint.model import Kind, Layer, Model, Role, Tensor, View
 from initlint.plugin import Context, Fill, Needs, Rule, Severity, Signals, Suspicion, rule
@@ -183,6 +185,14 @@ def test_a_message_with_an_unfilled_placeholder_is_a_fault_of_the_rule(monkeypat
     verdict = judge(context(), (rule(category="test", message="{there} {missing}")(forgetful),), {})
     assert verdict.findings == ()
     assert "missing" in verdict.skipped[0].reason
+
+
+def test_the_signal_may_be_predicted_and_the_forward_probe_is_told_as_one_need() -> None:
+    needs = Needs.WEIGHTS | Needs.SIGNAL
+    verdict = judge(context(signals=Signals(Forward.NONE)), (speaker("seer", ("a", ERROR), needs=Needs.SIGNAL),), {})
+    assert [finding.rule for finding in verdict.findings] == ["seer"]
+    told = listings.rules_as_json([speaker("seer", needs=needs), speaker("prober", needs=Needs.FORWARD)])
+    assert [each["needs"] for each in json.loads(told)] == [["weights", "signal"], ["forward"]]
 
 
 def test_a_rule_that_lacks_what_it_needs_is_skipped_with_the_probes_reason() -> None:
