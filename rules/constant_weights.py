@@ -32,6 +32,9 @@ from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspici
 
 from .non_finite_weights import SIGNAL_RULES
 
+STAYS = 0.05
+"""Fewer are what a few steps leave together for now; duplicate-units wastes no thought on a twentieth either."""
+
 
 @rule(
     category="symmetry",
@@ -77,7 +80,7 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspic
     data = {"count": tensor.size, "value": stats.mean, "units": units}
     fix = fresh(context.model, tensor)
     still_equal = context.signals.still_equal.get(tensor.address)
-    if still_equal and tensor.view.units > 1:
+    if still_equal and still_equal >= STAYS * units and tensor.view.units > 1:
         return Suspicion(tensor, Severity.ERROR, {**data, "equal": still_equal}, fix, "permanent")
     separates = still_equal is not None and tensor.view.units == 1
     neighbour = "" if separates else _constant_neighbour(context, layer, tensor)
