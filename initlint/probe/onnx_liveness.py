@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..model import Kind, Model, Role, Tensor
+from .. import activations
+from ..model import Kind, Layer, Model, Role, Tensor
 from ..stats import WeightStats
 from .graph_rewrite import replace_values
 from .payload import Array
@@ -173,7 +174,8 @@ def suspects(model: Model, stats: Mapping[str, WeightStats], layers: Mapping[str
     places = {case.address for case in zero if not _is_shift(model, case.address)}
     owners = [owner for address in places if (owner := model.owner(address)) is not None]
     names = {name for each in owners for name in (each.name, *each.producers, *each.consumers)}
-    off = [layer for layer in model.layers if _is_off(layers.get(layer.name))]
+    off = [layer for layer in model.layers if _is_off(layer, layers.get(layer.name))]
+    off += _before(model, off)
     near = {tensor.address for layer in model.layers if layer.name in names for tensor in layer.tensors}
     cases = [case for case in zero if case.address in places | near]
     for layer in off:
@@ -224,9 +226,24 @@ def _is_shift(model: Model, address: str) -> bool:
     return roles.get(address) in (Role.BIAS, Role.SHIFT, Role.RECURRENT_BIAS)
 
 
-def _is_off(signal: LayerSignal | None) -> bool:
+def _is_off(layer: Layer, signal: LayerSignal | None) -> bool:
     """Nothing of the input is left in its output, or the non-linearity behind it is flat throughout."""
-    return signal is not None and signal.samples > 1 and (signal.std == 0 or signal.saturated == 1)
+    if signal is None or signal.samples <= 1:
+        return False
+    edge = activations.get(layer.activation).dead_below
+    dead = edge is not None and len(signal.unit_max) > 0 and max(signal.unit_max) <= edge
+    return signal.std == 0 or signal.saturated == 1 or dead
+
+
+def _before(model: Model, off: Sequence[Layer]) -> list[Layer]:
+    """What gets its gradient through layers that are off: nothing leads around these."""
+    names = {layer.name for layer in off}
+    gates = [layer for layer in off if not layer.bypassed]
+    return [
+        layer
+        for layer in model.layers
+        if layer.name not in names and any(model.is_upstream(layer.name, gate.name) for gate in gates)
+    ][:SHADOW]
 
 
 def shadow(model: Model, stuck: Iterable[str], asked: Iterable[str]) -> list[Case]:

@@ -89,7 +89,7 @@ def through_norm(seed: int = 0) -> onnx.ModelProto:
         "query, key and value",
         altered(vit, lambda m: m.blocks[0].attention.qkv.weight.fill_(0.02)),
         ["blocks.0.attention.qkv.weight"],
-        WARNING,
+        ERROR,
         exporters=("legacy",),
     ),
     Bad(
