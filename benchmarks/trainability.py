@@ -2,7 +2,7 @@
 
     python benchmarks/trainability.py cells                        # what there is, and how it is split
     python benchmarks/trainability.py train [--only GLOB] [--minutes N]     # an hour; goes on where it was interrupted
-    python benchmarks/trainability.py judge [--only GLOB] [--seeds N] [--reported] [--write FILE]
+    python benchmarks/trainability.py judge [--only GLOB] [--seeds N] [--calibration] [--reported] [--write FILE]
 
 ``benchmarks/truth`` has the families, the initialisations (each planted mechanically into the healthy twin of the
 family) and the split; ``benchmarks/training.py`` has the protocol of training, with these differences: each seed is a
@@ -63,18 +63,23 @@ def main() -> int:
     parser.add_argument("--only", default="*", metavar="GLOB", help="of 'family / initialisation / seed'")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop training after so many")
+    parser.add_argument("--calibration", action="store_true", help="leave the reported part out")
     parser.add_argument("--reported", action="store_true", help="list disagreements of the reported part too")
     parser.add_argument("--write", type=Path, metavar="FILE")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    chosen = list(cells(options.only, options.seeds))
+    chosen = [cell for cell in cells(options.only, options.seeds) if cell.calibrates or not options.calibration]
     if options.action == "cells":
         show_cells(chosen)
     elif options.action == "train":
         train(chosen, Labels(LABELS), options.minutes)
     else:
-        text = report(list(judge(chosen, Labels(LABELS))), options.reported)
+        verdicts = []
+        for verdict in judge(chosen, Labels(LABELS)):
+            verdicts.append(verdict)
+            print(f"{len(verdicts)} of {len(chosen)}", file=sys.stderr)
+        text = report(verdicts, options.reported)
         print(text)
         if options.write:
             options.write.write_text(text)

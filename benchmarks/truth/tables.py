@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
+from initlint import catalog
 from initlint.plugin import Finding, Severity
 
 from .verdicts import SAID, TRUTHS, Part, Verdict
@@ -132,7 +133,7 @@ def report(verdicts: Sequence[Verdict], open_all: bool) -> str:
         "# Does initlint tell the truth?",
         "",
         "Written by `python benchmarks/trainability.py judge --write benchmarks/results/trainability.md`; its docstring"
-        " explains the words.",
+        f" explains the words. initlint has {len(catalog.load_rules())} rules.",
         "",
     ]
     for title, part, detailed in parts:
