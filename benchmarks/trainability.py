@@ -17,10 +17,12 @@ Silence   the share of healthy and idiomatic cells, of those that train, without
 
 Rules may be calibrated on one part of the cells alone; of the others only totals are shown, unless ``--reported``.
 Sizes of the families were chosen by how well and how fast their twins learn; neither a fault's training nor a verdict
-was seen before families, initialisations and split were fixed. Changed after the calibration part of the first seed had
-been seen: single units, as above, and rows of a zero head for pixels that are blank in every digit, no longer count as
-inert; failing cells below half of the twin's score are also counted apart. Labels are kept in ``results/trainability.json``, each
-with the loss at the start, by which a label is forgotten where the model has changed.
+was seen before families, initialisations and split were fixed. Changed after labels and verdicts of the calibration
+part of the first seed had been seen: rows of a zero head for pixels that are blank in every digit, and single units, as
+above, no longer count as inert; failing cells below half of the twin's score are counted apart as well.
+
+Labels are kept in ``results/trainability.json``, each with the loss at the start, by which a label is forgotten where
+the model has changed.
 """
 
 from __future__ import annotations
