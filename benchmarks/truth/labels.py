@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,13 @@ def cells(pattern: str = "*", seeds: int = SEEDS) -> Iterator[Cell]:
         for family in FAMILIES:
             for initialisation in chosen(family):
                 cell = Cell(family, initialisation, seed)
-                if fnmatchcase(cell.key, pattern) and cell.planted():
+                if fnmatchcase(cell.key, pattern) and applies(family, initialisation):
                     yield cell
+
+
+@cache
+def applies(family: Family, initialisation: Initialisation) -> bool:
+    return bool(Cell(family, initialisation, 0).planted())
 
 
 def start_of(module: nn.Module, task: Task) -> list[str]:
@@ -155,6 +161,7 @@ class Labels:
         return tuned
 
 
+@cache
 def _twin_start(family: Family) -> list[str]:
     torch.manual_seed(0)
     return start_of(family.build(), tasks()[family.task])

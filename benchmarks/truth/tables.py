@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
+from initlint import catalog
 from initlint.plugin import Finding, Severity
 
 from .verdicts import SAID, TRUTHS, Part, Verdict
@@ -29,8 +30,8 @@ def totals(part: Part) -> Iterator[str]:
     yield from (
         f"- Precision of errors: {share(part.errors)} are right; of cells with errors, in"
         f" {share(part.cells_with_errors)} all are.",
-        f"- Recall: {share(part.recall)} of the failing cells have an error; {share(part.inert_recall)} of those that"
-        " train but for inert tensors have one there.",
+        f"- Recall: {share(part.recall)} of the failing cells have an error; {share(part.hard_recall)} of those below"
+        f" half of the twin's score; {share(part.inert_recall)} of those that train but for inert tensors.",
         f"- Slow cells with a warning or an error: {share(part.slow_recall)}.",
         f"- Healthy and idiomatic cells with a wrong error: {part.wrong_on_healthy}.",
         f"- Silence: {share(part.silence)} of the healthy and idiomatic cells that train have no warning.",
@@ -112,7 +113,7 @@ def _warnings(verdict: Verdict) -> str:
 
 
 def _inert(verdict: Verdict) -> str:
-    names = sorted(verdict.facts.never_moved | verdict.facts.together)
+    names = verdict.inert
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return f"{', '.join(names[:4])}{more}; said: {_warnings(verdict)}"
 
@@ -132,7 +133,7 @@ def report(verdicts: Sequence[Verdict], open_all: bool) -> str:
         "# Does initlint tell the truth?",
         "",
         "Written by `python benchmarks/trainability.py judge --write benchmarks/results/trainability.md`; its docstring"
-        " explains the words.",
+        f" explains the words. initlint has {len(catalog.load_rules())} rules.",
         "",
     ]
     for title, part, detailed in parts:

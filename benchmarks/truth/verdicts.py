@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from .initialisations import Intent
 from .labels import Cell, Labels
 
 TRUTHS = ("trains", "trains, in part inert", "slow", "fails")
+SINGLE_UNIT = re.compile(r"weight\[\d+\]$")
 SAID = ("error", "warning", "note", "nothing")
 
 
@@ -40,7 +42,13 @@ class Verdict:
     def truth(self) -> str:
         if self.facts.better != "trains":
             return self.facts.better
-        return TRUTHS[1] if self.facts.never_moved or self.facts.together else TRUTHS[0]
+        return TRUTHS[1] if self.inert else TRUTHS[0]
+
+    @property
+    def inert(self) -> list[str]:
+        """Whole tensors, gates or experts; a single unit off, as some are in healthy ReLU nets, is none."""
+        names = self.facts.never_moved | self.facts.together
+        return sorted(name for name in names if not SINGLE_UNIT.search(name))
 
     def is_right(self, error: Finding) -> bool:
         return self.facts.better != "trains" or self.facts.is_inert(error.address)
@@ -103,6 +111,13 @@ class Part:
         """Failing cells with an error, and all."""
         failing = [not each.is_missed for each in self.verdicts if each.facts.better == "fails"]
         return sum(failing), len(failing)
+
+    @cached_property
+    def hard_recall(self) -> tuple[int, int]:
+        """Likewise of those that stay below half of what the twin reaches."""
+        failing = [each for each in self.verdicts if each.facts.better == "fails"]
+        found = [not each.is_missed for each in failing if max(each.facts.scores.values()) < each.facts.twin / 2]
+        return sum(found), len(found)
 
     @cached_property
     def inert_recall(self) -> tuple[int, int]:
