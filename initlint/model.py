@@ -275,6 +275,11 @@ class Model:
             upstream[layer.name] = frozenset().union(*known) if known else frozenset()
         return upstream
 
+    @property
+    def tells_frozen(self) -> bool:
+        """Whether it is known which parameters are frozen: no file says so."""
+        return self.format == "torch"
+
     @cached_property
     def has_dataflow(self) -> bool:
         """Whether it is known where outputs go; not so of weights alone, nor of a module that was not run."""

@@ -42,6 +42,8 @@ from initlint.plugin import Context, Liveness, Needs, Reinit, Several, Severity,
     message={
         "default": "{copies} weights equal those of {other} bit for bit",
         "permanent": "{copies} weights equal those of {other} bit for bit and get equal gradients: they never differ",
+        "unless": "{copies} weights equal those of {other} bit for bit and get equal gradients: they never differ, "
+        "unless one of the two is frozen, which a file does not say",
         "members": "{equal} of the {members} stacked maps start equal to another one bit for bit",
         "together": "{equal} of the {members} stacked maps start equal and get equal gradients: they never differ",
     },
@@ -51,7 +53,10 @@ def duplicate_layers(context: Context, options: object) -> Iterator[Suspicion]:
         data = {"copies": len(twins), "other": other}
         fix = _redrawn(context, twins)
         if all(not twin.separated and _is_live(context, twin) for twin in twins):
-            yield Suspicion(twins[0].tensor, Severity.ERROR, data, fix, "permanent", proven=True)
+            if context.model.tells_frozen:
+                yield Suspicion(twins[0].tensor, Severity.ERROR, data, fix, "permanent", proven=True)
+            else:
+                yield Suspicion(twins[0].tensor, Severity.NOTE, data, fix, "unless", proven=True)
         else:
             severity = Severity.WARNING if _in_series(context, twins[0]) else Severity.NOTE
             yield Suspicion(twins[0].tensor, severity, data, fix, proven=True)
