@@ -38,12 +38,11 @@ from initlint.plugin import (
     LayerSignal,
     Model,
     Needs,
-    Reinit,
-    Role,
     Severity,
     Suspicion,
     Tensor,
     Use,
+    fresh,
     measured_gain,
     rule,
 )
@@ -69,7 +68,7 @@ class Options:
 def initial_loss(context: Context, options: Options) -> Iterator[Suspicion]:
     start, outputs = context.signals.loss_start, context.signals.outputs.values()
     if start is not None and not math.isfinite(start.value) and all(each.nonfinite == 0 for each in outputs):
-        yield Suspicion(context.model, Severity.ERROR, {"loss": start.value}, message="nan")
+        yield Suspicion(context.model, Severity.ERROR, {"loss": start.value}, message="nan", proven=True)
         return
     for heads, excess, classes in _excesses(context):
         if excess < options.warn:
@@ -115,6 +114,5 @@ def _blame(context: Context, heads: list[Layer], options: Options) -> tuple[Tens
         return head.bias, Fill(head.bias.address, 0.0)
     if not head.kind.is_map:
         return head, None
-    scheme = ("normal", 0.02) if head.weight.role is Role.TABLE else ("xavier_normal", 1.0)
     gain = measured_gain(context.model, head, context.signals) or 0.0
-    return head.weight if gain >= options.blamed else head, Reinit(head.weight.address, *scheme)
+    return head.weight if gain >= options.blamed else head, fresh(context.model, head.weight)

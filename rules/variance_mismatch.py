@@ -2,10 +2,9 @@
 
 ## Why it matters
 
-A linear map multiplies the scale of its signal by sqrt(fan_in * E[w^2] * E[phi^2]). Initialisation schemes keep this
-near 1. A layer that is far too large floods what is behind it (and if most are, none learns: steps are small next to
-the weights); one that is far too small starves it, and all layers before it of gradient. It is reported only if the
-measured output is off too, and not where its scale cannot show: in front of a normalisation, of sine and cosine.
+A linear map multiplies the scale of its signal by sqrt(fan_in * E[w^2] * E[phi^2]), which schemes keep near 1. If it is
+far too large it floods what is behind it (if most are, steps are too small next to the weights); far too small it
+starves that, and all before it of gradient. The measured output has to be off too, and no norm or sine to follow.
 
 ## Example
 
@@ -17,8 +16,7 @@ measured output is off too, and not where its scale cannot show: in front of a n
 
 ## References
 
-- He et al. 2015 (arXiv:1502.01852) section 2.2; huggingface/transformers#16749: a head of variance 1
-- `benchmarks/results/calibrate_scale.md`: one layer scaled, trained at depths 2 to 20
+- He et al. 2015 (arXiv:1502.01852) section 2.2; transformers#16749; `benchmarks/results/calibrate_scale.md`
 """
 
 from __future__ import annotations
@@ -26,7 +24,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from statistics import median
 
 from initlint.plugin import (
     Context,
@@ -48,6 +45,8 @@ from initlint.plugin import (
 )
 
 from .non_finite_weights import SIGNAL_RULES
+
+WEIGHTS = (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE)
 
 
 @dataclass(frozen=True)
@@ -77,55 +76,45 @@ class Options:
 )
 def variance_mismatch(context: Context, options: Options) -> Iterator[Suspicion]:
     found = list(_found(context, options))
-    flooded = sum(factor >= options.everywhere for factor, suspicion in found if suspicion.message == "large")
+    flooded = [each for factor, each in found if each.message == "large" and factor >= options.everywhere]
     maps = sum(layer.kind.is_map for layer in context.model.layers)
-    fails = flooded >= max(options.several, options.share * maps)
-    for factor, each in found:
-        grave = fails and each.message == "large" and factor >= options.everywhere
-        yield replace(each, severity=Severity.ERROR) if grave else each
+    fails = len(flooded) >= max(options.several, options.share * maps)
+    yield from (replace(each, severity=Severity.ERROR) if fails and each in flooded else each for _, each in found)
 
 
 def _found(context: Context, options: Options) -> Iterator[tuple[float, Suspicion]]:
-    """(factor, suspicion)."""
     depths = {layer.name: len(path) for path in plain_paths(context.model, context.signals) for layer in path.hidden}
     for layer in context.model.layers:
-        periodic = layer.activation in activations.PERIODIC
-        averaging = layer.input_activation == "softmax"  # a weighted mean of the weights, as a decoder's bin centres
-        for tensor in layer.tensors if layer.norm_after is None and not periodic and not averaging else ():
+        averages = layer.input_activation == "softmax"  # a weighted mean of the weights, as a decoder's bin centres
+        hidden = layer.norm_after is not None or layer.activation in activations.PERIODIC or averages
+        for tensor in () if hidden else layer.tensors:
             stats = context.stats.get(tensor.address)
-            weighs = tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE)
-            if weighs and stats is not None and 0.0 < stats.mean_square < math.inf:
+            if tensor.role in WEIGHTS and stats is not None and 0.0 < stats.mean_square < math.inf:
                 yield from _judge(context, layer, tensor, stats, depths.get(layer.name, 0), options)
 
 
 def _judge(
     context: Context, layer: Layer, tensor: Tensor, stats: WeightStats, depth: int, options: Options
 ) -> Iterator[tuple[float, Suspicion]]:
-    """``depth``: length of the plain path around it, on which nothing makes up for a small weight; or 0."""
-    rms = math.sqrt(stats.mean_square)
+    """``depth`` of the plain path around it, on which nothing makes up for a small weight; 0 without one."""
+    rms, fix = math.sqrt(stats.mean_square), fresh(context.model, tensor)
     gain = expected_gain(layer, stats) if tensor.role is Role.WEIGHT else rms * math.sqrt(tensor.view.fan_in)
     data = {"fan_in": tensor.view.fan_in, "std": stats.std, "expected_std": stats.std / gain}
-    fix = fresh(context.model, tensor)
+    measured = None if layer.kind.is_recurrent else measured_gain(context.model, layer, context.signals)
+    louder = measured is None or measured > options.confirmed
+    quieter = measured is None or measured < 1 / options.confirmed
+    alone = Use.LAYER in layer.uses and not layer.uses & {Use.SUM, Use.PRODUCT, Use.COORDINATE}
     if tensor.role is Role.TABLE:
         if rms > options.too_large:
             yield rms, Suspicion(tensor, Severity.WARNING, {"factor": rms}, fix, "table")
-    elif _is_loud(context, layer, tensor, gain, options):
+    elif louder and _is_large(context, layer, tensor, gain, options):
         yield gain, Suspicion(tensor, Severity.WARNING, {"factor": gain, **data}, fix, "large")
-    elif gain < options.too_small and depth and tensor is layer.weight and _is_quiet(context, layer, options):
+    elif quieter and gain < options.too_small and alone and depth and tensor is layer.weight:
         severity = Severity.WARNING if depth >= options.deep else Severity.NOTE
         yield 1 / gain, Suspicion(tensor, severity, {"factor": 1 / gain, **data}, fix, "small")
 
 
-def _is_loud(context: Context, layer: Layer, tensor: Tensor, gain: float, options: Options) -> bool:
-    large = gain > options.too_large
-    if not large and tensor is layer.weight and gain > options.large_among_peers:
-        others = peers(context.model, layer, context.stats)
-        large = bool(others) and gain > options.among_peers * median(others)
-    measured = None if layer.kind.is_recurrent else measured_gain(context.model, layer, context.signals)
-    return large and (measured is None or measured > options.confirmed)
-
-
-def _is_quiet(context: Context, layer: Layer, options: Options) -> bool:
-    measured = measured_gain(context.model, layer, context.signals)
-    excused = Use.LAYER not in layer.uses or layer.uses & {Use.SUM, Use.PRODUCT, Use.COORDINATE}
-    return not excused and (measured is None or measured < 1 / options.confirmed)
+def _is_large(context: Context, layer: Layer, tensor: Tensor, gain: float, options: Options) -> bool:
+    others = peers(context.model, layer, context.stats) if tensor is layer.weight else []
+    usual = options.among_peers * others[len(others) // 2] if others else math.inf
+    return gain > options.too_large or gain > max(options.large_among_peers, usual)

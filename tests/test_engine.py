@@ -16,7 +16,7 @@ from models.graphs import Array, Change, mlp
 import initlint
 from initlint import listings
 from initlint.engine import judge
-from initlint.model import Kind, Layer, Model, Role, Tensor, View
+from initlint.model import Kind, Layer, Model, Role, Tensor, Use, View
 from initlint.plugin import Context, Fill, Needs, Rule, Severity, Signals, Suspicion, rule
 from initlint.probe.signals import Forward, LayerSignal
 from initlint.testing import default_export
@@ -189,8 +189,12 @@ def test_a_message_with_an_unfilled_placeholder_is_a_fault_of_the_rule(monkeypat
 
 def test_the_signal_may_be_predicted_and_the_forward_probe_is_told_as_one_need() -> None:
     needs = Needs.WEIGHTS | Needs.SIGNAL
-    verdict = judge(context(signals=Signals(Forward.NONE)), (speaker("seer", ("a", ERROR), needs=Needs.SIGNAL),), {})
+    connected = replace(CHAIN, layers=tuple(replace(each, uses=frozenset({Use.LAYER})) for each in CHAIN.layers))
+    seer = speaker("seer", ("a", ERROR), needs=Needs.SIGNAL)
+    verdict = judge(context(connected, Signals(Forward.NONE)), (seer,), {})
     assert [finding.rule for finding in verdict.findings] == ["seer"]
+    blind = judge(context(signals=Signals(Forward.NONE)), (seer,), {})  # weights alone: nothing leads anywhere
+    assert [entry.rule for entry in blind.skipped] == ["seer"]
     told = listings.rules_as_json([speaker("seer", needs=needs), speaker("prober", needs=Needs.FORWARD)])
     assert [each["needs"] for each in json.loads(told)] == [["weights", "signal"], ["forward"]]
 

@@ -125,12 +125,13 @@ def test_idioms_of_files_are_live(build: Build) -> None:
     ("build", "stuck"),
     [
         (partial(deadlocks.zero_gate, zeros=2), ["1.inner.weight", "1.outer.weight"]),
-        (partial(deadlocks.packed_attention, zero=16), ["attention.in_proj_weight[k]", "attention.in_proj_weight[q]"]),
+        (partial(deadlocks.packed_attention, zero=16), ["attention.in_proj_weight"]),
     ],
 )
 def test_deadlocks_of_files_are_stuck(build: Build, stuck: list[str]) -> None:
-    found = signals(build).liveness
-    assert [address for address in stuck if found.get(address) is not Liveness.STUCK] == []
+    found = signals(build)
+    held = {address for address, verdict in found.liveness.items() if verdict is Liveness.STUCK} | found.stuck_rows.keys()
+    assert held >= set(stuck)
 
 
 def test_a_healthy_file_pays_for_no_steps() -> None:

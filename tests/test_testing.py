@@ -109,16 +109,16 @@ def test_another_severity_fails(says: Any) -> None:
         check("zero-weights", replace(BAD, severity=Severity.ERROR))
 
 
-def test_a_rule_that_needs_gradients_is_held_to_what_it_says_of_modules(says: Any) -> None:
+def test_a_rule_about_what_files_do_not_hold_is_held_to_what_it_says_of_modules(says: Any) -> None:
     bad = Bad("stuck", relu_mlp, at=["0.weight"], severity=Severity.ERROR)
     says()
     with pytest.raises(AssertionError, match=r"missing: error at 0\.weight"):
-        check("stuck-parameters", bad, seeds=(0,))
-    stand_in = says(finding("0.weight", Severity.ERROR, "stuck-parameters"))
-    check("stuck-parameters", bad, seeds=(0,))
+        check("unregistered-weights", bad, seeds=(0,))
+    stand_in = says(finding("0.weight", Severity.ERROR, "unregistered-weights"))
+    check("unregistered-weights", bad, seeds=(0,))
     assert not any(isinstance(model, onnx.ModelProto) for model in stand_in.models)
     with pytest.raises(AssertionError, match=r"surplus: error at 0\.weight"):
-        check("stuck-parameters", Good("near miss: live", relu_mlp), seeds=(0,))
+        check("unregistered-weights", Good("near miss: live", relu_mlp), seeds=(0,))
 
 
 def test_other_rules_do_not_matter(says: Any) -> None:
