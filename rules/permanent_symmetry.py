@@ -27,20 +27,29 @@ Draw one of the two layers at random: `nn.init.xavier_normal_(self.fc2.weight)`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, rule
+
+
+@dataclass(frozen=True)
+class Options:
+    share: float = (
+        0.05  # of the units, as in duplicate-units; trainability.md, residual with 99 % zeros: fewer separate
+    )
 
 
 @rule(
     category="symmetry",
     needs=Needs.LIVENESS,
+    options=Options,
     message="{equal} of {units} units still equal another one after {steps} steps, so they will never differ",
 )
-def permanent_symmetry(context: Context, options: object) -> Iterator[Suspicion]:
+def permanent_symmetry(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         for tensor in (layer.weight, layer.recurrent):
             equal = 0 if tensor is None else context.signals.still_equal.get(tensor.address, 0)
-            if tensor is not None and equal:
-                units = tensor.view.groups * tensor.view.units
+            units = 0 if tensor is None else tensor.view.groups * tensor.view.units
+            if tensor is not None and equal > 0 and equal >= options.share * units:
                 data = {"equal": equal, "units": units, "steps": context.signals.steps}
                 yield Suspicion(tensor, Severity.ERROR, data, fresh(context.model, tensor), proven=True)
