@@ -164,15 +164,16 @@ class _Trial:
         """What is wrong with a tensor may show only once the signal gets there."""
         touched = {_tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
         for at, finding in after.loud.items():
-            fresh = at not in self.start.loud and finding.tensor is not None and _tensor(finding.tensor) not in touched
-            if fresh and not self.is_symptom(finding) and self.edits(finding):
+            own = finding.tensor is not None and _tensor(finding.tensor) not in touched
+            if at not in self.start.loud and own and not self.is_symptom(finding) and self.edits(finding):
                 self.revealed[at] = finding
         self.subjects += tuple(self.revealed.values())
 
     def _note_cured(self, after: Examined, tried: Sequence[Finding]) -> None:
         """``tried`` are those whose fixes, or others in their place, were applied."""
-        cured = [finding for finding in self._left() if self._is_cured(finding, after)]
-        self.confirmed |= {place(finding): after for finding in cured}
+        cured = [finding for finding in self.subjects if self._is_cured(finding, after)]
+        known = self.confirmed.keys() if self._surplus(after) else self.verified
+        self.confirmed |= {place(finding): after for finding in cured if place(finding) not in known}
         if not self._surplus(after):
             places = {place(finding) for finding in tried}
             applied = {edit for finding in tried for edit in self.edits(finding)}
@@ -191,15 +192,16 @@ class _Trial:
         return not (moved and self.is_symptom(finding))
 
     def _surplus(self, after: Examined) -> list[Finding]:
-        """What the fixes have brought about."""
+        """What the fixes have brought about: not what others would mend, and only shows now that the signal gets there."""
         before = {rule for rule, _ in self.start.loud}
         touched = {_tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
         return [
             each
             for at, each in after.loud.items()
             if at not in self.start.loud
+            and at not in self.revealed
             and each.rule not in before
-            and (self.is_symptom(each) or _tensor(each.address) in touched)
+            and {_tensor(edit.tensor) for edit in self.edits(each)} <= touched
         ]
 
     # -- 2 ---------------------------------------------------------------------------------------------------------
@@ -255,23 +257,27 @@ class _Trial:
         tested: set[Place] = set()
         for number, group in enumerate(groups):
             heads = [cause for cause in group if place(cause) not in self.cause_of]
-            tested |= {place(cause) for cause in heads}
-            rest = [each for each in self._heads() if place(each) not in tested and self.depends(each)]
+            here = {place(cause) for cause in heads}
+            rest = [each for each in self._heads() if place(each) not in tested | here and self.depends(each)]
             if not heads or not rest or self.left <= 0:
                 continue
+            tested |= here
             if number < len(groups) - 1:
                 after = self._try(heads)
+                tested -= {place(each) for each in heads if not self._is_cured(each, after)}
                 rest = [each for each in rest if self._is_cured(each, after)]
                 self._part_of_another(heads, causes)
-            self.cause_of |= {place(each): heads[0] for each in rest}
+            chain = self._chain(heads[0])
+            self.cause_of |= {place(each): heads[0] for each in rest if place(each) not in chain}
 
     def _part_of_another(self, heads: Sequence[Finding], causes: Sequence[Finding]) -> None:
         """One layer of many that only together do harm."""
-        wholes = [each for each in causes if place(each) not in self.fixes and place(each) not in self.cause_of]
-        for head in heads:
+        known = self.fixes.keys() | self.cause_of.keys() | self.revealed.keys()
+        wholes = [each for each in causes if place(each) not in known]
+        for head in (each for each in heads if each.category == "scale"):
             own = {edit.tensor for edit in self.edits(head)}
             whole = next((each for each in wholes if own < {edit.tensor for edit in self.edits(each)}), None)
-            if whole is not None and whole.severity >= head.severity:
+            if whole is not None and whole.severity >= head.severity and place(head) not in self._chain(whole):
                 self.cause_of[place(head)] = whole
 
     def _gathered(self, causes: Sequence[Finding]) -> list[Finding]:
@@ -310,12 +316,17 @@ class _Trial:
         found = [*(each for each in folded if place(each) not in self.revealed), *self.revealed.values()]
         return tuple(raised([self._told(finding) for finding in found]))
 
-    def _root(self, at: Place) -> Finding | None:
-        """The end of the chain of causes, which has no circle: only what is not explained yet explains others."""
-        cause = self.cause_of.get(at)
-        while cause is not None and place(cause) in self.cause_of:
-            cause = self.cause_of[place(cause)]
-        return cause
+    def _chain(self, finding: Finding) -> dict[Place, Finding]:
+        """It and what explains it, over as many steps as it takes; never a circle."""
+        found = {place(finding): finding}
+        while (cause := self.cause_of.get(place(finding))) is not None and place(cause) not in found:
+            found[place(cause)] = finding = cause
+        return found
+
+    def _root(self, finding: Finding) -> Finding | None:
+        """The end of its chain of causes; None where it has none."""
+        *_, last = self._chain(finding).values()
+        return None if last is finding else last
 
     def _told(self, finding: Finding) -> Finding:
         at = place(finding)
@@ -323,7 +334,7 @@ class _Trial:
             return finding
         if at in self.own:
             return replace(finding, severity=Severity.NOTE, caused_by=None, message=f"{finding.message}; {OWN}")
-        cause = self._root(at)
+        cause = self._root(finding)
         if cause is not None:
             finding = replace(finding, caused_by=Cause(cause.rule, cause.address))
         elif any(place(each) == at for each in self.causes):

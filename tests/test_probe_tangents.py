@@ -130,7 +130,9 @@ def test_idioms_of_files_are_live(build: Build) -> None:
 )
 def test_deadlocks_of_files_are_stuck(build: Build, stuck: list[str]) -> None:
     found = signals(build)
-    held = {address for address, verdict in found.liveness.items() if verdict is Liveness.STUCK} | found.stuck_rows.keys()
+    held = {
+        address for address, verdict in found.liveness.items() if verdict is Liveness.STUCK
+    } | found.stuck_rows.keys()
     assert held >= set(stuck)
 
 

@@ -249,3 +249,17 @@ def test_a_fault_that_another_one_hides_is_told_too() -> None:
     module[6].weight.data *= 300
     found = [(rule, address) for rule, address, _ in headlines(initlint.check(module, BATCH))]
     assert found == [("non-finite-weights", "0.weight"), ("variance-mismatch", "6.weight")]
+
+
+def test_a_fix_is_not_blamed_for_what_the_repair_brings_to_light() -> None:
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(64, 64), nn.ReLU()) for _ in range(12)]
+    module = nn.Sequential(*blocks, nn.Linear(64, 10))  # PyTorch's default is too small for such a depth
+    nn.init.zeros_(module[3][0].weight)
+    module[8][0].weight.data *= 200
+    report = initlint.check(module, torch.randn(16, 64))
+    loud = [finding for finding in report.headlines if finding.severity >= Severity.WARNING]
+    assert [(each.rule, each.address, each.verified) for each in loud] == [
+        ("zero-weights", "3.0.weight", True),
+        ("variance-mismatch", "8.0.weight", True),
+    ]

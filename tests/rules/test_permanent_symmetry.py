@@ -49,7 +49,9 @@ def test_permanent_symmetry(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "rule"), [(copied_in_and_out, "duplicate-units"), (constant, "constant-weights")], ids=["duplicate-units", "constant-weights"]
+    ("change", "rule"),
+    [(copied_in_and_out, "duplicate-units"), (constant, "constant-weights")],
+    ids=["duplicate-units", "constant-weights"],
 )
 def test_the_rule_that_sees_the_reason_carries_the_verdict(change: object, rule: str) -> None:
     build = altered(tanh_mlp, change)  # type: ignore[arg-type]
