@@ -192,7 +192,7 @@ class _Trial:
         return not (moved and self.is_symptom(finding))
 
     def _surplus(self, after: Examined) -> list[Finding]:
-        """What the fixes have brought about: not what others would mend, and only shows now that the signal gets there."""
+        """What the fixes have brought about; not what others mend, and only shows now that the signal gets there."""
         before = {rule for rule, _ in self.start.loud}
         touched = {_tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
         return [
