@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .causes import fold
-from .fixes import Fill, Fix, Reinit, Several
+from .fixes import Fill, Fix, Reinit, Several, edits_of
 from .model import Layer, Model, Tensor
 from .plugin import Context, Finding, Needs, Rule, Suspicion, Value
 from .probe.signals import Backward
@@ -96,7 +96,9 @@ def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
 
 
 def _placed(model: Model, fix: Fix | None) -> Fix | None:
-    """A rule knows the address; whether code has to ask for a parameter or a buffer, the model knows."""
+    """A rule knows the address; whether code asks for a parameter, a buffer or something computed, the model knows."""
+    if any(edit.tensor in model.uneditable for edit in edits_of(fix)):
+        return None
     if isinstance(fix, Several):
         held = [replace(each, buffer=True) if model.is_buffer(each.tensor) else each for each in fix.fixes]
         return Several(tuple(held))

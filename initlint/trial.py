@@ -252,16 +252,19 @@ class _Trial:
         """Which cause brings which other headline about."""
         order = {layer.name: position for position, layer in enumerate(self.model.layers)}
         causes = [cause for cause in self.causes if place(cause) in self.confirmed]
-        causes.sort(key=lambda f: (self.is_symptom(f), -f.severity, order.get(f.layer or "", -1)))
+        # gradients last: they suffer from whatever happens to the signal
+        causes.sort(
+            key=lambda f: (self.is_symptom(f), f.category == "gradient", -f.severity, order.get(f.layer or "", -1))
+        )
         groups = self._groups(self._gathered(causes))
         tested: set[Place] = set()
         for number, group in enumerate(groups):
             heads = [cause for cause in group if place(cause) not in self.cause_of]
             here = {place(cause) for cause in heads}
             rest = [each for each in self._heads() if place(each) not in tested | here and self.depends(each)]
+            tested |= here
             if not heads or not rest or self.left <= 0:
                 continue
-            tested |= here
             if number < len(groups) - 1:
                 after = self._try(heads)
                 tested -= {place(each) for each in heads if not self._is_cured(each, after)}

@@ -34,9 +34,7 @@ from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, rule
 
 @dataclass(frozen=True)
 class Options:
-    share: float = (
-        0.05  # of the units, as in duplicate-units; trainability.md, residual with 99 % zeros: fewer separate
-    )
+    share: float = 0.05  # of the units, as in duplicate-units; trainability.md, 99 % zeros: fewer separate later
 
 
 @rule(

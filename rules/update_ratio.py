@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Use, expected_gain, fresh, rule
+from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Use, expected_gain, redrawn, rule
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def update_ratio(context: Context, options: Options) -> Iterator[Suspicion]:
     severity = _severity([gain for _, gain in frozen], len(hidden), options)
     for layer, gain in frozen:
         data = {"gain": gain, "fan_in": layer.fan_in or 1, "frozen": len(frozen), "layers": len(hidden)}
-        yield Suspicion(layer.weight, severity, data, fresh(context.model, layer.weight))
+        yield Suspicion(layer.weight, severity, data, redrawn(context.model, [each for each, _ in frozen]))
 
 
 def _severity(gains: list[float], hidden: int, options: Options) -> Severity:

@@ -1,4 +1,4 @@
-"""Fixtures that more than one file of tests asks for by name; and one thread for each of the processes that run them."""
+"""Fixtures that several files of tests ask for by name; and one thread for each of the processes that run them."""
 
 import os
 

@@ -90,7 +90,7 @@ def through_norm(seed: int = 0) -> onnx.ModelProto:
         altered(vit, lambda m: m.blocks[0].attention.qkv.weight.fill_(0.02)),
         ["blocks.0.attention.qkv.weight"],
         ERROR,
-        exporters=("legacy",),
+        exporters=(),  # in a file a packed projection has no rows of its own
     ),
     Bad(
         "a table",

@@ -100,10 +100,16 @@ def turning(gain: float, steps: int = 32, kind: type[nn.RNNBase] = nn.RNN) -> Bu
     Good("near miss: recurrence that turns", partial(turning, gain=1.0), notes_ok=False),
     Good("near miss: recurrence that multiplies by 2", partial(turning, gain=2.0, steps=8), notes_ok=False),
     Bad("batch norm, 60 layers without shortcuts: no draw cures it", partial(normed, depth=60), ["0.0"], NOTE),
-    Bad("tanh, three times too large", partial(chaotic, gain=3.0, width=256), ["0"], WARNING),
+    Bad("tanh, three times too large", partial(chaotic, gain=3.0, width=256), ["0"], WARNING, exporters=()),
     Bad("tanh, ten times too large", partial(chaotic, gain=10.0, depth=20), ["0"], ERROR),
-    Bad("recurrence that multiplies by 8", partial(turning, gain=8.0), ["cell"], ERROR),
-    Bad("lstm with recurrent weights 64 times too large", partial(turning, gain=64.0, kind=nn.LSTM), ["cell"], ERROR),
+    Bad("recurrence that multiplies by 8", partial(turning, gain=8.0), ["cell"], ERROR, exporters=()),
+    Bad(
+        "lstm with recurrent weights 64 times too large",
+        partial(turning, gain=64.0, kind=nn.LSTM),
+        ["cell"],
+        ERROR,
+        exporters=(),  # of files what is close to a limit, and a recurrence inside one operator, is not sure enough
+    ),
 )
 def test_exploding_gradient(case: Case) -> None:
     check("exploding-gradient", case)
