@@ -43,6 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    refused = 0
     counts = {"bugs": [0, 0, 0], "twins": [0, 0, 0]}
     for bug in BUGS:
         if not fnmatchcase(bug.name, arguments.only):
@@ -53,8 +54,11 @@ def main() -> None:
             try:
                 proto = honest_export(module, sample, "dynamo")
             except Exception as error:  # noqa: BLE001 - whatever an exporter raises
-                print(f"{bug.name}: cannot be exported ({type(error).__name__})", flush=True)
-                break
+                refused += 1
+                print(
+                    f"{bug.name} ({kind[:-1]}): cannot be exported ({type(error).__name__}: {error})"[:200], flush=True
+                )
+                continue
             one, other = headline(initlint.check(module, sample)), headline(initlint.check(proto, fed(proto, sample)))
             same_place = one.partition(" ")[2] == other.partition(" ")[2]
             counts[kind] = [n + more for n, more in zip(counts[kind], (1, same_place, one == other), strict=True)]
@@ -62,6 +66,7 @@ def main() -> None:
             print(f"{mark:8} {bug.name} ({kind[:-1]}): {one} / {other}", flush=True)
     for kind, (cases, same, severity) in counts.items():
         print(f"{kind}: {same} of {cases} have the same rule and address, {severity} the same severity too")
+    print(f"{refused} could not be exported")
 
 
 if __name__ == "__main__":

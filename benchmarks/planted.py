@@ -160,7 +160,8 @@ def examine(number: int, architecture: Architecture, cache: Path, count: int, tr
         broken, _ = architecture.build()
         try:
             plant(broken, address, fault)
-        except AttributeError:  # an effective weight, no parameter of that name
+        except AttributeError:
+            print(f"{architecture.title}: {address} is an effective weight, no parameter: not planted", flush=True)
             continue
         with Probes() as probes:
             report = initlint.check(broken, inputs)
@@ -173,6 +174,7 @@ def examine(number: int, architecture: Architecture, cache: Path, count: int, tr
         try:
             changed = with_values(opened, proto, address, broken.get_parameter(address).detach().numpy())
         except KeyError:
+            print(f"{architecture.title}: the file has no {address}: not compared", flush=True)
             continue
         with Probes() as probes:
             report = initlint.check(changed, _fed(inputs))

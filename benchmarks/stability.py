@@ -79,8 +79,8 @@ def compared(name: str, build: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]
         inputs = tuple(each.to(torch.bfloat16) if each.is_floating_point() else each for each in usable[0])
         try:
             yield Comparison(name, "bfloat16", (single, headlines(half, inputs, 0, static_rules())))
-        except initlint.InitlintError:
-            print(f"{name}: does not run in bfloat16", flush=True)
+        except initlint.InitlintError as refusal:
+            print(f"{name}, bfloat16: not compared: {refusal}", flush=True)
 
 
 def built(case: Bug | Idiom) -> tuple[nn.Module, tuple[Tensor, ...]]:

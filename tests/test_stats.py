@@ -135,6 +135,12 @@ def test_bulk_is_the_standard_deviation_that_outliers_do_not_move(dtype: Any) ->
     assert [each.bulk for each in measured.values()] == pytest.approx([0.05] * 4, rel=0.15)
 
 
+def test_bulk_is_that_of_the_values_that_are_not_zero() -> None:
+    values = np.random.default_rng(0).normal(0, 0.05, (96, 64)).astype(np.float32)
+    values[32:64] = 0  # one zero projection of three
+    assert of(values)["w"].bulk == pytest.approx(0.05, rel=0.15)
+
+
 def test_bulk_is_zero_where_half_of_the_values_are() -> None:
     assert of(np.eye(16, dtype=np.float32))["w"].bulk == 0.0
 

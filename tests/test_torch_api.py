@@ -295,3 +295,16 @@ def test_a_compiled_module_runs_eagerly() -> None:
     report = initlint.check(module, torch.randn(16, 8))
     assert (report.ok, report.probe.backward, len(report.layers)) == (True, "exact", 2)
     assert compiled == []
+
+
+def test_a_loss_that_works_only_once_is_said() -> None:
+    module, calls = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), list[None]()
+
+    def loss(output: torch.Tensor) -> torch.Tensor:
+        calls.append(None)
+        if len(calls) == 2:
+            raise ZeroDivisionError("once only")
+        return output.square().mean()
+
+    report = initlint.check(module, torch.randn(8, 4), loss)
+    assert [entry.at for entry in report.not_checked if "once only" in entry.reason] == ["the loss at the start"]

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from ..foreign import described
 from ..load.eager import AsInTraining, untouched
 from ..load.from_torch import named_inputs
 from ..load.trace import Recording
+from ..model import NotChecked
 from .objective import Objective, split
 from .signals import GradientSignal, LossStart
 from .taps import Tap
@@ -76,15 +78,17 @@ class Differentiator:
         ):
             return self._differentiate(run.output, run.call, draw, False)
 
-    def loss_start(self, run: Run) -> LossStart | None:
-        """None without a loss of the user's, or with one that works only once, or only where autograd watches."""
+    def loss_start(self, run: Run) -> LossStart | NotChecked | None:
+        """None without a loss of the user's; one that works only once, or only where autograd watches, is said."""
         if self.objective.given is None:
             return None
         try:
             with torch.no_grad(), attributes_kept(self.module, run.attributes), untouched(self.module), AsInTraining():
                 return self.objective.start(run.output, _given(run.call))
-        except Exception:  # noqa: BLE001 - the loss served for the gradients; this is a second use of it
-            return None
+        except Exception as error:  # noqa: BLE001 - the loss served for the gradients; this is a second use of it
+            return NotChecked(
+                "the loss at the start", f"called once more without gradients, it raised {described(error)}"
+            )
 
     def leaves_out(self, output: Any) -> bool:
         """Whether the loss does not read all outputs."""

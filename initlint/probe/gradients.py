@@ -72,14 +72,19 @@ class BackwardProbe:
             said = f"initlint could not follow its backward ({error}); please report this"
             raised = f"its backward in evaluation mode raised {described(error)}"
             return replace(forward, backward_reason=f"no gradients: {said if is_own(error) else raised}")
-        left_out = self.differentiator.leaves_out(run.output)
+        start = self.differentiator.loss_start(run)
+        notes = [_LEFT_OUT] if self.differentiator.leaves_out(run.output) else []
+        if isinstance(start, NotChecked):
+            notes.append(start)
+        elif start is not None and start.refusal:
+            notes.append(NotChecked("the loss at the start", f"of outputs that are all zero it raised {start.refusal}"))
         reads = run.kept.read_by_autograd
         found = replace(
             forward,
             backward=Backward.EXACT,
             loss=self.differentiator.objective.kind,
-            loss_start=self.differentiator.loss_start(run),
-            not_probed=(*forward.not_probed, *((_LEFT_OUT,) if left_out else ())),
+            loss_start=None if isinstance(start, NotChecked) else start,
+            not_probed=(*forward.not_probed, *notes),
             unregistered=self._unregistered(reads),
             gradients=self._with_parts(gradients),
             activation_gradients={layer: flow.rms for layer, flow in flows.items() if flow.count},

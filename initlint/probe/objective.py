@@ -12,6 +12,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from ..errors import FailureKind, TargetError
+from ..foreign import described
 from ..load.from_torch import output_tensors
 from .limits import MEMBERS
 from .signals import Loss, LossStart
@@ -46,13 +47,14 @@ class Objective:
     def start(self, output: Any, inputs: Any) -> LossStart:
         """What the user's loss says of ``output``, and of zeros in its place. Exceptions of the loss pass through."""
         value = float(self(output, inputs, 0))
+        refusal = ""
         try:
             at_zero = float(self(_zeroed(output), inputs, 0))
-        except Exception:  # noqa: BLE001 - a loss may need more than numbers: then there is nothing to compare with
-            at_zero = math.nan
+        except Exception as error:  # noqa: BLE001 - a loss may need more than numbers; the report says what it raised
+            at_zero, refusal = math.nan, described(error)
         shape = next((tensor.shape for tensor in output_tensors(output) if tensor.numel()), torch.Size())
         classes, terms = _cross_entropy(at_zero, shape)
-        return LossStart(value, at_zero, classes, terms)
+        return LossStart(value, at_zero, classes, terms, refusal)
 
     def linear(self, outputs: Sequence[torch.Tensor], draw: int) -> torch.Tensor:
         """Sum of outputs times coefficients from N(0, 1 / size); outputs of equal shape share their coefficients."""

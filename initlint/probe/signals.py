@@ -147,6 +147,8 @@ class LossStart:
     """The C for which ``at_zero`` is ln C per term, as it is of a cross-entropy; 0 where there is none."""
     terms: int
     """How many terms were added up; 1 of a mean."""
+    refusal: str = ""
+    """What it raised for outputs that are all zero."""
 
 
 @dataclass(frozen=True, slots=True)
