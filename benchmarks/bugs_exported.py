@@ -55,9 +55,7 @@ def main() -> None:
                 proto = honest_export(module, sample, "dynamo")
             except Exception as error:  # noqa: BLE001 - whatever an exporter raises
                 refused += 1
-                print(
-                    f"{bug.name} ({kind[:-1]}): cannot be exported ({type(error).__name__}: {error})"[:200], flush=True
-                )
+                print(f"{bug.name} ({kind[:-1]}): no export: {type(error).__name__}: {error}"[:200], flush=True)
                 continue
             one, other = headline(initlint.check(module, sample)), headline(initlint.check(proto, fed(proto, sample)))
             same_place = one.partition(" ")[2] == other.partition(" ")[2]

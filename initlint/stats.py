@@ -47,9 +47,9 @@ class WeightStats:
     expectation for independent draws: 1 for these, 0 for orthogonal matrices; 1 where it cannot be told."""
 
     bulk: float = 0.0
-    """The interquartile range of a sample of some 4096 finite values that are not zero over that of a standard normal distribution: the
-    standard deviation as it would be without outliers (0.74 of it for a uniform distribution). 0 where it is unknown,
-    or where half of these are equal."""
+    """The interquartile range of a sample of some 4096 finite values, zeros left out, over that of a standard normal
+    distribution: the standard deviation as it would be without outliers (0.74 of it for a uniform distribution). 0
+    where it is unknown, or where half of these values are equal."""
 
     tiny: int = 0
     """Values, not zero, of a magnitude below 2^-75 (3e-23), which no draw gives."""

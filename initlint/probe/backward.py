@@ -86,9 +86,7 @@ class Differentiator:
             with torch.no_grad(), attributes_kept(self.module, run.attributes), untouched(self.module), AsInTraining():
                 return self.objective.start(run.output, _given(run.call))
         except Exception as error:  # noqa: BLE001 - the loss served for the gradients; this is a second use of it
-            return NotChecked(
-                "the loss at the start", f"called once more without gradients, it raised {described(error)}"
-            )
+            return NotChecked("the loss at the start", f"called without gradients, it raised {described(error)}")
 
     def leaves_out(self, output: Any) -> bool:
         """Whether the loss does not read all outputs."""
