@@ -2,7 +2,7 @@
 
     python benchmarks/trainability.py cells                        # what there is, and how it is split
     python benchmarks/trainability.py train [--only GLOB] [--minutes N]     # an hour; goes on where it was interrupted
-    python benchmarks/trainability.py judge [--only GLOB] [--seeds N] [--calibration] [--reported] [--write FILE]
+    python benchmarks/trainability.py judge [--only GLOB] [--seeds N] [--calibration] [--reported] [--loss] [--write F]
 
 ``benchmarks/truth`` has the families, the initialisations (each planted mechanically into the healthy twin of the
 family) and the split; ``benchmarks/training.py`` has the protocol of training, with these differences: each seed is a
@@ -70,6 +70,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop training after so many")
     parser.add_argument("--calibration", action="store_true", help="leave the reported part out")
     parser.add_argument("--reported", action="store_true", help="list disagreements of the reported part too")
+    parser.add_argument("--loss", action="store_true", help="tell initlint which loss the cells are trained with")
     parser.add_argument("--write", type=Path, metavar="FILE")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -81,7 +82,7 @@ def main() -> int:
         train(chosen, Labels(LABELS), options.minutes)
     else:
         verdicts = []
-        for verdict in judge(chosen, Labels(LABELS)):
+        for verdict in judge(chosen, Labels(LABELS), options.loss):
             verdicts.append(verdict)
             print(f"{len(verdicts)} of {len(chosen)}", file=sys.stderr)
         text = report(verdicts, options.reported)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .causes import fold
-from .fixes import Fill, Fix, Reinit, Several, edits_of
+from .fixes import Fix, edits_of
+from .holding import placed
 from .model import Layer, Model, Tensor
 from .plugin import Context, Finding, Needs, Rule, Suspicion, Value
 from .probe.signals import Backward
@@ -88,23 +89,17 @@ def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
         tensor=tensor,
         message=rule.messages[suspicion.message].format_map(_Readable(suspicion.data)),
         data=_checked(suspicion.data),
-        fix=_placed(model, suspicion.fix),
+        fix=_editable(model, suspicion.fix),
         url=f"docs/rules/{rule.name}.md",
         is_cause=suspicion.is_cause,
         proven=suspicion.proven,
     )
 
 
-def _placed(model: Model, fix: Fix | None) -> Fix | None:
-    """A rule knows the address; whether code asks for a parameter, a buffer or something computed, the model knows."""
-    if any(edit.tensor in model.uneditable for edit in edits_of(fix)):
-        return None
-    if isinstance(fix, Several):
-        held = [replace(each, buffer=True) if model.is_buffer(each.tensor) else each for each in fix.fixes]
-        return Several(tuple(held))
-    if isinstance(fix, Reinit | Fill) and model.is_buffer(fix.tensor):
-        return replace(fix, buffer=True)
-    return fix
+def _editable(model: Model, fix: Fix | None) -> Fix | None:
+    """``fix`` as the model's code can say it; None where a tensor of it cannot be set."""
+    uneditable = any(edit.tensor in model.uneditable for edit in edits_of(fix))
+    return None if uneditable else placed(model, fix)
 
 
 def _checked(data: Mapping[str, object]) -> dict[str, Value]:

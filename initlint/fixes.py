@@ -9,22 +9,60 @@ from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What code has to know of how a module holds a tensor."""
+
+    buffer: bool = False
+    parts: int = 1
+    """How many blocks are packed into it, each a weight of its own."""
+    part: int = -1
+    """The block that the address names; -1 for all of them."""
+    axis: int = 0
+    """Along which they are packed."""
+    std: float = 0.0
+    """What the scheme comes to, where PyTorch's own function would count other fans from the tensor's shape; else 0."""
+
+    def spelled(self, name: str) -> str:
+        """What ``name``, an expression for the address, is held in."""
+        tensor = f"model.{'get_buffer' if self.buffer else 'get_parameter'}({name})"
+        return f"{self._chunks(tensor)}[{self.part}]" if self.part >= 0 else tensor
+
+    def each(self, tensor: str) -> str:
+        """All blocks of the expression ``tensor``, one after the other; empty where it is, or names, a single one."""
+        return f"for part in {self._chunks(tensor)}: " if self.parts > 1 and self.part < 0 else ""
+
+    def _chunks(self, tensor: str) -> str:
+        return f"{tensor}.data.chunk({self.parts}{f', {self.axis}' if self.axis else ''})"
+
+
+PLAIN = Held()
+
+
+@dataclass(frozen=True, slots=True)
 class Reinit:
     """Redraw ``tensor`` (an address) by ``scheme`` times ``gain``."""
 
     tensor: str
     scheme: str
     gain: float = 1.0
-    buffer: bool = False
-    """Whether a module holds it as a buffer; the engine fills this in."""
+    held: Held = PLAIN
+    """The engine fills this in."""
     kind: ClassVar[str] = "reinit"
 
     @property
     def code(self) -> str:
-        return self.call(_spelled(self.tensor, self.buffer))
+        return self.call(_quoted(self.tensor))
 
-    def call(self, name: str) -> str:
-        """The code for the tensor that the expression ``name`` gives."""
+    def call(self, address: str) -> str:
+        """The code for the tensor whose address the expression ``address`` gives."""
+        name = self.held.spelled(address)
+        if self.held.std and self.scheme.endswith(("_uniform", "_default")):
+            bound = f"{self.held.std * 3**0.5:.3g}"
+            return f"nn.init.uniform_({name}, -{bound}, {bound})"
+        if self.held.std:
+            return f"nn.init.normal_({name}, std={self.held.std:.3g})"
+        if self.scheme == "orthogonal" and (loop := self.held.each(name)):
+            return f"{loop}nn.init.orthogonal_(part, gain={self.gain:g})"
         calls = {
             "pytorch_default": f"nn.init.kaiming_uniform_({name}, a=5**0.5)",
             "he_normal": f"nn.init.kaiming_normal_({name}, nonlinearity='relu')",
@@ -44,17 +82,17 @@ class Fill:
 
     tensor: str
     value: float
-    buffer: bool = False
-    """Whether a module holds it as a buffer; the engine fills this in."""
+    held: Held = PLAIN
+    """The engine fills this in."""
     kind: ClassVar[str] = "fill"
 
     @property
     def code(self) -> str:
-        return self.call(_spelled(self.tensor, self.buffer))
+        return self.call(_quoted(self.tensor))
 
-    def call(self, name: str) -> str:
-        """The code for the tensor that the expression ``name`` gives."""
-        return f"nn.init.constant_({name}, {self.value:g})"
+    def call(self, address: str) -> str:
+        """The code for the tensor whose address the expression ``address`` gives."""
+        return f"nn.init.constant_({self.held.spelled(address)}, {self.value:g})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +118,10 @@ class Several:
 
     @property
     def code(self) -> str:
-        """One loop for all tensors that get the same; names are quoted as ``_spelled`` does it."""
+        """One loop for all tensors that get the same; names are quoted as ``_quoted`` does it."""
         alike: dict[str, list[Edit]] = {}
         for fix in self.fixes:
-            alike.setdefault(fix.call(_getter("name", fix.buffer)), []).append(fix)
+            alike.setdefault(fix.call("name"), []).append(fix)
         return "\n".join(_loop(call, fixes) for call, fixes in alike.items())
 
 
@@ -99,16 +137,8 @@ def edits_of(fix: Fix | None) -> tuple[Edit, ...]:
     return (fix,) if isinstance(fix, Reinit | Fill) else ()
 
 
-def _spelled(address: str, buffer: bool) -> str:
-    """The address may come from an untrusted file: it is quoted as JSON, so that it cannot leave the string."""
-    return _getter(_quoted(address), buffer)
-
-
-def _getter(name: str, buffer: bool) -> str:
-    return f"model.{'get_buffer' if buffer else 'get_parameter'}({name})"
-
-
 def _quoted(address: str) -> str:
+    """The address may come from an untrusted file: it is quoted as JSON, so that it cannot leave the string."""
     return json.dumps(address.partition("[")[0])
 
 

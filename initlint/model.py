@@ -241,6 +241,8 @@ class Model:
     """Addresses of tensors that have no values yet: those on PyTorch's meta device."""
     buffers: frozenset[str] = frozenset()
     """Addresses of the tensors that a module holds as buffers; unknown of files."""
+    reordered: frozenset[str] = frozenset()
+    """Addresses of what a module holds with its axes in another order than ``shape``, as the (in, out) of a product."""
     uneditable: frozenset[str] = frozenset()
     """Addresses whose values the model computes from others, as behind a parametrisation: they cannot be set."""
     tied: tuple[tuple[str, str], ...] = field(default=())
@@ -262,6 +264,14 @@ class Model:
                 for address in (tensor.address, *tensor.part_addresses):
                     owners.setdefault(address, layer)
         return owners
+
+    @cached_property
+    def _places(self) -> dict[str, Tensor]:
+        return {address: each for each in self.tensors for address in (*each.part_addresses, each.address)}
+
+    def tensor(self, address: str) -> Tensor | None:
+        """The tensor at ``address``, or that has a packed part there; None where there is none."""
+        return self._places.get(address)
 
     def owner(self, address: str) -> Layer | None:
         """The first layer that uses the tensor (or part) at ``address``; None for a tensor outside every layer."""

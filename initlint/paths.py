@@ -52,6 +52,27 @@ def plain_paths(model: Model, signals: Signals) -> tuple[PlainPath, ...]:
     return tuple(found)
 
 
+def ways(model: Model, layer: Layer) -> tuple[int, int]:
+    """How many maps and recurrences lie on the shortest and on the longest way to ``layer``, itself included.
+
+    A shortcut leads around what a plain net has to pass, so that gradients reach the first layers undisturbed.
+    """
+    known: dict[str, tuple[int, int]] = {}
+    for each in model.layers:
+        before = [known[one.name] for one in model.maps_before(each) if one.name in known]
+        fewest, most = min((one[0] for one in before), default=0), max((one[1] for one in before), default=0)
+        known[each.name] = fewest + 1, most + 1
+        if each is layer:
+            break
+    return known[layer.name]
+
+
+def maps_up_to(model: Model, layer: Layer) -> list[Layer]:
+    """All maps that ``layer`` depends on, and itself, in execution order."""
+    maps = (each for each in model.layers if each.kind.is_map)
+    return [each for each in maps if each is layer or model.is_upstream(each.name, layer.name)]
+
+
 def _next(model: Model, layer: Layer) -> Layer | None:
     """The map behind ``layer`` that all of the signal passes next, unless a norm stands between."""
     if layer.norm_after is not None:

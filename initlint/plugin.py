@@ -22,8 +22,18 @@ from . import activations
 from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
 from .deadlock import stuck_at_zero, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit, Several
+from .heads import heads, made_by, to_blame
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
-from .paths import PlainPath, expected_gain, measured_gain, peers, perturbation_growth, plain_paths
+from .paths import (
+    PlainPath,
+    expected_gain,
+    maps_up_to,
+    measured_gain,
+    peers,
+    perturbation_growth,
+    plain_paths,
+    ways,
+)
 from .prediction import Outlook, Stretch, outlook, predict
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
 from .redraw import fresh, redrawn
@@ -72,6 +82,9 @@ __all__ = [
     "activations",
     "expected_gain",
     "fresh",
+    "heads",
+    "made_by",
+    "maps_up_to",
     "measured_gain",
     "misfit",
     "outlook",
@@ -82,6 +95,8 @@ __all__ = [
     "rule",
     "sensitivities",
     "stuck_at_zero",
+    "to_blame",
+    "ways",
     "zero_neighbour",
 ]
 

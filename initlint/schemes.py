@@ -325,21 +325,26 @@ def draw(scheme: str, view: View, fans: Fans, gain: float, rng: np.random.Genera
         return np.zeros(shape, np.float32)
     if scheme == "orthogonal":
         return (gain * _draw_orthogonal(view, rng)).astype(np.float32)
-    fan_in, fan_out = max(1, fans.fan_in or view.fan_in), max(1, fans.fan_out or view.units)
-    variance = {
-        "normal": 1.0,
-        "pytorch_default": 1.0 / (3.0 * fan_in),
-        "he_normal": 2.0 / fan_in,
-        "he_uniform": 2.0 / fan_in,
-        "lecun_normal": 1.0 / fan_in,
-        "lecun_uniform": 1.0 / fan_in,
-        "xavier_normal": 2.0 / (fan_in + fan_out),
-        "xavier_uniform": 2.0 / (fan_in + fan_out),
-    }[scheme]
-    scale = np.float32(gain * math.sqrt(variance))
+    scale = np.float32(gain * std_of(scheme, fans.fan_in or view.fan_in, fans.fan_out or view.units))
     if scheme.endswith(("_uniform", "_default")):
         return (rng.random(shape, np.float32) * 2 - 1) * np.float32(math.sqrt(3.0)) * scale
     return rng.standard_normal(shape, np.float32) * scale
+
+
+def std_of(scheme: str, fan_in: int, fan_out: int) -> float:
+    """Standard deviation of independent values of ``scheme``; raises KeyError for another one, as orthogonal."""
+    inputs, outputs = max(1, fan_in), max(1, fan_out)
+    variance = {
+        "normal": 1.0,
+        "pytorch_default": 1.0 / (3.0 * inputs),
+        "he_normal": 2.0 / inputs,
+        "he_uniform": 2.0 / inputs,
+        "lecun_normal": 1.0 / inputs,
+        "lecun_uniform": 1.0 / inputs,
+        "xavier_normal": 2.0 / (inputs + outputs),
+        "xavier_uniform": 2.0 / (inputs + outputs),
+    }[scheme]
+    return math.sqrt(variance)
 
 
 def _draw_orthogonal(view: View, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -3,19 +3,15 @@
 ## Why it matters
 
 Where the weights of every layer are a little too large the factors multiply: 1.5 per layer is a factor of 3000 after 20
-layers. The softmax then starts out certain and wrong, the first gradients are huge, and the optimiser spends its steps
-on undoing the initialisation, or never gets over it.
+layers. The softmax starts out certain and wrong, and the optimiser spends its steps on undoing the initialisation.
 
 Outputs are compared with the scale of the input (or with 1, where that is larger). A normalisation on the way resets
-the scale, so this is seen in plain and unnormalised residual networks, and in heads.
-
-Where no probe can run, the outputs of plain networks are predicted from the statistics of the weights, means included.
-A prediction counts one step less than a measurement, unless no doubt is left.
+the scale, so this is seen in plain and unnormalised residual networks, and in heads. Where no probe can run, outputs of
+plain networks are predicted from the weights; that counts one step less, unless no doubt is left.
 
 ## Example
 
-    for p in model.parameters():
-        nn.init.normal_(p, std=0.2)   # fan_in 256: 3.2 times per layer
+    nn.init.normal_(layer.weight, std=0.2)   # fan_in 256: 3.2 times per layer
 
 ## Fix
 
@@ -24,7 +20,7 @@ A prediction counts one step less than a measurement, unless no doubt is left.
 ## References
 
 - He et al. 2015 (arXiv:1502.01852); Hanin & Rolnick 2018 (arXiv:1803.01719)
-- `benchmarks/results/`: `calibrate_scale.md` (what trains), `calibrate_prediction.md` (how far predictions are off)
+- `benchmarks/results/`: `calibrate_scale.md`, `calibrate_residual.md` (what trains), `calibrate_prediction.md`
 """
 
 from __future__ import annotations
@@ -33,7 +29,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Use, outlook, plain_paths, redrawn, rule
+from initlint.plugin import (
+    Context,
+    Layer,
+    Needs,
+    Severity,
+    Suspicion,
+    Use,
+    maps_up_to,
+    outlook,
+    plain_paths,
+    redrawn,
+    rule,
+    ways,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Options:
     warn: float = 30.0  # calibrate_scale.md: from 10 to 100 a third of the nets trains, a third slowly, a third fails
     fail: float = 100.0  # calibrate_scale.md: above, 0 of 36 nets with all layers scaled train
     deep: int = 4  # calibrate_scale.md: nets of two and three layers train at any scale with Adam
+    around: int = 8  # calibrate_residual.md: as many, where shortcuts lead around them; two blocks train
     hopeless: float = 1e4  # calibrate_scale.md, logits: above, 0 of 26 nets train at any depth
     doubt: float = 100.0  # calibrate_prediction.md: no rms is off by more than 24; predicted errors exceed this too
 
@@ -65,19 +75,15 @@ class Options:
 )
 def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
     reference, origin = max(1.0, context.signals.input_rms), context.signals.origin
-    for layer, rms in _outputs(context):
-        if origin is not None and origin.kind == "nan":  # no matter of scale
+    for layer, rms in () if origin is not None and origin.kind == "nan" else _outputs(context):  # no matter of scale
+        if (ratio := rms / reference) < options.warn:
             continue
-        ratio = rms / reference
-        if ratio < options.warn:
-            continue
-        maps = [*_upstream_maps(context, layer), layer]
-        depth = len(maps)
-        why = _outlook(context, layer, rms)
+        maps = maps_up_to(context.model, layer)
         yield Suspicion(
             at=layer,
-            severity=_severity(context, ratio, depth, options),
-            data={"rms": rms, "ratio": ratio, "depth": depth, "threshold": options.warn, "outlook": why},
+            severity=_severity(context, layer, ratio, options),
+            data={"rms": rms, "ratio": ratio, "depth": len(maps), "threshold": options.warn}
+            | {"outlook": _outlook(context, layer, rms)},
             fix=redrawn(context.model, maps),
             message="default" if context.probed else "predicted",
         )
@@ -97,12 +103,12 @@ def _outputs(context: Context) -> Iterator[tuple[Layer, float]]:
             yield layer, signal.rms if math.isfinite(signal.rms) else math.inf
 
 
-def _severity(context: Context, ratio: float, depth: int, options: Options) -> Severity:
-    sure = 1.0 if context.probed else options.doubt
-    if ratio >= sure * options.hopeless or (ratio >= sure * options.fail and depth >= options.deep):
+def _severity(context: Context, layer: Layer, ratio: float, options: Options) -> Severity:
+    fewest, most = ways(context.model, layer)
+    least = options.fail if fewest >= options.deep or most >= options.around else options.hopeless
+    if ratio >= (least if context.probed else options.doubt * least):
         return Severity.ERROR
-    fails = ratio >= options.hopeless or (ratio >= options.fail and depth >= options.deep)
-    return Severity.WARNING if fails or context.probed else Severity.NOTE
+    return Severity.WARNING if ratio >= least or context.probed else Severity.NOTE
 
 
 def _outlook(context: Context, layer: Layer, rms: float) -> str:
@@ -112,9 +118,3 @@ def _outlook(context: Context, layer: Layer, rms: float) -> str:
             growth = float((rms / path.entry) ** (1 / len(path)))
             return f": {outlook(context.model, path, context.stats, growth).growing()}"
     return ""
-
-
-def _upstream_maps(context: Context, layer: Layer) -> list[Layer]:
-    return [
-        each for each in context.model.layers if each.kind.is_map and context.model.is_upstream(each.name, layer.name)
-    ]

@@ -3,10 +3,11 @@
 ## Why it matters
 
 Even probabilities over C classes cost ln C. Where the head's weights are too large the softmax starts out certain, and
-mostly wrong. Training first has to shrink the logits, and with SGD often does not survive the first gradients.
+mostly wrong; a regression starts far outside the range of its targets. Training first has to shrink the outputs, and
+with SGD often does not survive the first gradients.
 
 It is judged where the logits are known: the model ends in a softmax, names its output `logits`, or comes with its loss.
-A loss is taken for a cross-entropy if outputs of zero cost ln C. Less than ln C, as with a focal prior, is fine.
+A loss is taken for a cross-entropy if outputs of zero cost ln C; any other one is compared with what it says of them.
 
 ## Example
 
@@ -21,7 +22,8 @@ Draw the head smaller: `nn.init.normal_(self.lm_head.weight, std=512 ** -0.5)` o
 
 - huggingface/transformers#16749: T5's first loss of 110 where 11 is right
 - Karpathy 2019, A recipe for training neural networks: "verify loss @ init"
-- Derrida 1981, random energy model; `benchmarks/results/calibrate_scale.md`: nets by the size of their logits
+- Derrida 1981, random energy model
+- `benchmarks/results/`: `calibrate_scale.md` (nets by the size of their logits), `calibrate_regression.md`
 """
 
 from __future__ import annotations
@@ -30,28 +32,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import (
-    Context,
-    Fill,
-    Fix,
-    Layer,
-    LayerSignal,
-    Model,
-    Needs,
-    Severity,
-    Suspicion,
-    Tensor,
-    Use,
-    fresh,
-    measured_gain,
-    rule,
-)
+from initlint.plugin import Context, Layer, LayerSignal, Needs, Severity, Suspicion, heads, rule, to_blame
 
 
 @dataclass(frozen=True)
 class Options:
     warn: float = 30.0  # nats; calibrate_scale.md, heads: logits of rms 20 (ten classes) begin to cost SGD, then Adam
     fail: float = 1e4  # nats; calibrate_scale.md, logits: with an rms of 1e4 and more 0 of 26 nets train
+    over: float = 100.0  # calibrate_regression.md: above, no regression trains in time (times the loss of zeros)
+    lost: float = 1000.0  # calibrate_regression.md: above, all fail
     blamed: float = 3.0  # a head that is louder than its input by this much is to blame itself; as in variance-mismatch
 
 
@@ -62,6 +51,7 @@ class Options:
     options=Options,
     message={
         "default": "the first cross-entropy is {loss}, where even probabilities over {classes} classes cost {even}",
+        "over": "the first loss is {loss}, {ratio} times that of outputs that are all zero",
         "nan": "the given loss starts at {loss}, although all outputs are finite",
     },
 )
@@ -70,10 +60,17 @@ def initial_loss(context: Context, options: Options) -> Iterator[Suspicion]:
     if start is not None and not math.isfinite(start.value) and all(each.nonfinite == 0 for each in outputs):
         yield Suspicion(context.model, Severity.ERROR, {"loss": start.value}, message="nan", proven=True)
         return
-    for heads, excess, classes in _excesses(context):
+    if start is not None and not start.classes and start.value >= options.over * start.at_zero > 0.0:
+        every = heads(context.model)
+        at, fix = to_blame(context.model, context.signals, context.stats, every, options.blamed, level=True)
+        data = {"loss": start.value, "ratio": start.value / start.at_zero, "threshold": options.over}
+        severity = Severity.ERROR if start.value >= options.lost * start.at_zero else Severity.WARNING
+        yield Suspicion(at, severity, data, fix, message="over")
+        return
+    for loud, excess, classes in _excesses(context):
         if excess < options.warn:
             continue
-        at, fix = _blame(context, heads, options)
+        at, fix = to_blame(context.model, context.signals, context.stats, loud, options.blamed)
         even = math.log(classes)
         data = {"loss": even + excess, "classes": classes, "even": even, "excess": excess, "threshold": options.warn}
         yield Suspicion(at, Severity.ERROR if excess >= options.fail else Severity.WARNING, data, fix)
@@ -81,7 +78,7 @@ def initial_loss(context: Context, options: Options) -> Iterator[Suspicion]:
 
 def _excesses(context: Context) -> Iterator[tuple[list[Layer], float, int]]:
     """(layers that make the logits, nats above even probabilities, classes), by the surest of the three ways."""
-    signals, outlets = context.signals, [layer for layer in context.model.layers if Use.OUTPUT in layer.uses]
+    signals, outlets = context.signals, heads(context.model)
     if signals.loss_start is not None and signals.loss_start.classes:
         start = signals.loss_start
         yield outlets, start.value / start.terms - math.log(start.classes), start.classes
@@ -101,18 +98,3 @@ def _expected(logits: LayerSignal, classes: int) -> float:
     spread = math.sqrt(max(0.0, logits.rms**2 - logits.mean**2))
     edge = math.sqrt(2.0 * math.log(classes))
     return spread**2 / 2.0 if spread < edge else spread * edge - math.log(classes)
-
-
-def _blame(context: Context, heads: list[Layer], options: Options) -> tuple[Tensor | Layer | Model, Fix | None]:
-    """The loudest head: its bias or its weight; the layer where it only hands on what it was given."""
-    heads = [head for head in heads if context.signal(head) is not None]
-    head = max(heads, key=lambda each: context.signals.layers[each.name].rms, default=None)
-    if head is None:
-        return context.model, None
-    bias = context.stats.get(head.bias.address) if head.bias is not None else None
-    if head.bias is not None and bias is not None and bias.std > context.signals.layers[head.name].std:
-        return head.bias, Fill(head.bias.address, 0.0)
-    if not head.kind.is_map:
-        return head, None
-    gain = measured_gain(context.model, head, context.signals) or 0.0
-    return head.weight if gain >= options.blamed else head, fresh(context.model, head.weight)

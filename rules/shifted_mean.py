@@ -4,11 +4,10 @@
 
 Weights of mean m give every unit the same share m * sum(x) of its output. That share grows with the fan-in, what tells
 the units apart only with its root: with |m| * sqrt(fan_in) above a few standard deviations all units rise and fall
-together, their gradients point in one direction, and a step moves all of them at once. Plain nets explode on top of
-that. Batch normalisation takes away the scale, not the likeness (layer normalisation does). A recurrence adds the share
-up from step to step. One such layer among others costs speed; a row does not train: each adds up what is alike before.
-
-Tables, frozen kernels and weights that arithmetic makes positive (exp, softplus) are left alone.
+together, their gradients point in one direction, and a step moves all of them at once. Plain nets explode as well.
+Batch normalisation takes away the scale, not the likeness (layer normalisation does). A recurrence adds the share up
+from step to step. One such layer among others costs speed; a row does not train, around shortcuts too if all branches
+are so. Tables, frozen kernels and weights that arithmetic makes positive (exp, softplus) are left alone.
 
 ## Example
 
@@ -42,12 +41,13 @@ from initlint.plugin import (
     Use,
     activations,
     fresh,
+    made_by,
     rule,
 )
 
 from .non_finite_weights import SIGNAL_RULES
 
-CENTRING = (Kind.LAYER_NORM, Kind.GROUP_NORM)
+CENTRING = {Kind.LAYER_NORM, Kind.GROUP_NORM}
 """Norms that take away what units share; calibrate_weights.md, ln: any mean trains in front of them."""
 
 
@@ -74,30 +74,30 @@ class Options:
 def shifted_mean(context: Context, options: Options) -> Iterator[Suspicion]:
     found: dict[str, tuple[Layer, Tensor, float]] = {}
     for layer in context.model.layers:
-        for tensor in () if layer.norm_after in CENTRING else layer.tensors:
+        readers = {each.kind for each in context.model.consumers(layer)}
+        for tensor in () if readers and readers <= CENTRING else layer.tensors:
             if (coherence := _coherence(context, layer, tensor, options)) >= options.row * _ease(layer, options):
                 found[tensor.address] = layer, tensor, coherence
+    all_through = made_by(context.model, found.keys(), CENTRING)
     for layer, tensor, coherence in found.values():
         near = (*context.model.maps_before(layer), *context.model.maps_after(layer))
         stats, others = context.stats[tensor.address], len(found.keys() & {each.weight.address for each in near})
-        in_a_row = others > 0 and not any(each.bypassed for each in (layer, *near))
+        in_a_row = others > 0 and (all_through or not any(each.bypassed for each in (layer, *near)))
         severity = _severity(layer, coherence, in_a_row, options)
         if layer.kind.is_recurrent:
             limit = options.plain_loop if layer.kind is Kind.RNN else options.loop
             adds_up = tensor is layer.recurrent and abs(stats.mean) * tensor.view.fan_in >= limit
             severity = Severity.ERROR if adds_up else None
         data = {"mean": stats.mean, "std": stats.std, "coherence": coherence, "neighbours": others}
-        if severity is not None:
-            yield Suspicion(tensor, severity, data, fresh(context.model, tensor))
+        yield from () if severity is None else [Suspicion(tensor, severity, data, fresh(context.model, tensor))]
 
 
 def _severity(layer: Layer, coherence: float, in_a_row: bool, options: Options) -> Severity | None:
     if layer.uses and not layer.uses & {Use.LAYER, Use.SUM}:
         return None  # a head: what all logits share changes no softmax; a gate
-    if in_a_row:
-        return Severity.ERROR
     ease = options.centred if layer.input_activation == "identity" else _ease(layer, options)
-    return Severity.WARNING if coherence >= options.alone * ease else Severity.NOTE
+    alone = Severity.WARNING if coherence >= options.alone * ease else Severity.NOTE
+    return Severity.ERROR if in_a_row else alone
 
 
 def _coherence(context: Context, layer: Layer, tensor: Tensor, options: Options) -> float:

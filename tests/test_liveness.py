@@ -277,3 +277,12 @@ def test_nothing_is_left_behind_by_a_loss_that_raises(after: int, error: type[Ba
         missing = "no gradients: its backward in evaluation mode raised" if after == 1 else "no steps could be taken:"
         assert (f"{missing} ZeroDivisionError" in signals.backward_reason) == (after not in (2, 3, 4))
     assert fingerprint(module) == before
+
+
+def test_gradients_too_faint_for_float32_do_not_blow_the_steps_up() -> None:
+    """The rms of a few entries near the smallest number among many zeros is none itself."""
+    module = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 4))
+    hook = module[0].weight.register_hook(lambda gradient: torch.zeros_like(gradient).fill_diagonal_(1e-45))
+    signals = TorchSession(module, (torch.randn(8, 64),), {}).probe(BOTH)
+    hook.remove()
+    assert signals.liveness["0.weight"] is Liveness.LIVE

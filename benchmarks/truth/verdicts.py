@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
+from typing import Any
 
+from torch import Tensor
 from training import Facts
 
 import initlint
@@ -70,19 +72,29 @@ class Verdict:
         return self.said in ("note", "nothing")
 
 
-def judge(chosen: Iterable[Cell], labels: Labels) -> Iterator[Verdict]:
-    """Of all cells that are labelled."""
+def judge(chosen: Iterable[Cell], labels: Labels, with_loss: bool = False) -> Iterator[Verdict]:
+    """Of all cells that are labelled; ``with_loss`` tells initlint which loss they are trained with."""
     for cell in chosen:
         facts = labels.facts(cell)
         if facts is None:
             continue
         module = cell.built()
         started = perf_counter()
-        report = initlint.check(module, cell.task.sample)
+        report = initlint.check(module, cell.task.sample, loss=_loss_of(cell) if with_loss else None)
         seconds = perf_counter() - started
         headlines = tuple(finding for finding in report.findings if finding.caused_by is None)
         unprobed = report.failure.message if report.failure is not None else report.probe.reason
         yield Verdict(cell, facts, headlines, unprobed, seconds)
+
+
+def _loss_of(cell: Cell) -> Callable[[Any], Tensor]:
+    """The loss that the cell is trained with."""
+
+    def loss(output: Any) -> Tensor:
+        size = len(output[0] if isinstance(output, list | tuple) else output)
+        return cell.task.loss(output, cell.task.target[:size])
+
+    return loss
 
 
 @dataclass(frozen=True)

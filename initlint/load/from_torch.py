@@ -124,11 +124,20 @@ def read(recording: Recording, registered: Registered) -> TracedModule:
     model = replace(
         assembled.model,
         buffers=frozenset(registered.buffers),
+        reordered=frozenset(_reordered(assembled, registered)),
         uneditable=frozenset(_uneditable(assembled, recording, registered)),
     )
     return TracedModule(
         model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording, assembled.softmaxes
     )
+
+
+def _reordered(assembled: Assembled, registered: Registered) -> Iterator[str]:
+    """Addresses of what is not held in PyTorch's order of axes."""
+    held = {**registered.buffers, **registered.parameters}
+    for tensor in assembled.model.tensors:
+        if tensor.address in held and tuple(held[tensor.address].shape) != tensor.shape:
+            yield tensor.address
 
 
 def _uneditable(assembled: Assembled, recording: Recording, registered: Registered) -> Iterator[str]:

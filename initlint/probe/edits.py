@@ -26,10 +26,11 @@ def edited(model: Model, chunks: Chunks, edits: Sequence[Fix], seed: int) -> dic
     Advice changes nothing. Draws depend on the seed and on the address alone, not on the other edits. Raises KeyError
     for an address that is neither a tensor's nor a part's.
     """
-    places = {address: tensor for tensor in model.tensors for address in (tensor.address, *tensor.part_addresses)}
     changed: dict[str, NDArray[np.float32]] = {}
     for edit in (edit for fix in edits for edit in edits_of(fix)):
-        tensor = places[edit.tensor]
+        tensor = model.tensor(edit.tensor)
+        if tensor is None:
+            raise KeyError(edit.tensor)
         if tensor.address not in changed:
             pieces = [np.asarray(chunk, np.float32) for chunk in chunks(tensor.address)]
             changed[tensor.address] = np.concatenate(pieces).copy()

@@ -165,7 +165,8 @@ class Walk:
             size = rms(entries(gradient), parameter.numel())
             if size > 0 and torch.isfinite(torch.tensor(size)):
                 # .data: neither autograd nor the version counter of the parameter is to know
-                direction = gradient.detach() / size
+                exact = gradient.detach() if size > FAINT else gradient.detach().double()
+                direction = exact / size
                 parameter.data.add_(direction.to(parameter.dtype), alpha=-STEP * scales[name])
 
     def still_equal(self, watched: EqualRows) -> int:
@@ -177,6 +178,10 @@ class Walk:
         parameters = self.differentiator.parameters
         difference = (parameters[one].detach() - parameters[other].detach()).abs().max()
         return bool(difference > TOLERANCE * self._scale(one, parameters[one]))
+
+
+FAINT = 1e-30
+"""Below this the rms of a float32 gradient, which mostly is zero, may itself be no float32 number any more."""
 
 
 class Ajar(AsInTraining):

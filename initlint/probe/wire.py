@@ -44,6 +44,7 @@ _DATACLASSES: tuple[type[Any], ...] = (
     signals.Members,
     signals.Signals,
     settings.ProbeSettings,
+    fixes.Held,
     fixes.Reinit,
     fixes.Fill,
     fixes.Several,

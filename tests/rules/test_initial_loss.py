@@ -74,10 +74,25 @@ def test_a_given_cross_entropy_is_held_against_even_probabilities(reduction: str
     assert finding.data["excess"] == pytest.approx(60 * 1.54, rel=0.5), "the largest of ten normal logits"
 
 
-def test_a_given_loss_of_another_kind_says_nothing() -> None:
-    module, inputs = loud()
+@pytest.mark.parametrize(("scale", "severity"), [(2.0, None), (9.0, WARNING), (60.0, ERROR)])
+def test_a_given_loss_of_another_kind_is_held_against_outputs_of_zero(scale: float, severity: Severity | None) -> None:
+    module, inputs = loud(scale=scale)
     report = initlint.check(module, inputs, loss=lambda y: (y - 1).square().mean(), select=["initial-loss"])
-    assert report.findings == ()
+    assert [(finding.tensor, finding.severity) for finding in report.findings] == (
+        [("6.weight", severity)] if severity else []
+    )
+
+
+def test_the_bias_of_a_regression_is_to_blame_for_what_its_units_share() -> None:
+    module, inputs = altered(relu_mlp, lambda m: m[-1].bias.fill_(50.0))(0)
+    report = initlint.check(module, inputs, loss=lambda y: (y - 1).square().mean(), select=["initial-loss"])
+    assert [(finding.tensor, finding.severity) for finding in report.findings] == [("6.bias", ERROR)]
+
+
+def test_targets_far_from_zero_and_losses_that_vanish_at_zero_say_nothing() -> None:
+    module, inputs = loud()
+    for loss in (lambda y: (y - 1e4).square().mean(), lambda y: y.square().mean(), lambda y: y.sum()):
+        assert initlint.check(module, inputs, loss=loss, select=["initial-loss"]).findings == ()
 
 
 def test_binary_cross_entropy_starts_at_the_log_of_two() -> None:

@@ -32,7 +32,7 @@ def shifted(coherence: float) -> object:
 def one_sided(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.ndim > 1:
-            parameter.uniform_(0, 1)
+            nn.init.uniform_(parameter)
 
 
 @seeded
@@ -72,6 +72,24 @@ def small_kernel() -> Built:
     return net.extend([nn.Flatten(), nn.Linear(512, 10)]), (torch.randn(32, 1, 8, 8),)
 
 
+class Block(nn.Module):
+    def __init__(self, norm: type[nn.Module]) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(norm(64), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+@seeded
+def residual(norm: type[nn.Module], sided: slice = slice(None)) -> Built:
+    """Shortcuts around blocks, some with weights on one side; the maps at both ends are healthy."""
+    blocks = [Block(norm) for _ in range(3)]
+    for block in blocks[sided]:
+        block.apply(one_sided)
+    return nn.Sequential(nn.Linear(64, 64), *blocks, norm(64), nn.Linear(64, 10)), (torch.randn(64, 64),)
+
+
 def gate(seed: int = 0) -> object:
     """Weights that only scale another signal: they are a factor, and no layer reads them."""
     graph = Graph(seed, {"gate.weight": shifted(30.0)})
@@ -91,6 +109,15 @@ def gate(seed: int = 0) -> object:
     Good("near miss: a gate", gate),
     Good("near miss: positive by design", monotonic, notes_ok=False, exporters=LEGACY),
     Good("near miss: small positive kernels", small_kernel, exporters=LEGACY),
+    Good("near miss: layer norms in a residual net", partial(residual, norm=nn.LayerNorm), exporters=LEGACY),
+    Bad(
+        "every branch around shortcuts",
+        partial(residual, norm=nn.BatchNorm1d),
+        [f"{block}.branch.{layer}.weight" for block in (1, 2, 3) for layer in (1, 3)],
+        ERROR,
+        LEGACY,
+    ),
+    Bad("one branch", partial(residual, norm=nn.BatchNorm1d, sided=slice(1)), ["1.branch.3.weight"], exporters=LEGACY),
     Bad("one layer", partial(mlp, changes={"2.weight": shifted(12.0)}), ["2.weight"], WARNING),
     Bad("one negative layer", partial(mlp, changes={"2.weight": shifted(-12.0)}), ["2.weight"], WARNING),
     Bad("one layer, noticed but bearable", partial(mlp, changes={"2.weight": shifted(9.5)}), ["2.weight"], NOTE),

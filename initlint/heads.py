@@ -1,0 +1,67 @@
+"""The layers that outputs leave through, and which of them to blame where the outputs are too loud."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from .fixes import Fill, Fix
+from .model import Kind, Layer, Model, Tensor, Use
+from .paths import measured_gain
+from .probe.signals import Signals
+from .redraw import fresh
+from .stats import WeightStats
+
+
+def heads(model: Model) -> list[Layer]:
+    """Layers whose output leaves the network, by itself or as part of what does."""
+    return [layer for layer in model.layers if Use.OUTPUT in layer.uses]
+
+
+def made_by(model: Model, addresses: Iterable[str], but_for: Iterable[Kind]) -> bool:
+    """Whether all that the outputs are made of comes through the weights at ``addresses``, two in a row at least.
+
+    Shortcuts included: every map that the heads read, and every one that these read, but for maps of the inputs. A norm
+    of the kinds ``but_for`` in front of a head, or of one of these, interrupts the row.
+    """
+    known = set(addresses)
+    ends = [layer for layer in heads(model) if layer.kind.is_map]
+    last = _inner(model, ends)
+    before = {each.name: each for reader in last for each in model.maps_before(reader)}.values()
+    interrupted = any(each.kind in but_for for reader in (*ends, *last) for each in model.producers(reader))
+    through = all(each.weight.address in known for each in (*last, *_inner(model, last)))
+    return bool(last) and through and not interrupted and any(each.weight.address in known for each in before)
+
+
+def _inner(model: Model, readers: Iterable[Layer]) -> list[Layer]:
+    """The maps in front of ``readers`` that have maps in front of them too."""
+    writers = {each.name: each for reader in readers for each in model.maps_before(reader)}.values()
+    return [each for each in writers if model.maps_before(each)]
+
+
+def to_blame(
+    model: Model,
+    signals: Signals,
+    stats: Mapping[str, WeightStats],
+    among: Iterable[Layer],
+    louder: float,
+    level: bool = False,
+) -> tuple[Tensor | Layer | Model, Fix | None]:
+    """Of the loudest head its bias, or its weight if its output is ``louder`` times its input; else the layer itself.
+
+    ``level`` says that what the biases of all units have in common counts, as it does unless a softmax takes it away.
+    The model, without a fix, where no head was measured.
+    """
+    measured = [head for head in among if head.name in signals.layers]
+    head = max(measured, key=lambda each: signals.layers[each.name].rms, default=None)
+    if head is None:
+        return model, None
+    bias = stats.get(head.bias.address) if head.bias is not None else None
+    if head.bias is not None and bias is not None:
+        size = math.hypot(bias.mean, bias.std) if level else bias.std
+        if size > signals.layers[head.name].std:
+            return head.bias, Fill(head.bias.address, 0.0)
+    if not head.kind.is_map:
+        return head, None
+    gain = measured_gain(model, head, signals) or 0.0
+    return head.weight if gain >= louder else head, fresh(model, head.weight)

@@ -1,0 +1,53 @@
+"""What the code of a fix has to know of a model: which call of PyTorch draws what the trial has drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from math import prod
+
+from .fans import fans
+from .fixes import PLAIN, Fill, Fix, Held, Reinit, Several
+from .model import Model, Tensor
+from .schemes import std_of
+
+ALIKE = 1e-3
+"""Relative difference of two standard deviations that come from the same fans; neighbouring fans differ by more."""
+
+
+def placed(model: Model, fix: Fix | None) -> Fix | None:
+    """``fix`` with what its code has to know. A rule knows an address; how it is held, the model knows."""
+    if isinstance(fix, Several):
+        return Several(tuple(replace(each, held=_held(model, each)) for each in fix.fixes))
+    return replace(fix, held=_held(model, fix)) if isinstance(fix, Reinit | Fill) else fix
+
+
+def _held(model: Model, edit: Reinit | Fill) -> Held:
+    tensor = model.tensor(edit.tensor)
+    if tensor is None:
+        return PLAIN
+    names = tensor.part_addresses
+    return Held(
+        buffer=model.is_buffer(edit.tensor),
+        parts=len(names),
+        part=names.index(edit.tensor) if tensor.parts and edit.tensor in names else -1,
+        axis=int(tensor.address in model.reordered),
+        std=_std(model, tensor, edit) if isinstance(edit, Reinit) else 0.0,
+    )
+
+
+def _std(model: Model, tensor: Tensor, edit: Reinit) -> float:
+    """The standard deviation to be spelled out; 0 where PyTorch's function for the scheme finds the same one."""
+    if edit.scheme in ("orthogonal", "normal"):
+        return 0.0
+    own = fans(model.owner(tensor.address), tensor, tensor.part_addresses[0] if tensor.parts else "")
+    inputs, outputs = own.fan_in or tensor.view.fan_in, own.fan_out or tensor.view.units
+    wanted = edit.gain * std_of(edit.scheme, inputs, outputs)
+    shape = tensor.shape
+    if tensor.address in model.reordered or len(shape) < 2:
+        return wanted
+    if tensor.parts and edit.tensor != tensor.address:
+        shape = (shape[0] // len(tensor.parts), *shape[1:])
+    gain = edit.gain if edit.scheme.startswith("xavier") else 1.0
+    counted = gain * std_of(edit.scheme, shape[1] * prod(shape[2:]), shape[0] * prod(shape[2:]))
+    return 0.0 if math.isclose(wanted, counted, rel_tol=ALIKE) else wanted
