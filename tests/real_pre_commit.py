@@ -82,13 +82,18 @@ def scratch(folder: Path, home: Path, configuration: str) -> Scratch:
     return made
 
 
+def tracked() -> list[Path]:
+    """The files of this repository that git knows."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in filter(None, listed.split("\0")) if (ROOT / name).is_file()]
+
+
 def snapshot(folder: Path) -> None:
     """A repository in ``folder`` whose one commit holds the tracked files as they are now."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    for path in tracked():
+        copy = folder / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
     made = Scratch(folder, folder / "unused")
     made.succeed("git", "init", "--quiet")
     made.succeed("git", "add", "--all", "--force")
@@ -96,5 +101,5 @@ def snapshot(folder: Path) -> None:
 
 
 def size(folder: Path) -> int:
-    """Bytes in ``folder``; links count as what they are, not as what they lead to."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    """Bytes that ``folder`` takes on the disk, as `du` counts them; a link is not what it leads to."""
+    return 512 * sum(path.lstat().st_blocks for path in folder.rglob("*"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import make_examples
@@ -126,19 +126,22 @@ def test_a_file_that_is_no_model_blocks_the_commit_in_one_sentence(repository: S
     assert "git lfs pull" in refused.output
 
 
-def test_the_environment_is_small_and_a_second_run_is_quick(repository: Scratch, workplace: Path) -> None:
+def test_the_environment_is_small_and_a_second_run_is_cheap(repository: Scratch, workplace: Path) -> None:
     """pre-commit.ci allows 250 MiB for everything that a hook installs."""
     put("healthy_mlp.onnx", repository.folder / "model.onnx")
     assert repository.commit().status == 0
     assert size(workplace / "home") < 250 * MIB
     assert not list((workplace / "home").glob("*/py_env*/lib/python*/site-packages/torch"))
 
-    seconds = []
-    for _ in range(3):  # the machine may be busy
-        started = time.perf_counter()
-        repository.succeed("pre-commit", "run", "--all-files")
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 3
+    before = processor_seconds()
+    repository.succeed("pre-commit", "run", "--all-files")
+    assert processor_seconds() - before < 3, "benchmarks/hook.py measures it by the clock, which other processes slow"
+
+
+def processor_seconds() -> float:
+    """What finished child processes have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_a_model_built_by_python_code_blocks_the_commit_until_it_is_repaired(workplace: Path, tmp_path: Path) -> None:
