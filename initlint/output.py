@@ -40,7 +40,13 @@ def stdout_layout(color: str, detail: Detail) -> Layout:
 
 def _placed(run: Run, layout: Layout) -> Layout:
     """``layout`` with what this process knows of where things are."""
-    return replace(layout, folder=repository(), modules=_modules(run), step_summary=bool(os.environ.get(STEP_SUMMARY)))
+    return replace(
+        layout,
+        start=os.getcwd(),
+        folder=repository(),
+        modules=_modules(run),
+        step_summary=bool(os.environ.get(STEP_SUMMARY)),
+    )
 
 
 def repository() -> str:
@@ -52,7 +58,7 @@ def repository() -> str:
     for name in ("GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
         checkout = os.environ.get(name)
         if checkout and (here / checkout) in (here, *here.parents):
-            return checkout
+            return str(here / checkout)
     return str(here)
 
 

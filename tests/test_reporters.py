@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from expected_text import as_expected
 from sample_reports import CLEAN, CRASHED, DEAD, HOSTILE, MISSING, ROWS, SICK, TOO_SMALL, consequence, row, signal
 
 from initlint.model import Kind, NotChecked
@@ -31,14 +30,6 @@ NORMAL, QUIET, VERBOSE = Layout(), Layout(detail=Detail.QUIET), Layout(detail=De
 
 def text(*reports: Report, layout: Layout = NORMAL) -> str:
     return as_text.render(Run(reports), layout)
-
-
-def as_expected(name: str, shown: str) -> None:
-    """``shown`` is what tests/expected/NAME holds; UPDATE_EXPECTED=1 in the environment writes the file instead."""
-    path = Path(__file__).parent / "expected" / name
-    if os.environ.get("UPDATE_EXPECTED"):
-        path.write_text(shown, encoding="utf-8")
-    assert shown == path.read_text(encoding="utf-8")
 
 
 # Text ---------------------------------------------------------------------------------------------------------------

@@ -52,18 +52,22 @@ def render(run: Run, layout: Layout) -> str:
 
 
 def _annotations(run: Run, layout: Layout) -> Iterator[_Annotation]:
-    """Failures, findings, gaps: among errors a failure comes first, among notices a gap last."""
+    """Failures, what was not checked, findings: in each level the former are not crowded out by the latter."""
     for report in run.reports:
         yield from _failure(report, path_of(report, layout))
+    for report in run.reports:
+        yield from _not_checked(report, path_of(report, layout))
     for report in run.reports:
         path, groups = path_of(report, layout), grouped(report, Detail.VERBOSE)
         for finding in report.headlines:
             yield _of_finding(report, finding, groups, path)
-    for report in run.reports:
-        path = path_of(report, layout)
-        for gap in gaps(report):
-            message = f"{short_name(report.target)}: {gap.kind}: {gap.line(_NAMED)}"
-            yield _Annotation("notice", f"initlint: {gap.kind}", path, message)
+
+
+def _not_checked(report: Report, path: str | None) -> Iterator[_Annotation]:
+    lines = [f"{gap.kind}: {gap.line(_NAMED)}" for gap in gaps(report)]
+    if lines:
+        message = "\n".join([f"{short_name(report.target)}: not everything was checked", *lines])
+        yield _Annotation("notice", "initlint: not checked", path, message)
 
 
 def _failure(report: Report, path: str | None) -> Iterator[_Annotation]:

@@ -98,30 +98,23 @@ def _table(entries: Sequence[tuple[Finding, ...]]) -> Iterator[str]:
 
 
 def _details(entries: Sequence[tuple[Finding, ...]], groups: Grouped) -> Iterator[str]:
-    yield "<details><summary>Evidence and fixes</summary>"
-    yield ""
-    for entry in entries:
-        yield from _detail(entry[0], groups)
-    yield "</details>"
-    yield ""
+    told = [line for entry in entries for line in _detail(entry[0], groups)]
+    if told:
+        yield from ("<details><summary>Evidence and fixes</summary>", "", *told, "</details>", "")
 
 
-def _detail(finding: Finding, groups: Grouped) -> Iterator[str]:
-    where = _code(finding.address) if finding.address else "the whole model"
-    yield f"**{_code(finding.rule)}** at {where}"
-    yield ""
+def _detail(finding: Finding, groups: Grouped) -> list[str]:
+    """Paragraphs, each with the empty line behind it; nothing for a finding whose message says it all."""
+    told: list[str] = []
     facts = [f"{_prose(name)} {_prose(evidence(value))}" for name, value in finding.data.items()]
     if facts:
-        yield f"Evidence: {' · '.join(facts)}"
-        yield ""
+        told += [f"Evidence: {' · '.join(facts)}", ""]
     if folded := groups.consequences(finding):
-        yield f"It {_prose(explained(folded))}."
-        yield ""
+        told += [f"It {_prose(explained(folded))}.", ""]
     if finding.fix is not None:
-        yield f"Fix ({_prose(tried(finding))}):"
-        yield ""
-        yield from _fenced(finding.fix.code)
-        yield ""
+        told += [f"Fix ({_prose(tried(finding))}):", "", *_fenced(finding.fix.code), ""]
+    where = _code(finding.address) if finding.address else "the whole model"
+    return [f"**{_code(finding.rule)}** at {where}", "", *told] if told else []
 
 
 def _subjects(subjects: Sequence[str]) -> str:
@@ -139,7 +132,7 @@ def _code(name: str) -> str:
 def _prose(text: str) -> str:
     """A sentence that may quote names; it is one line, and neither mentions nor refers to anything."""
     shown = _escaped(printable(text))
-    return re.sub(r"(@|&#35;|://|\bwww)", r"\1&#8203;", shown)  # a zero-width space, as dependency bots do
+    return re.sub(r"(@|&#35;|:(?=//)|\bwww)", r"\1&#8203;", shown)  # a zero-width space, as dependency bots do
 
 
 def _escaped(text: str) -> str:

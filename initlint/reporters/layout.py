@@ -36,8 +36,10 @@ class Layout:
     color: bool = False
     signs: Signs = UNICODE
     detail: Detail = Detail.NORMAL
+    start: str = ""
+    """The folder that relative targets start from."""
     folder: str = ""
-    """What paths in a report are relative to; empty leaves them as they are."""
+    """What paths in a report are relative to; where both are empty, paths stay as they are."""
     modules: Mapping[str, str] = field(default_factory=dict)
     """The files of the Python modules that targets name."""
     step_summary: bool = True

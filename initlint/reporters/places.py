@@ -17,7 +17,9 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 def identity(report: Report, layout: Layout) -> str:
     """The target's name in fingerprints: the same wherever the repository lies."""
-    return relative(report.target, layout.folder)
+    target, source = report.target, source_of(report.target)
+    is_path = source.endswith(".py") if source else _file(report, layout) is not None
+    return _relative(target, layout) if is_path else target
 
 
 def source_of(target: str) -> str:
@@ -32,7 +34,7 @@ def path_of(report: Report, layout: Layout) -> str | None:
     file = _file(report, layout)
     if file is None:
         return None
-    path = relative(file, layout.folder)
+    path = _relative(file, layout)
     return None if path.startswith("../") or PurePath(path).is_absolute() else path
 
 
@@ -41,10 +43,14 @@ def uri_of(report: Report, layout: Layout) -> str | None:
     path, file = path_of(report, layout), _file(report, layout)
     if path is not None or file is None:
         return None if path is None else _quoted(path)
-    if not layout.folder and not os.path.isabs(file):
-        return _quoted(relative(file, ""))
-    absolute = PurePath(os.path.abspath(os.path.join(layout.folder, file))).as_posix()
+    if not os.path.isabs(layout.start) and not os.path.isabs(file):
+        return _quoted(_relative(file, layout))
+    absolute = PurePath(os.path.abspath(os.path.join(layout.start, file))).as_posix()
     return f"file://{'' if absolute.startswith('/') else '/'}{_quoted(absolute)}"
+
+
+def _relative(path: str, layout: Layout) -> str:
+    return relative(os.path.join(layout.start, path), layout.folder)
 
 
 def _file(report: Report, layout: Layout) -> str | None:
