@@ -223,7 +223,7 @@ def test_quoted_text_arrives_as_it_is(runner: Runner) -> None:
 
 
 def test_the_installation_takes_the_version_of_the_action(tmp_path: Path) -> None:
-    """With a Python that only writes down how it was called; tests/test_pre_commit.py installs for real."""
+    """With a Python that only writes down how it was called; .ci/run runs the step with a real one."""
     python = tmp_path / "python"
     remember, make = 'printf "%s\\n" "$*" >> "$LOG"', 'mkdir -p "$3/bin"; cp "$0" "$3/bin/python"'
     python.write_text(f'#!/bin/sh\n{remember}\nif [ "$2" = venv ]; then {make}; fi\n')
