@@ -74,7 +74,7 @@ class Scratch:
 
 def scratch(folder: Path, home: Path, configuration: str) -> Scratch:
     """A new repository that has ``configuration`` and pre-commit installed."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     made = Scratch(folder, home)
     made.succeed("git", "init", "--quiet")
     (folder / CONFIGURATION).write_text(configuration, encoding="utf-8")

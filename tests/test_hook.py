@@ -35,6 +35,18 @@ def test_pre_commit_accepts_the_configurations(path: Path) -> None:
     assert {entry["id"] for entry in repository["hooks"]} <= HOOKS.keys()
 
 
+def test_the_page_shows_hooks_and_inputs_that_there_are() -> None:
+    page = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    hooks, workflow = [
+        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    ]
+    assert [hook["id"] for repository in hooks["repos"] for hook in repository["hooks"]] == ["initlint"]
+    inputs = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["inputs"]
+    [step] = [step for step in workflow["steps"] if "initlint@" in step["uses"]]
+    assert step["with"].keys() <= inputs.keys()
+    assert all(f"| `{name}` |" in page for name in HOOKS)
+
+
 def test_there_is_one_hook_for_files_and_one_for_python() -> None:
     assert HOOKS.keys() == {"initlint", "initlint-python"}
     assert HOOKS["initlint"]["language"] == "python"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import re
 import resource
 import shutil
-import subprocess
+import tempfile
 from pathlib import Path
 
 import make_examples
 import onnx
 import pytest
-from real_pre_commit import CONFIGURATION, ROOT, Scratch, scratch, size, snapshot
+from real_pre_commit import ROOT, Scratch, scratch, size, snapshot
 
 EXAMPLES = ROOT / "examples"
 MIB = 2**20
@@ -22,28 +24,33 @@ pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git 
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds ``initlint``, a clone, and ``home``, where pre-commit installs it; one for all processes that run tests."""
+    """Holds ``initlint``, a clone, and ``home``, where the README's tour had pre-commit install it.
+
+    One for all processes that run tests, since an installation takes long: the others wait for the first.
+    """
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pre-commit"
-    mine = tmp_path_factory.mktemp("snapshot")
-    snapshot(mine / "initlint")
-    try:
-        mine.rename(shared)
-    except OSError:  # another process was faster
-        shutil.rmtree(mine)
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "tour.json").exists():
+            snapshot(shared / "initlint")
+            (shared / "tour.json").write_text(json.dumps(take_the_tour(shared)), encoding="utf-8")
     return shared
 
 
 @pytest.fixture
-def repository(workplace: Path, tmp_path: Path) -> Scratch:
-    """An empty repository with the hook for files, which needs no arguments."""
-    return scratch(tmp_path / "repository", workplace / "home", configuration(workplace, "      - id: initlint\n"))
+def repository(workplace: Path) -> Scratch:
+    """A repository with the hook for files, which needs no arguments."""
+    return repository_with(workplace, "      - id: initlint\n")
 
 
-def configuration(workplace: Path, hooks: str) -> str:
-    clone = workplace / "initlint"
-    revision = Scratch(clone, workplace / "home").succeed("git", "rev-parse", "HEAD").strip()
-    return f"repos:\n  - repo: '{clone}'\n    rev: {revision}\n    hooks:\n{hooks}"
+def repository_with(workplace: Path, hooks: str) -> Scratch:
+    """A new repository beside the clone; named as in the tour, the clone is not installed once more."""
+    home = workplace / "home"
+    revision = Scratch(workplace / "initlint", home).succeed("git", "rev-parse", "HEAD").strip()
+    text = f"repos:\n  - repo: ../initlint\n    rev: {revision}\n    hooks:\n{hooks}"
+    return scratch(Path(tempfile.mkdtemp(dir=workplace)), home, text)
 
 
 def put(name: str, target: Path) -> None:
@@ -144,9 +151,9 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_a_model_built_by_python_code_blocks_the_commit_until_it_is_repaired(workplace: Path, tmp_path: Path) -> None:
+def test_a_model_built_by_python_code_blocks_the_commit_until_it_is_repaired(workplace: Path) -> None:
     hook = "      - id: initlint-python\n        args: [net.py:build]\n"
-    repository = scratch(tmp_path / "repository", workplace / "home", configuration(workplace, hook))
+    repository = repository_with(workplace, hook)
     put("mlp.py", repository.folder / "mlp.py")
     builder = "from mlp import {} as build\n\n__all__ = ['build']\n"
     (repository.folder / "net.py").write_text(builder.format("broken"))
@@ -178,23 +185,25 @@ def tour() -> list[tuple[str, str]]:
     return steps
 
 
+def take_the_tour(workplace: Path) -> list[str]:
+    """What its commands print, but for the first, which installs what is installed here."""
+    folder, outputs = workplace / "initlint", [""]
+    for command, _ in tour()[1:]:
+        outputs.append(Scratch(folder, workplace / "home").run("bash", "-c", command).output)
+        if "cd ../demo" in command:
+            folder = workplace / "demo"
+    return outputs
+
+
 def timeless(output: str) -> str:
     """What differs from run to run left out: the revision, and empty lines."""
     lines = re.sub(r"-> \S+$", "-> REVISION", output, flags=re.MULTILINE).splitlines()
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def test_the_tour_in_the_readme_goes_as_it_is_shown(workplace: Path, tmp_path: Path) -> None:
-    steps = tour()
-    assert len(steps) <= 5
-    folder = tmp_path / "initlint"
-    subprocess.run(["git", "clone", "--quiet", str(workplace / "initlint"), str(folder)], check=True)
-    install, *rest = steps
-    assert install == (".venv/bin/pip install --quiet pre-commit && source .venv/bin/activate", "")  # here it is
-    for command, shown in rest:
-        ran = Scratch(folder, tmp_path / "home").run("bash", "-c", command)
-        assert timeless(ran.output) == timeless(shown), command
-        if "cd ../demo" in command:
-            folder = tmp_path / "demo"
-    assert (folder / CONFIGURATION).is_file()
-    assert Scratch(folder, tmp_path / "home").commits == 1
+def test_the_tour_in_the_readme_goes_as_it_is_shown(workplace: Path) -> None:
+    assert len(tour()) <= 5
+    assert tour()[0] == (".venv/bin/pip install --quiet pre-commit && source .venv/bin/activate", "")
+    outputs = json.loads((workplace / "tour.json").read_text(encoding="utf-8"))
+    assert [timeless(output) for output in outputs] == [timeless(shown) for _, shown in tour()]
+    assert Scratch(workplace / "demo", workplace / "home").commits == 1, "the broken model was not committed"
