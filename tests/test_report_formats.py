@@ -213,7 +213,7 @@ def test_a_sarif_location_is_the_file_and_in_it_the_tensor() -> None:
     [
         ("models/net.onnx", {"uri": "models/net.onnx", "uriBaseId": "%SRCROOT%"}),
         ("./a//net.onnx", {"uri": "a/net.onnx", "uriBaseId": "%SRCROOT%"}),
-        ("/work/a/net.onnx", {"uri": "a/net.onnx", "uriBaseId": "%SRCROOT%"}),
+        ("/checkout/a/net.onnx", {"uri": "a/net.onnx", "uriBaseId": "%SRCROOT%"}),
         ("a b/schön#1?%:.onnx", {"uri": "a%20b/sch%C3%B6n%231%3F%25%3A.onnx", "uriBaseId": "%SRCROOT%"}),
         ("../net.onnx", {"uri": "file:///net.onnx"}),
         ("/else where/net.onnx", {"uri": "file:///else%20where/net.onnx"}),
@@ -227,7 +227,7 @@ def test_a_sarif_location_is_the_file_and_in_it_the_tensor() -> None:
 )
 def test_sarif_uris_are_relative_and_encoded(target: str, artifact: dict[str, str] | None) -> None:
     layout = Layout(
-        start="/work", folder="/work", modules={"pkg.mod": "/work/src/pkg/mod.py", "lib.mod": "/lib/mod.py"}
+        start="/checkout", folder="/checkout", modules={"pkg.mod": "/checkout/src/pkg/mod.py", "lib.mod": "/lib/mod.py"}
     )
     [result] = sarif(replace(CLEAN, target=target, findings=(DEAD,)), layout=layout)["results"]
     physical = result["locations"][0].get("physicalLocation")
@@ -394,8 +394,11 @@ def test_gitlab_gets_severities_of_its_own() -> None:
 
 
 def test_gitlab_gets_paths_of_the_repository() -> None:
-    report = replace(CLEAN, target="/work/a/net.onnx", findings=(DEAD,))
-    assert issues(report, layout=Layout(folder="/work"))[0]["location"] == {"path": "a/net.onnx", "lines": {"begin": 1}}
+    report = replace(CLEAN, target="/checkout/a/net.onnx", findings=(DEAD,))
+    assert issues(report, layout=Layout(folder="/checkout"))[0]["location"] == {
+        "path": "a/net.onnx",
+        "lines": {"begin": 1},
+    }
 
 
 # JUnit ---------------------------------------------------------------------------------------------------------------
