@@ -19,7 +19,7 @@ from sample_reports import CLEAN, CRASHED, DEAD, HOSTILE_NAMES, MISSING, SICK, T
 
 from initlint.plugin import Severity
 from initlint.report import FAIL_NEVER, ProbeSummary, Report, RulePage, Run
-from initlint.reporters import FORMATS, render
+from initlint.reporters import FORMATS, as_sarif, render
 from initlint.reporters.as_markdown import LONGEST_COMMENT, comment
 from initlint.reporters.layout import Detail, Layout
 
@@ -275,6 +275,16 @@ def test_a_sarif_invocation_tells_what_failed_and_was_skipped() -> None:
     ]
     [fine] = sarif(FOUND)["invocations"]
     assert (fine["executionSuccessful"], fine["exitCode"]) == (True, 1)
+
+
+def test_more_results_than_github_takes_are_cut_by_severity_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_sarif, "_MOST_RESULTS", 25)
+    report = replace(CLEAN, findings=(*many(30, Severity.NOTE).findings, TOO_SMALL))
+    told = sarif(report)
+    assert len(told["results"]) == 25
+    assert told["results"][0]["ruleId"] == "variance-mismatch"
+    [notification] = told["invocations"][0]["toolExecutionNotifications"]
+    assert notification["message"]["text"] == "6 results of the least severity left out: GitHub takes 25"
 
 
 def test_a_name_plays_no_link_in_a_sarif_message() -> None:
