@@ -32,7 +32,7 @@ def test_names_that_no_encoding_carries_have_one_too() -> None:
     [
         ("net.onnx", "net.onnx"),
         ("./models//net.onnx", "models/net.onnx"),
-        ("/work/models/net.onnx", "models/net.onnx"),
+        ("/checkout/models/net.onnx", "models/net.onnx"),
         ("../other/net.onnx", "../other/net.onnx"),
         ("/elsewhere/net.onnx", "../elsewhere/net.onnx"),
         ("pkg.mod:attr", "pkg.mod:attr"),
@@ -41,4 +41,4 @@ def test_names_that_no_encoding_carries_have_one_too() -> None:
 )
 @pytest.mark.skipif(os.name == "nt", reason="paths of other systems")
 def test_a_target_is_named_as_seen_from_the_folder(target: str, seen: str) -> None:
-    assert relative(target, "/work") == seen
+    assert relative(target, "/checkout") == seen

@@ -19,7 +19,7 @@ from sample_reports import CLEAN, CRASHED, DEAD, HOSTILE_NAMES, MISSING, SICK, T
 
 from initlint.plugin import Severity
 from initlint.report import FAIL_NEVER, ProbeSummary, Report, RulePage, Run
-from initlint.reporters import FORMATS, render
+from initlint.reporters import FORMATS, as_sarif, render
 from initlint.reporters.as_markdown import LONGEST_COMMENT, comment
 from initlint.reporters.layout import Detail, Layout
 
@@ -213,7 +213,7 @@ def test_a_sarif_location_is_the_file_and_in_it_the_tensor() -> None:
     [
         ("models/net.onnx", {"uri": "models/net.onnx", "uriBaseId": "%SRCROOT%"}),
         ("./a//net.onnx", {"uri": "a/net.onnx", "uriBaseId": "%SRCROOT%"}),
-        ("/work/a/net.onnx", {"uri": "a/net.onnx", "uriBaseId": "%SRCROOT%"}),
+        ("/checkout/a/net.onnx", {"uri": "a/net.onnx", "uriBaseId": "%SRCROOT%"}),
         ("a b/schön#1?%:.onnx", {"uri": "a%20b/sch%C3%B6n%231%3F%25%3A.onnx", "uriBaseId": "%SRCROOT%"}),
         ("../net.onnx", {"uri": "file:///net.onnx"}),
         ("/else where/net.onnx", {"uri": "file:///else%20where/net.onnx"}),
@@ -227,7 +227,7 @@ def test_a_sarif_location_is_the_file_and_in_it_the_tensor() -> None:
 )
 def test_sarif_uris_are_relative_and_encoded(target: str, artifact: dict[str, str] | None) -> None:
     layout = Layout(
-        start="/work", folder="/work", modules={"pkg.mod": "/work/src/pkg/mod.py", "lib.mod": "/lib/mod.py"}
+        start="/checkout", folder="/checkout", modules={"pkg.mod": "/checkout/src/pkg/mod.py", "lib.mod": "/lib/mod.py"}
     )
     [result] = sarif(replace(CLEAN, target=target, findings=(DEAD,)), layout=layout)["results"]
     physical = result["locations"][0].get("physicalLocation")
@@ -275,6 +275,16 @@ def test_a_sarif_invocation_tells_what_failed_and_was_skipped() -> None:
     ]
     [fine] = sarif(FOUND)["invocations"]
     assert (fine["executionSuccessful"], fine["exitCode"]) == (True, 1)
+
+
+def test_more_results_than_github_takes_are_cut_by_severity_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_sarif, "_MOST_RESULTS", 25)
+    report = replace(CLEAN, findings=(*many(30, Severity.NOTE).findings, TOO_SMALL))
+    told = sarif(report)
+    assert len(told["results"]) == 25
+    assert told["results"][0]["ruleId"] == "variance-mismatch"
+    [notification] = told["invocations"][0]["toolExecutionNotifications"]
+    assert notification["message"]["text"] == "6 results of the least severity left out: GitHub takes 25"
 
 
 def test_a_name_plays_no_link_in_a_sarif_message() -> None:
@@ -394,8 +404,11 @@ def test_gitlab_gets_severities_of_its_own() -> None:
 
 
 def test_gitlab_gets_paths_of_the_repository() -> None:
-    report = replace(CLEAN, target="/work/a/net.onnx", findings=(DEAD,))
-    assert issues(report, layout=Layout(folder="/work"))[0]["location"] == {"path": "a/net.onnx", "lines": {"begin": 1}}
+    report = replace(CLEAN, target="/checkout/a/net.onnx", findings=(DEAD,))
+    assert issues(report, layout=Layout(folder="/checkout"))[0]["location"] == {
+        "path": "a/net.onnx",
+        "lines": {"begin": 1},
+    }
 
 
 # JUnit ---------------------------------------------------------------------------------------------------------------

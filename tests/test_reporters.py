@@ -395,5 +395,6 @@ def test_json_of_a_fix_says_that_it_was_not_tried() -> None:
 
 
 def test_reporters_for_programs_do_not_import_rich() -> None:
-    script = "import sys, initlint.reporters.as_json, initlint.reporters.as_concise; sys.exit('rich' in sys.modules)"
+    modules = [f"initlint.reporters.{module}" for name, module in FORMATS.items() if name != "text"]
+    script = f"import sys, {', '.join(modules)}, initlint.output; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

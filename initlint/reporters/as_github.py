@@ -19,7 +19,8 @@ from .sentences import explained, fix_lines, place, short_name
 from .wording import plural, printable
 
 MOST = 10
-"""Annotations of one level that GitHub shows for a step (docs.github.com, "Usage limits" of workflow commands)."""
+"""Annotations of one level that GitHub shows for a step (docs.github.com/rest/checks/runs: ten errors and ten warnings;
+nothing is said of notices, which are held to the same)."""
 
 _NAMED = 10
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}

@@ -23,15 +23,17 @@ from .layout import Detail, Layout
 from .places import path_of, uri_of
 from .sarif_rules import Rules
 from .sentences import explained, fix_lines, place, short_name
-from .wording import printable
+from .wording import plural, printable
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 ROOT = "%SRCROOT%"
 """By convention the root of the repository; where that is, is no business of a report's."""
 
 _MOST = 100
-"""Related locations of a result, and locations of a notification; GitHub shows a hundred (docs.github.com, "SARIF
-support for code scanning")."""
+"""Related locations of a result, and locations of a notification; GitHub includes a hundred of a result
+(docs.github.com, "SARIF results exceed one or more limits")."""
+_MOST_RESULTS = 25_000
+"""GitHub rejects a file with more (the same page)."""
 _NAMED = 3
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}
 
@@ -39,16 +41,25 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: 
 def render(run: Run, layout: Layout) -> str:
     rules = Rules.of(run)
     version = metadata.version("initlint")
+    results = [result for each in identified(run, layout) for result in _results(*each, rules, layout)]
     driver = {"name": "initlint", "version": version, "semanticVersion": version, "rules": rules.descriptors()}
     told = {
         "tool": {"driver": driver},
-        "invocations": [_invocation(run, rules, layout)],
+        "invocations": [_invocation(run, rules, layout, len(results) - _MOST_RESULTS)],
         "originalUriBaseIds": {ROOT: {"description": {"text": "The root of the repository, or the current folder."}}},
         "columnKind": "unicodeCodePoints",
-        "results": [result for each in identified(run, layout) for result in _results(*each, rules, layout)],
+        "results": _gravest(results),
     }
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [told]}
     return json.dumps(log, indent=2, allow_nan=False) + "\n"
+
+
+def _gravest(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All in their order; where they are more than GitHub takes, those of the highest levels."""
+    if len(results) <= _MOST_RESULTS:
+        return results
+    levels = [*_LEVELS.values()]
+    return sorted(results, key=lambda result: levels.index(result["level"]))[:_MOST_RESULTS]
 
 
 def _results(report: Report, fingerprints: tuple[str, ...], rules: Rules, layout: Layout) -> Iterator[dict[str, Any]]:
@@ -81,7 +92,8 @@ def _result(
         "message": {"text": _message(report, finding, folded)},
         "locations": [_location(report, finding.address, layout)],
         "partialFingerprints": {
-            # GitHub compares this one alone, and would compute it from the line: the same for all tensors of a file
+            # GitHub tells alerts of a rule in a file apart by this alone, and where it is missing computes it from the
+            # line: all tensors of a file would be one alert
             "primaryLocationLineHash": f"{identified_by}:1",
             "initlint/v1": identified_by,
         },
@@ -126,8 +138,11 @@ def _location(report: Report, address: str, layout: Layout) -> dict[str, Any]:
     return location
 
 
-def _invocation(run: Run, rules: Rules, layout: Layout) -> dict[str, Any]:
+def _invocation(run: Run, rules: Rules, layout: Layout, left_out: int) -> dict[str, Any]:
     notifications = [told for report in run.reports for told in _notifications(report, rules, layout)]
+    if left_out > 0:
+        text = f"{plural(left_out, 'result')} of the least severity left out: GitHub takes {_MOST_RESULTS:,}"
+        notifications.append(_notification("warning", "left-out", text, []))
     return {
         "executionSuccessful": all(report.failure is None for report in run.reports),
         "exitCode": run.exit_status,

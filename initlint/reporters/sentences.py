@@ -8,7 +8,8 @@ from ..plugin import Finding
 from .wording import listing, number, plural, printable, shortened
 
 _LONGEST_NAME = 200
-"""Characters of a target or address within a sentence; the longest name in transformers 4 has 120."""
+"""Characters of a target or address within a sentence, two and a half lines of a terminal: no length is forbidden to a
+file, and 10,000 characters would bury the message."""
 
 
 def tried(finding: Finding) -> str:
