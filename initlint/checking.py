@@ -16,7 +16,7 @@ from .load.target import format_of, name_of
 from .model import Layer, Model, NotChecked
 from .plugin import Context, Finding, Needs, Rule, Severity
 from .probe.signals import Forward, Signals
-from .report import Failure, LayerRow, ProbeSummary, Report, Status, Suppressed
+from .report import Failure, LayerRow, ProbeSummary, Report, RulePage, Status, Suppressed
 from .session import Session
 from .settings import ProbeSettings, Settings
 from .spelling import did_you_mean
@@ -138,7 +138,7 @@ def _judge(session: Session, measured: _Measured, plan: Plan, report: Report, pr
     if silent and not verdict.findings and measured.fault is None:
         raise TargetError(FailureKind.UNSUPPORTED, f"none of the selected rules could run: {skipped[0].reason}")
     found = in_reading_order(model, fold(model, verdict.findings, rules))
-    report = replace(_sorted_out(found, plan.settings, report), skipped_rules=skipped)
+    report = replace(_sorted_out(found, plan.settings, report), skipped_rules=skipped, rules=_pages(plan))
     loud = any(finding.severity >= Severity.WARNING for finding in report.findings)
     if not loud or not context.probed or measured.fault is not None:
         return report
@@ -149,6 +149,12 @@ def _judge(session: Session, measured: _Measured, plan: Plan, report: Report, pr
         entry = NotChecked("the fixes", f"they could not be tried: {fault}")
         return replace(report, not_checked=(*report.not_checked, entry))
     return _sorted_out(in_reading_order(model, settled), plan.settings, report)
+
+
+def _pages(plan: Plan) -> tuple[RulePage, ...]:
+    from .engine import page_of
+
+    return tuple(RulePage(rule.name, rule.category, rule.doc, page_of(rule)) for rule in plan.rules)
 
 
 def _tried(session: Session, context: Context, suspected: tuple[Finding, ...], plan: Plan) -> tuple[Finding, ...]:

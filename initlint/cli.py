@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .errors import InitlintError
+from .reporters import FORMATS
 
 if TYPE_CHECKING:
     from .checking import Plan
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from .reporters.layout import Layout
     from .settings import Settings
 
-FORMATS = ("text", "concise", "json")
 THRESHOLDS = ("error", "warning", "note", "never")
 
 USAGE = 2
@@ -127,7 +127,7 @@ def _settings_options(command: Command) -> Command:
 @main.command()
 @click.argument("targets", nargs=-1, metavar="TARGET...")
 @_settings_options
-@click.option("--output-format", type=click.Choice(FORMATS), default="text", help="Format on stdout.  [text]")
+@click.option("--output-format", type=click.Choice(tuple(FORMATS)), default="text", help="Format on stdout.  [text]")
 @click.option("--output-file", multiple=True, metavar="FORMAT=FILE", help="Also write a report to a file; repeatable.")
 @click.option("--statistics", is_flag=True, help="Show counts per rule instead of findings.")
 @click.option("-q", "--quiet", is_flag=True, help="Findings and the summary only.")
@@ -171,6 +171,8 @@ def check(
     elif output_format != "text":
         _write_for_programs(run, output_format, layout)
     output.write_files(run, files, detail)
+    if "github" in (output_format, *(name for name, _ in files)):
+        output.write_step_summary(run)
     return run.exit_status
 
 
@@ -218,9 +220,9 @@ def _write_statistics(run: Run, layout: Layout) -> None:
 
 
 def _write_for_programs(run: Run, output_format: str, layout: Layout) -> None:
-    from . import output, reporters
+    from . import output
 
-    output.write(reporters.render(run, output_format, layout))
+    output.write_report(run, output_format, layout)
     _complain_of_failures(run)
 
 

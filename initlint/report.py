@@ -68,6 +68,21 @@ class SkippedRule:
         return self.reason == BUILDERS_ONLY
 
 
+@dataclass(frozen=True, slots=True)
+class RulePage:
+    """A rule that was held against a target, as far as readers of a report need it."""
+
+    name: str
+    category: str
+    doc: str = ""
+    """Markdown; the first line is a sentence."""
+    url: str = ""
+
+    @property
+    def summary(self) -> str:
+        return self.doc.partition("\n")[0]
+
+
 FAIL_NEVER = 99
 """A threshold that no severity reaches (``--fail-on never``)."""
 
@@ -89,6 +104,8 @@ class Report:
     not_checked: tuple[NotChecked, ...] = ()
     skipped_rules: tuple[SkippedRule, ...] = ()
     fail_on: int = Severity.ERROR
+    rules: tuple[RulePage, ...] = field(default=(), repr=False)
+    """All that were held against the target, skipped ones too; none where it could not be opened."""
 
     @property
     def headlines(self) -> tuple[Finding, ...]:

@@ -1,0 +1,1 @@
+"""Rules of this house; every module of the package may hold some."""
