@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .closed_streams import discard, lost_reader, replace_missing
 from .errors import InitlintError
 from .options import Command, given, option, settings_options, settle
 
@@ -51,10 +52,13 @@ class DefaultToCheck(click.Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Run and exit; ``extra`` goes to the click context."""
         extra.pop("standalone_mode", None)
+        replace_missing()
         try:
             status = super().main(args, prog_name or "initlint", standalone_mode=False, **extra)
+        except SystemExit as end:
+            status = 0 if lost_reader() else end.code
         except click.ClickException as fault:
-            fault.show()
+            _show(fault)
             status = fault.exit_code
         except InitlintError as fault:
             _complain(str(fault))
@@ -207,7 +211,17 @@ def _complain_of_failures(run: Run) -> None:
 def _complain(message: str) -> None:
     from .reporters.wording import printable
 
-    click.echo(f"initlint: {printable(message)}", err=True)
+    try:
+        click.echo(f"initlint: {printable(message)}", err=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def _show(fault: click.ClickException) -> None:
+    try:
+        fault.show()
+    except OSError:
+        discard(sys.stderr)
 
 
 def _complain_of(messages: Iterable[str]) -> None:

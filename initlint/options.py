@@ -39,7 +39,7 @@ class Option(click.Option):
         try:
             return tuple(words)
         except ValueError:
-            raise click.BadParameter("a quotation mark is not closed", ctx, self) from None
+            raise click.BadParameter("a quotation mark is not closed", ctx, param_hint=str(self.envvar)) from None
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         hint = super().get_error_hint(ctx)
@@ -73,7 +73,8 @@ def settle(context: click.Context, one: str, other: str) -> None:
     if set(sources.values()) == {ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE}:
         for param in context.command.params:
             if sources.get(str(param.name)) is ParameterSource.ENVIRONMENT:
-                context.params[str(param.name)] = param.get_default(context)
+                default = param.default if isinstance(param.default, str) else None  # else click's own "unset"
+                context.params[str(param.name)] = default
 
 
 def settings_options(command: Command) -> Command:
