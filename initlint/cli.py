@@ -119,16 +119,19 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
       path/to/file.py:attr      the same, in a file
       model.safetensors, .pt    weights without a network: only their values are checked
       module.pt, program.pt2    a whole module, TorchScript, an exported program: code, run with --trust only
+
+    Without one the configuration's `targets` are checked. Every option has an environment variable: --fail-on is
+    INITLINT_FAIL_ON, and of what may be repeated INITLINT_DIM="batch=8 n=4" says several.
     """
     said = _undisputed(context)
 
-    from . import output
+    from . import configuration, output
     from .checking import plan
     from .ledger import expired, opened
     from .reporters.layout import Detail
 
     settings = _settings(context)
-    targets = targets or settings.targets
+    targets = targets or configuration.targets(settings)
     if not targets:
         raise click.UsageError("nothing to check: name at least one model, as in `initlint model.onnx`")
     files = output.parse_output_files(said["output_file"], targets)
@@ -136,14 +139,14 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
     planned = plan(settings, targets, ledger.baseline)
     detail = Detail.QUIET if said["quiet"] else (Detail.VERBOSE if said["verbose"] else Detail.NORMAL)
     layout = output.stdout_layout(said["color"], detail)
-    text = said["output_format"] == "text"
-    run = _run(targets, planned, layout, stream=text and not said["statistics"], ledger=ledger)
+    for_people = said["output_format"] == "text" and not said["statistics"]
+    run = _run(targets, planned, layout, stream=for_people, ledger=ledger)
     if said["statistics"]:
         _write_statistics(run, layout)
-    elif not text:
+    elif not for_people:
         _write_for_programs(run, said["output_format"], layout)
     output.write_files(run, files, detail)
-    notices = [*ledger.close(run), *([] if text else expired(run))]
+    notices = [*ledger.close(run), *([] if for_people else expired(run))]
     if detail is not Detail.QUIET:
         _complain_of(notices)
     return run.exit_status

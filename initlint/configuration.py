@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
 from . import values
 from .errors import UsageError
+from .load.target import python_name
 from .settings import Origin, Override, ProbeSettings, Settings
 from .spelling import did_you_mean
 
@@ -150,6 +152,18 @@ def of_target(settings: Settings, target: str) -> Settings:
     """The settings with the overrides for ``target``, each of which counts more than what its own place says besides,
     and less than a more specific place."""
     return _with(settings, [override for override in settings.overrides if override.concerns(target)])
+
+
+def targets(settings: Settings) -> tuple[str, ...]:
+    """What the settings name to be checked, patterns of files written out. Raises UsageError where one matches none."""
+    found: list[str] = []
+    for text in settings.targets:
+        is_pattern = has_magic(text) and not Path(text).exists() and python_name(text) is None
+        matching = sorted(glob(text, recursive=True)) if is_pattern else [text]
+        if not matching:
+            raise UsageError(f"{settings.place('targets')}: no file matches {text}")
+        found += matching
+    return tuple(dict.fromkeys(found))
 
 
 def each_override(settings: Settings) -> list[Settings]:

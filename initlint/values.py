@@ -6,11 +6,9 @@ A reader takes the value and its ``Place`` and raises ``UsageError`` naming that
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -255,18 +253,14 @@ def rule_files(value: object, place: Place) -> tuple[Path, ...]:
 
 def targets(value: object, place: Place) -> tuple[str, ...]:
     """Files, patterns of files, names of Python objects; files as seen from the current folder."""
-    found: list[str] = []
+    found = []
     for text in _texts(value, "a list of targets such as models/*.onnx or pkg.mod:build", place):
         name = python_name(text)
-        if name is not None:
+        if name is None:
+            found.append(_near(place.folder / text))
+        else:
             found.append(f"{_near(place.folder / name.source)}:{name.attribute}" if name.is_file else text)
-            continue
-        path = str(place.folder / text)
-        matching = sorted(glob(path, recursive=True)) if has_magic(text) and not os.path.exists(path) else [path]
-        if not matching:
-            raise UsageError(f"{place.label}: no file matches {text}")
-        found += [_near(Path(file)) for file in matching]
-    return tuple(dict.fromkeys(found))
+    return tuple(found)
 
 
 def _near(file: Path) -> str:

@@ -113,7 +113,8 @@ def test_every_key_is_read(folder: Path) -> None:
     assert merged.options == {"zero-weights": {"share": 0.5}}
     assert merged.allow == (Allow("zero-weights", "head.*", "zero head", until=date(2030, 12, 31)),)
     assert (merged.baseline, merged.rule_files) == (folder / "known.json", (folder / "lint_rules",))
-    assert merged.targets == ("batch.npz", "nets.py:build", "pkg.mod:build")
+    assert merged.targets == ("*.npz", "nets.py:build", "pkg.mod:build")
+    assert configuration.targets(merged) == ("batch.npz", "nets.py:build", "pkg.mod:build")
     [override] = merged.overrides
     assert (override.target, override.origin.values) == ("models/*.onnx", {"fail-on": Severity.NOTE})
     probe = merged.probe
@@ -234,7 +235,6 @@ def test_who_selects_on_the_command_line_is_not_bound_by_what_the_file_ignores()
         ({"baseline": ""}, r"baseline has to be the path of a file"),
         ({"rules": ["gone/"]}, r"here: rules: there is no folder and no .py file gone/"),
         ({"rules": 3}, r"rules has to be a list of folders and files"),
-        ({"targets": ["gone/*.onnx"]}, r"targets: no file matches gone/\*.onnx"),
     ],
 )
 def test_a_fault_says_where_what_and_what_is_expected(said: dict[str, object], message: str) -> None:
@@ -429,3 +429,9 @@ def test_rule_files_and_options_of_rules_can_both_be_said(folder: Path) -> None:
     (folder / "mine.py").touch()
     said = origin("here", {"rule-files": ["mine.py"], "rules": {"mine": {"limit": 3}}}, folder)
     assert (merge([said]).rule_files, merge([said]).options) == ((folder / "mine.py",), {"mine": {"limit": 3}})
+
+
+def test_a_pattern_of_targets_that_matches_nothing_is_a_fault_where_it_is_used() -> None:
+    said = settings(targets=["gone/*.onnx", "named.onnx"])
+    with pytest.raises(UsageError, match=r"here: targets: no file matches gone/\*.onnx"):
+        configuration.targets(said)
