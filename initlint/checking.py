@@ -19,7 +19,7 @@ from .load.target import format_of, name_of
 from .model import Layer, Model, NotChecked
 from .plugin import Context, Finding, Needs, Rule, Severity
 from .probe.signals import Forward, Signals
-from .report import Failure, LayerRow, ProbeSummary, Report, Status
+from .report import Failure, LayerRow, ProbeSummary, Report, RulePage, Status
 from .session import Session
 from .settings import ProbeSettings, Settings
 from .spelling import did_you_mean
@@ -180,7 +180,7 @@ def _judge(session: Session, measured: _Measured, plan: Plan, report: Report, pr
     if silent and not verdict.findings and measured.fault is None:
         raise TargetError(FailureKind.UNSUPPORTED, f"none of the selected rules could run: {skipped[0].reason}")
     found = in_reading_order(model, fold(model, verdict.findings, rules))
-    report = replace(_sorted_out(model, found, plan, report), skipped_rules=skipped)
+    report = replace(_sorted_out(model, found, plan, report), skipped_rules=skipped, rules=_pages(plan))
     if measured.fault is not None:
         return report
     if not context.probed or not _is_loud(report):
@@ -200,6 +200,12 @@ def _is_loud(report: Report) -> bool:
     """Whether fixes are to be tried: what the baseline knows may hide, or follow from, what it does not."""
     known = [entry.finding for entry in report.suppressed if entry.reason == REASON]
     return any(finding.severity >= Severity.WARNING for finding in (*report.findings, *known))
+
+
+def _pages(plan: Plan) -> tuple[RulePage, ...]:
+    from .engine import page_of
+
+    return tuple(RulePage(rule.name, rule.category, rule.doc, page_of(rule)) for rule in plan.rules)
 
 
 def _tried(session: Session, context: Context, suspected: tuple[Finding, ...], plan: Plan) -> tuple[Finding, ...]:

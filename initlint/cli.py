@@ -16,6 +16,7 @@ import click
 from .closed_streams import discard, lost_reader, replace_missing
 from .errors import InitlintError
 from .options import Command, given, option, settings_options, settle
+from .reporters import FORMATS
 
 if TYPE_CHECKING:
     from .checking import Plan
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .reporters.layout import Layout
     from .settings import Settings
 
-FORMATS = ("text", "concise", "json")
 
 USAGE = 2
 INTERNAL_FAULT = 4
@@ -102,7 +102,7 @@ def main() -> None:
 @settings_options
 @option("--write-baseline", metavar="FILE", help="Write all findings to a baseline, or bring it up to date.")
 @option("--prune-baseline", is_flag=True, help="Drop what is gone from the baseline.")
-@option("--output-format", type=click.Choice(FORMATS), default="text", help="Format on stdout.  [text]")
+@option("--output-format", type=click.Choice(tuple(FORMATS)), default="text", help="Format on stdout.  [text]")
 @option("--output-file", multiple=True, metavar="FORMAT=FILE", help="Also write a report to a file; repeatable.")
 @option("--statistics", is_flag=True, help="Show counts per rule instead of findings.")
 @option("-q", "--quiet", is_flag=True, help="Findings and the summary only.")
@@ -131,9 +131,7 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
     from .reporters.layout import Detail
 
     settings = _settings(context)
-    targets = targets or configuration.targets(settings)
-    if not targets:
-        raise click.UsageError("nothing to check: name at least one model, as in `initlint model.onnx`")
+    targets = targets or configuration.targets(settings) or _nothing()
     files = output.parse_output_files(said["output_file"], targets)
     ledger = opened(said["write_baseline"], said["prune_baseline"], settings, targets)
     planned = plan(settings, targets, ledger.baseline)
@@ -146,10 +144,15 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
     elif not for_people:
         _write_for_programs(run, said["output_format"], layout)
     output.write_files(run, files, detail)
+    if "github" in (said["output_format"], *(name for name, _ in files)):
+        output.write_step_summary(run)
     notices = [*ledger.close(run), *([] if for_people else expired(run))]
-    if detail is not Detail.QUIET:
-        _complain_of(notices)
+    _complain_of(notices if detail is not Detail.QUIET else [])
     return run.exit_status
+
+
+def _nothing() -> tuple[str, ...]:
+    raise click.UsageError("nothing to check: name at least one model, as in `initlint model.onnx`")
 
 
 def _undisputed(context: click.Context) -> dict[str, Any]:
@@ -198,9 +201,9 @@ def _write_statistics(run: Run, layout: Layout) -> None:
 
 
 def _write_for_programs(run: Run, output_format: str, layout: Layout) -> None:
-    from . import output, reporters
+    from . import output
 
-    output.write(reporters.render(run, output_format, layout))
+    output.write_report(run, output_format, layout)
     _complain_of_failures(run)
 
 

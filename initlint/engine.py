@@ -89,10 +89,15 @@ def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
         message=rule.messages[suspicion.message].format_map(_Readable(suspicion.data)),
         data=_checked(suspicion.data),
         fix=_placed(model, suspicion.fix),
-        url=f"docs/rules/{rule.name}.md",
+        url=page_of(rule),
         is_cause=suspicion.is_cause,
         proven=suspicion.proven,
     )
+
+
+def page_of(rule: Rule) -> str:
+    """Where its page is: relative to the repository, as long as the pages are on no site."""
+    return f"docs/rules/{rule.name}.md"
 
 
 def _placed(model: Model, fix: Fix | None) -> Fix | None:

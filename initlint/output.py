@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,10 +16,17 @@ from .errors import UsageError
 from .report import Run
 from .reporters import FORMATS, render
 from .reporters.layout import ASCII, UNICODE, Detail, Layout, Signs
+from .reporters.places import source_of
 
 _LEAST_WIDTH = 40
 
 FILE_LAYOUT_WIDTH = 100
+
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+_LARGEST_SUMMARY = 1024**2
+"""Bytes: a larger summary is not shown at all (docs.github.com, "Adding a job summary")."""
+_LEAST_SUMMARY = 1000
+"""Bytes that say more than that there is no room."""
 
 
 def stdout_layout(color: str, detail: Detail) -> Layout:
@@ -29,6 +37,50 @@ def stdout_layout(color: str, detail: Detail) -> Layout:
         signs=_signs(sys.stdout.encoding or "ascii"),
         detail=detail,
     )
+
+
+def _placed(run: Run, layout: Layout) -> Layout:
+    """``layout`` with what this process knows of where things are."""
+    return replace(
+        layout,
+        start=os.getcwd(),
+        folder=repository(),
+        modules=_modules(run),
+        step_summary=bool(os.environ.get(STEP_SUMMARY)),
+    )
+
+
+def repository() -> str:
+    """What paths in reports are relative to: the checkout that a pipeline works in, else the current folder.
+
+    GitHub and GitLab look for files from there, wherever in it initlint was started.
+    """
+    here = Path.cwd()
+    for name in ("GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
+        checkout = os.environ.get(name)
+        if checkout and (here / checkout) in (here, *here.parents):
+            return str(here / checkout)
+    return str(here)
+
+
+def _modules(run: Run) -> dict[str, str]:
+    """The files of the modules that targets name: as imported, else where an import would look first."""
+    named = {source_of(report.target) for report in run.reports}
+    files = {name: _module_file(name) for name in named if name and not name.endswith(".py")}
+    return {name: file for name, file in files.items() if file}
+
+
+def _module_file(name: str) -> str:
+    imported = getattr(sys.modules.get(name), "__file__", None)
+    if imported:
+        return str(imported)
+    path = Path(*name.split("."))
+    candidates = [folder / file for folder in (Path.cwd(), *map(Path, sys.path)) for file in _files_of_module(path)]
+    return next((str(file) for file in candidates if file.is_file()), "")
+
+
+def _files_of_module(path: Path) -> tuple[Path, Path]:
+    return path.with_suffix(".py"), path / "__init__.py"
 
 
 def _wants_color() -> bool:
@@ -65,7 +117,7 @@ def write(text: str, color: bool = False) -> None:
 
 def parse_output_files(given: Sequence[str], targets: Sequence[str]) -> list[tuple[str, Path]]:
     """FORMAT=FILE pairs. Raises UsageError, before anything is checked, for what could not be written afterwards."""
-    files = []
+    files: list[tuple[str, Path]] = []
     for pair in given:
         name, equals, file = pair.partition("=")
         if not equals or name not in FORMATS or not file:
@@ -77,14 +129,45 @@ def parse_output_files(given: Sequence[str], targets: Sequence[str]) -> list[tup
             raise UsageError(f"--output-file {pair}: {path} is a folder; name a file in it")
         if path.exists() and any(Path(target).exists() and path.samefile(target) for target in targets):
             raise UsageError(f"--output-file {pair}: would overwrite a target; name another file")
+        if path in [known for _, known in files]:
+            raise UsageError(f"--output-file {pair}: another format goes to the same file; name two files")
         files.append((name, path))
     return files
 
 
+def write_report(run: Run, output_format: str, layout: Layout) -> None:
+    """Write ``run`` to stdout in a format that is laid out in one piece."""
+    write(render(run, output_format, _placed(run, layout)))
+
+
 def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> None:
+    layout = _placed(run, Layout(width=FILE_LAYOUT_WIDTH, detail=detail))
     for name, path in files:
-        text = render(run, name, Layout(width=FILE_LAYOUT_WIDTH, detail=detail))
+        text = render(run, name, layout)
         try:
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as fault:
             raise UsageError(f"{path} cannot be written: {fault.strerror or fault}") from fault
+
+
+def write_step_summary(run: Run) -> None:
+    """Append ``run`` to the summary of the GitHub step, where there is one; a fault of that is told, and no more."""
+    file = os.environ.get(STEP_SUMMARY)
+    if not file:
+        return
+    from .reporters.as_markdown import comment
+
+    try:
+        with open(file, "ab") as summary:
+            room = _LARGEST_SUMMARY - summary.tell()
+            text = (
+                comment(run, room, Detail.VERBOSE).encode("utf-8", "backslashreplace")
+                if room >= _LEAST_SUMMARY
+                else b""
+            )
+            summary.write(text)
+    except OSError as fault:
+        click.echo(f"initlint: the step summary cannot be written: {fault.strerror or fault}", err=True)
+        return
+    if not text:
+        click.echo("initlint: the step summary is full, so nothing was added to it", err=True)

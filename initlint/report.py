@@ -81,6 +81,21 @@ class SkippedRule:
         return self.reason == BUILDERS_ONLY
 
 
+@dataclass(frozen=True, slots=True)
+class RulePage:
+    """A rule that was held against a target, as far as readers of a report need it."""
+
+    name: str
+    category: str
+    doc: str = ""
+    """Markdown; the first line is a sentence."""
+    url: str = ""
+
+    @property
+    def summary(self) -> str:
+        return self.doc.partition("\n")[0]
+
+
 FAIL_NEVER = 99
 """A threshold that no severity reaches (``--fail-on never``)."""
 
@@ -106,6 +121,8 @@ class Report:
     standing: Standing | None = None
     """To the baseline; None without one, and for a target that was not checked to the end."""
     fail_on: int = Severity.ERROR
+    rules: tuple[RulePage, ...] = field(default=(), repr=False)
+    """All that were held against the target, skipped ones too; none where it could not be opened."""
 
     @property
     def headlines(self) -> tuple[Finding, ...]:

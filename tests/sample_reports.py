@@ -16,6 +16,20 @@ from initlint.stats import WeightStats
 HOSTILE = "fc\x1b[2J\u202e[red]\n"
 """A layer name that clears the screen, reverses text, plays markup and starts a new line."""
 
+HOSTILE_NAMES = (
+    HOSTILE,
+    "]]><script>alert(1)</script><![CDATA[",
+    "a%0Ab%25\r\n::error file=x,line=1::forged",
+    "##[error]forged",
+    "| cell | `code` ``` </code></details> @octocat #1 [link](https://example.invalid) ![image](x) $x$",
+    "\u2066\u202e\u200b\ufeff\u2028",
+    "\x00\x08\x7f\x9b\ufffe\uffff",
+    "\ud800 alone, and \udc80",
+    "{0} {{1}} %s \\ \" ' & ;",
+    "x" * 10_000,
+)
+"""What a file may call its tensors, to get at the terminals, pages and pipelines of those who check it."""
+
 
 def stats(std: float = 0.0884, scheme: str = "he_normal(fan_in)", confidence: float = 0.99) -> WeightStats:
     return WeightStats(
@@ -179,3 +193,26 @@ CRASHED = replace(
     skipped_rules=(SkippedRule("vanishing-signal", "the ONNX runtime crashed (SIGSEGV) while probing"),),
     suppressed=(),
 )
+
+
+def hostile(name: str) -> Report:
+    """A report in which everything that can be named is called ``name``."""
+    nasty = row(name, Kind.LINEAR, (3, 3), "relu", 1.0, 3)
+    finding = replace(
+        DEAD, layer=name, tensor=f"{name}.bias", message=f"at {name}", data={name: name}, fix=Fill(f"{name}.bias", 0.0)
+    )
+    return replace(
+        SICK,
+        target=f"{name}.onnx",
+        layers=(nasty, *ROWS),
+        findings=(
+            finding,
+            replace(finding, severity=Severity.ERROR, rule="other-rule"),
+            replace(consequence("a", name), caused_by=Cause(finding.rule, finding.address)),
+        ),
+        suppressed=(Suppressed(replace(finding, tensor=f"{name}.weight"), name),),
+        not_checked=(NotChecked(name, name),),
+        skipped_rules=(SkippedRule("a", name),),
+        status=Status.FAILED,
+        failure=Failure(FailureKind.CRASHED, f"crashed at {name}"),
+    )

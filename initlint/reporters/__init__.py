@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from ..report import Run
     from .layout import Layout
 
-FORMATS = {"text": "as_text", "concise": "as_concise", "json": "as_json"}
-"""Format name -> module of this package."""
+FORMATS = {
+    "text": "as_text",
+    "concise": "as_concise",
+    "json": "as_json",
+    "json-lines": "as_json_lines",
+    "sarif": "as_sarif",
+    "github": "as_github",
+    "gitlab": "as_gitlab",
+    "junit": "as_junit",
+    "markdown": "as_markdown",
+}
+"""Format name -> module of this package. This is the only list of formats: options and messages read it."""
 
 
 def render(run: Run, output_format: str, layout: Layout) -> str:

@@ -47,8 +47,10 @@ def report_to_dict(report: Report) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "probe": _probe(report.probe),
         "layers": [_layer(row) for row in report.layers],
-        "findings": [_finding(finding) for finding in report.findings],
-        "suppressed": [{"finding": _finding(entry.finding), "reason": entry.reason} for entry in report.suppressed],
+        "findings": [finding_to_dict(finding) for finding in report.findings],
+        "suppressed": [
+            {"finding": finding_to_dict(entry.finding), "reason": entry.reason} for entry in report.suppressed
+        ],
         "expired_exceptions": [_exception(allow) for allow in report.expired],
         "not_checked": [{"at": entry.at, "reason": entry.reason} for entry in report.not_checked],
         "skipped_rules": [{"rule": entry.rule, "reason": entry.reason} for entry in report.skipped_rules],
@@ -98,7 +100,7 @@ def _signal(signal: LayerSignal) -> dict[str, Any]:
     return {name: _strict(getattr(signal, name)) for name in _SIGNAL}
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_to_dict(finding: Finding) -> dict[str, Any]:
     cause, fix = finding.caused_by, finding.fix
     return {
         "rule": finding.rule,

@@ -17,8 +17,9 @@ from .grouping import Grouped, grouped
 from .layer_table import layer_table, shape
 from .layout import Detail, Layout
 from .profile import profile
+from .sentences import explained, tried
 from .summary import statistics, summary
-from .wording import evidence, listing, number, plural, printable, quantity
+from .wording import evidence, listing, plural, printable, quantity
 
 PLAIN_WIDTH = 100
 """Columns of ``print(report)``."""
@@ -190,26 +191,16 @@ def _fix(finding: Finding, width: int) -> Iterator[Part]:
     if finding.fix is None:
         return
     lines = finding.fix.code.splitlines()
-    tried = _improvement(finding) if finding.verified else "suggested, not tried"
+    known = tried(finding)
     margin = " " * 2 * _INDENT
     if len(lines) == 1:
         line = Text.assemble(margin, ("fix: ", "green"), printable(lines[0]))
-        comment = Text(f"  # {tried}", "dim")
+        comment = Text(f"  # {known}", "dim")
         if line.cell_len + comment.cell_len <= width:
             yield _unbroken(line.append_text(comment))
             return
-    yield _indented(Text(f"fix ({tried}):", "green"), 2)
+    yield _indented(Text(f"fix ({known}):", "green"), 2)
     yield from (_unbroken(Text(f"{margin}{' ' * _INDENT}{printable(line)}")) for line in lines)
-
-
-def _improvement(finding: Finding) -> str:
-    """What the trial measured, as in "tried: rms 2e4 -> 0.59"."""
-    changes = [
-        f"{name} {number(finding.before[name])} -> {number(value)}"
-        for name, value in finding.after.items()
-        if name in finding.before
-    ]
-    return f"tried: {', '.join(changes)}" if changes else "tried"
 
 
 def _consequences(folded: Sequence[Finding], layout: Layout) -> Iterator[Part]:
@@ -221,9 +212,7 @@ def _consequences(folded: Sequence[Finding], layout: Layout) -> Iterator[Part]:
             place = f"{finding.severity} {printable(finding.rule)} {printable(finding.address)}"
             yield _indented(Text(f"{place}: {printable(finding.message)}", "dim"), 3)
         return
-    rules = dict.fromkeys(finding.rule for finding in folded)
-    counts = [f"{rule} ({sum(finding.rule == rule for finding in folded)})" for rule in rules]
-    yield _indented(Text(f"explains {plural(len(folded), 'more finding')}: {listing(counts)}", "dim"), 2)
+    yield _indented(Text(explained(folded), "dim"), 2)
 
 
 def _collapsed(groups: Grouped) -> Iterator[Part]:

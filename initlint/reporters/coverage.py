@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ..baseline import REASON
 from ..probe.signals import Forward
 from ..report import Report
 from ..settings import Allow
+from .grouping import grouped
 from .layout import Detail, Layout
 from .wording import listing, plural, printable
 
@@ -18,6 +20,52 @@ Line = tuple[str, str]
 """A label and what it labels."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something of a target that was not checked, for one reason."""
+
+    kind: str
+    """As in "not probed": words for people, and with dashes a name for programs."""
+    subjects: tuple[str, ...]
+    """Rules or addresses; none where it is the whole target."""
+    reason: str
+
+    def line(self, most: int) -> str:
+        """One line for people, naming up to ``most`` subjects."""
+        if not self.subjects:
+            return printable(self.reason)
+        return f"{listing(self.subjects, most)}: {printable(self.reason)}"
+
+
+def gaps(report: Report) -> Iterator[Gap]:
+    """All that was not checked of a target, its failure aside; nothing where the report covers everything."""
+    if report.failure is None and report.probe.forward is Forward.NONE and report.probe.reason:
+        yield Gap("not probed", (), report.probe.reason)
+    for reason, rules in skipped(report, everything=False).items():
+        yield Gap("skipped rules", tuple(rules), reason)
+    for reason, places in not_checked(report).items():
+        yield Gap("not checked", tuple(places), reason)
+    if orphans := grouped(report, Detail.NORMAL).orphans:
+        yield Gap("folded", (), _followed(len(orphans)))
+
+
+def skipped(report: Report, everything: bool) -> dict[str, list[str]]:
+    """Names of rules by the reason; those meant for other kinds of targets only with ``everything``."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in report.skipped_rules:
+        if everything or not entry.is_expected:
+            by_reason.setdefault(entry.reason, []).append(entry.rule)
+    return by_reason
+
+
+def not_checked(report: Report) -> dict[str, list[str]]:
+    """Addresses by the reason."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in report.not_checked:
+        by_reason.setdefault(entry.reason, []).append(entry.at)
+    return by_reason
+
+
 def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
     """Nothing for a report that covers everything."""
     everything = layout.detail is Detail.VERBOSE
@@ -26,17 +74,18 @@ def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
     yield from _skipped(report, everything)
     yield from _not_checked(report, everything)
     if orphans:
-        yield "folded", f"{plural(orphans, 'finding')} that followed from something in a layer left out"
+        yield "folded", _followed(orphans)
     yield from _allowed(report, everything)
     for allow in report.expired:
         yield "expired", printable(expiry(allow))
 
 
+def _followed(orphans: int) -> str:
+    return f"{plural(orphans, 'finding')} that followed from something in a layer left out"
+
+
 def _skipped(report: Report, everything: bool) -> Iterator[Line]:
-    by_reason: dict[str, list[str]] = {}
-    for skipped in (each for each in report.skipped_rules if everything or not each.is_expected):
-        by_reason.setdefault(skipped.reason, []).append(skipped.rule)
-    for reason, rules in by_reason.items():
+    for reason, rules in skipped(report, everything).items():
         told = "see above" if reason == report.probe.reason else printable(reason)
         yield (
             f"skipped {plural(len(rules), 'rule')}",
@@ -45,10 +94,7 @@ def _skipped(report: Report, everything: bool) -> Iterator[Line]:
 
 
 def _not_checked(report: Report, everything: bool) -> Iterator[Line]:
-    by_reason: dict[str, list[str]] = {}
-    for entry in report.not_checked:
-        by_reason.setdefault(entry.reason, []).append(entry.at)
-    for reason, places in by_reason.items():
+    for reason, places in not_checked(report).items():
         yield "not checked", f"{listing(places, most=len(places) if everything else _PLACES)}: {printable(reason)}"
 
 

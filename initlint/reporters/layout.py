@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 
@@ -35,3 +36,11 @@ class Layout:
     color: bool = False
     signs: Signs = UNICODE
     detail: Detail = Detail.NORMAL
+    start: str = ""
+    """The folder that relative targets start from."""
+    folder: str = ""
+    """What paths in a report are relative to; where both are empty, paths stay as they are."""
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """The files of the Python modules that targets name."""
+    step_summary: bool = True
+    """Whether what GitHub has no annotations for can be read in the step's summary."""

@@ -1,0 +1,45 @@
+"""One JSON object per line, each with its target: findings, then a failure, then what was not checked.
+
+``type`` says what a line is: finding, suppressed, failure, not-probed, skipped-rule, not-checked. The other keys are
+those of the JSON contract; ``fingerprint`` is the finding's identity.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ..probe.signals import Forward
+from ..report import Report, Run
+from .as_json import SCHEMA_VERSION, report_to_dict
+from .identities import identified
+from .layout import Layout
+
+
+def render(run: Run, layout: Layout) -> str:
+    found = (
+        {"schema_version": SCHEMA_VERSION, "type": kind, "target": report.target, **rest}
+        for report, fingerprints in identified(run, layout)
+        for kind, rest in _lines(report, fingerprints)
+    )
+    return "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in found)
+
+
+def _lines(report: Report, fingerprints: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    told = report_to_dict(report)
+    findings = [*told["findings"], *(entry["finding"] for entry in told["suppressed"])]
+    reasons = [None] * len(told["findings"]) + [entry["reason"] for entry in told["suppressed"]]
+    for finding, reason, fingerprint in zip(findings, reasons, fingerprints, strict=True):
+        if reason is None:
+            yield "finding", {"fingerprint": fingerprint, **finding}
+        else:
+            yield "suppressed", {"fingerprint": fingerprint, **finding, "reason": reason}
+    if report.failure is not None:
+        yield "failure", {"status": told["status"], **told["failure"]}
+    elif report.probe.forward is Forward.NONE and report.probe.reason:
+        yield "not-probed", {"reason": report.probe.reason}
+    for entry in told["skipped_rules"]:
+        yield "skipped-rule", entry
+    for entry in told["not_checked"]:
+        yield "not-checked", entry

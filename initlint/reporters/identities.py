@@ -1,0 +1,27 @@
+"""The fingerprints of a run's findings, each once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ..fingerprints import fingerprint
+from ..report import Report, Run
+from .layout import Layout
+from .places import identity
+
+
+def identified(run: Run, layout: Layout) -> Iterator[tuple[Report, tuple[str, ...]]]:
+    """Every report with the fingerprints of its findings, then of its suppressed ones, in their order.
+
+    What one rule says twice of a whole model, or of a target given twice, is numbered in the order of the report.
+    """
+    seen: Counter[tuple[str, str, str]] = Counter()
+    for report in run.reports:
+        name = identity(report, layout)
+        found = []
+        for finding in (*report.findings, *(entry.finding for entry in report.suppressed)):
+            place = name, finding.rule, finding.address
+            found.append(fingerprint(*place, occurrence=seen[place]))
+            seen[place] += 1
+        yield report, tuple(found)
