@@ -58,8 +58,6 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
     Raises InitlintError where the command line would exit with 2: wrong settings, a missing file. A target that is
     unreadable or unsupported, crashes or passes a limit gives a Report whose ``status`` is not "ok".
     """
-    from dataclasses import replace
-
     from .checking import check_target, plan
     from .configuration import from_call
     from .errors import InitlintError, TargetError
@@ -71,7 +69,7 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
         runs = format_of(accepted) == "torch" or chosen.probe.trust
         if not runs or not (callable(loss) or isinstance(loss, str)):
             raise InitlintError("a loss is a function of a PyTorch module's output; leave out loss= for files")
-        chosen = replace(chosen, probe=replace(chosen.probe, loss=loss))
+        chosen = from_call(inputs, {**settings, "loss": loss})
     report = check_target(accepted, plan(chosen))
     if report.failure is not None and report.failure.kind.exit_status == 2:
         raise TargetError(report.failure.kind, report.failure.message)

@@ -2,7 +2,7 @@
 
 A rule pack announces a package under the entry-point group ``initlint.rules``; every module attribute in it that is a
 ``Rule`` is a rule. Ours comes through the same door. A pack that is broken stops the run: rules that are silently
-missing would read as "all clean".
+missing would read as "all clean". Files that a project keeps beside its configuration are in ``local_rules``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache, lru_cache
 from importlib import import_module, metadata
+from pathlib import Path
 from pkgutil import walk_packages
 from types import ModuleType
 from typing import Any
 
+from . import local_rules
 from .errors import UsageError
 from .plugin import Rule
 from .settings import Settings
@@ -38,11 +40,12 @@ def _announced_on(path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((entry.name, entry.value) for entry in metadata.entry_points(group=GROUP))
 
 
-def load_rules(packs: Mapping[str, str] | None = None) -> tuple[Rule, ...]:
-    """All rules of ``packs`` (default: the installed ones), ordered by category and name.
+def load_rules(packs: Mapping[str, str] | None = None, files: Sequence[Path] = ()) -> tuple[Rule, ...]:
+    """All rules of ``packs`` (default: the installed ones) and of ``files``, folders of rule files or single ones,
+    ordered by category and name.
 
-    Raises UsageError for no packs at all, a pack that fails to load or holds no rule, two rules of one name, and a core
-    rule whose name is not its file's.
+    Raises UsageError for no packs at all, a pack or file that fails to load or holds no rule, two rules of one name,
+    and a core rule whose name is not its file's.
     """
     announced = installed_packs() if packs is None else packs
     if not announced:
@@ -54,15 +57,28 @@ def load_rules(packs: Mapping[str, str] | None = None) -> tuple[Rule, ...]:
         found = list(_rules_of(pack, package))
         if not found:
             raise UsageError(f'rule pack "{pack}" ({package}) holds no rule; uninstall or repair it')
-        for rule in found:
-            known = rules.setdefault(rule.name, rule)
-            if known is not rule:
-                raise UsageError(
-                    f'two rules are named "{rule.name}": in {known.generate.__module__} and in '
-                    f"{rule.generate.__module__}; rename one or uninstall its pack"
-                )
+        _add(rules, found)
+    for path in files:
+        found = list(_rules_in(local_rules.modules(path), ""))
+        if not found:
+            raise UsageError(f"{local_rules.shown(path)} holds no rule; write one or leave it out of the settings")
+        _add(rules, found)
     _check_categories(rules)
     return tuple(sorted(rules.values(), key=lambda rule: (rule.category, rule.name)))
+
+
+def _add(rules: dict[str, Rule], found: Sequence[Rule]) -> None:
+    for rule in found:
+        known = rules.setdefault(rule.name, rule)
+        if known is not rule:
+            raise UsageError(
+                f'two rules are named "{rule.name}": in {_home(known)} and in {_home(rule)}; rename one or leave it out'
+            )
+
+
+def _home(rule: Rule) -> str:
+    """Its module, or the project's own file."""
+    return local_rules.file_of(rule.generate.__module__) or rule.generate.__module__
 
 
 def choose(rules: Sequence[Rule], settings: Settings) -> tuple[Rule, ...]:
@@ -118,8 +134,12 @@ def find_rule(rules: Sequence[Rule], name: str) -> Rule:
 
 
 def _rules_of(pack: str, package: str) -> Iterator[Rule]:
+    return _rules_in(_modules(pack, package), package)
+
+
+def _rules_in(modules: Iterable[ModuleType], package: str) -> Iterator[Rule]:
     seen: set[int] = set()  # a rule that a second module of the pack imports is still one rule
-    for module in _modules(pack, package):
+    for module in modules:
         for value in vars(module).values():
             if isinstance(value, Rule) and id(value) not in seen:
                 seen.add(id(value))
@@ -168,8 +188,8 @@ def _check_categories(rules: Mapping[str, Rule]) -> None:
     for rule in rules.values():
         if rule.category in rules:
             raise UsageError(
-                f'"{rule.category}" is both a rule ({rules[rule.category].generate.__module__}) and the category of '
-                f"{rule.generate.__module__}; rename one, since both are selected by name"
+                f'"{rule.category}" is both a rule ({_home(rules[rule.category])}) and the category of '
+                f"{_home(rule)}; rename one, since both are selected by name"
             )
 
 
@@ -183,7 +203,7 @@ def _check_names(rules: Sequence[Rule], names: Iterable[str], place: str) -> Non
 
 def _options(rule: Rule, given: Mapping[str, Any], place: str) -> object:
     if not is_dataclass(rule.options):
-        raise UsageError(f'the options of rule "{rule.name}" are no dataclass; repair {rule.generate.__module__}')
+        raise UsageError(f'the options of rule "{rule.name}" are no dataclass; repair {_home(rule)}')
     types = typing.get_type_hints(rule.options) if given else {}
     names = [option.name for option in fields(rule.options)]
     checked = {}

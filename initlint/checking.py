@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import catalog
+from .baseline import REASON, Baseline, load
 from .builds import NOT_BUILT, Builds
+from .configuration import each_override, of_target
 from .errors import FailureKind, TargetError
 from .fixes import Edit
 from .load.target import format_of, name_of
 from .model import Layer, Model, NotChecked
 from .plugin import Context, Finding, Needs, Rule, Severity
 from .probe.signals import Forward, Signals
-from .report import Failure, LayerRow, ProbeSummary, Report, RulePage, Status, Suppressed
+from .report import Failure, LayerRow, ProbeSummary, Report, RulePage, Status
 from .session import Session
 from .settings import ProbeSettings, Settings
 from .spelling import did_you_mean
 from .stats import WeightStats
+
+if TYPE_CHECKING:
+    from .accepted import Acceptance
 
 Progress = Callable[[str], None]
 """Told the name of each stage as it begins."""
@@ -34,6 +40,11 @@ class Plan:
     rules: tuple[Rule, ...]
     options: Mapping[str, object]
     """An options instance by rule name."""
+    catalog: tuple[Rule, ...] = ()
+    """All rules that there are."""
+    baseline: Baseline | None = None
+    targets: tuple[str, ...] = ()
+    """All that are checked in this run, as far as that is known."""
 
     @property
     def reads(self) -> Needs:
@@ -43,12 +54,42 @@ class Plan:
             reads |= rule.needs | rule.uses
         return reads
 
+    def of(self, target: str) -> Plan:
+        """The plan with the overrides for one target."""
+        settings = of_target(self.settings, target)
+        if settings is self.settings:
+            return self
+        options = catalog.options_of(self.catalog, settings)
+        return replace(self, settings=settings, rules=catalog.choose(self.catalog, settings), options=options)
 
-def plan(settings: Settings) -> Plan:
-    """Hold ``settings`` against the installed rules. Raises UsageError: a fault of the settings stops everything."""
-    rules = catalog.load_rules()
+    def acceptance(self, target: str) -> Acceptance:
+        """What the project accepts in ``target``."""
+        from .accepted import Acceptance
+
+        allow = tuple(allow for allow in self.settings.allow if allow.concerns(target))
+        known = () if self.baseline is None else self.baseline.known(target, self.targets)
+        return Acceptance(target, allow, self.baseline, known, today())
+
+
+def plan(settings: Settings, targets: Sequence[str] = (), baseline: Baseline | None = None) -> Plan:
+    """Hold ``settings`` against the installed rules; ``baseline`` stands in for the one that they name.
+
+    Raises UsageError: a fault of the settings stops everything.
+    """
+    rules = catalog.load_rules(files=settings.rule_files)
     options = catalog.options_of(rules, settings)
-    return Plan(settings, catalog.choose(rules, settings), options)
+    chosen = catalog.choose(rules, settings)
+    for special in each_override(settings):
+        catalog.options_of(rules, special)
+        catalog.choose(rules, special)
+    if baseline is None and settings.baseline is not None:
+        baseline = load(settings.baseline)
+    return Plan(settings, chosen, options, rules, baseline, tuple(targets))
+
+
+def today() -> date:
+    """The day that exceptions are held against."""
+    return date.today()
 
 
 def check_target(target: Any, plan: Plan, *, weights: bool = False, progress: Progress = lambda stage: None) -> Report:
@@ -57,6 +98,7 @@ def check_target(target: Any, plan: Plan, *, weights: bool = False, progress: Pr
     ``weights`` asks for weight statistics in the layer table even if no rule reads them.
     """
     started = perf_counter()
+    plan = plan.of(name_of(target))
     report = Report(name_of(target), format=format_of(target), fail_on=plan.settings.fail_on)
     try:
         _refuse_folder(target)
@@ -138,17 +180,26 @@ def _judge(session: Session, measured: _Measured, plan: Plan, report: Report, pr
     if silent and not verdict.findings and measured.fault is None:
         raise TargetError(FailureKind.UNSUPPORTED, f"none of the selected rules could run: {skipped[0].reason}")
     found = in_reading_order(model, fold(model, verdict.findings, rules))
-    report = replace(_sorted_out(found, plan.settings, report), skipped_rules=skipped, rules=_pages(plan))
-    loud = any(finding.severity >= Severity.WARNING for finding in report.findings)
-    if not loud or not context.probed or measured.fault is not None:
+    report = replace(_sorted_out(model, found, plan, report), skipped_rules=skipped, rules=_pages(plan))
+    if measured.fault is not None:
         return report
+    if not context.probed or not _is_loud(report):
+        return _held_up(found, plan, report)
     progress("trying fixes")
     try:
         settled = _tried(session, context, verdict.findings, plan)
     except TargetError as fault:
         entry = NotChecked("the fixes", f"they could not be tried: {fault}")
-        return replace(report, not_checked=(*report.not_checked, entry))
-    return _sorted_out(in_reading_order(model, settled), plan.settings, report)
+        report = replace(report, not_checked=(*report.not_checked, entry))
+        return _held_up(found, plan, report, to_the_end=False)
+    found = in_reading_order(model, settled)
+    return _held_up(found, plan, _sorted_out(model, found, plan, report))
+
+
+def _is_loud(report: Report) -> bool:
+    """Whether fixes are to be tried: what the baseline knows may hide, or follow from, what it does not."""
+    known = [entry.finding for entry in report.suppressed if entry.reason == REASON]
+    return any(finding.severity >= Severity.WARNING for finding in (*report.findings, *known))
 
 
 def _pages(plan: Plan) -> tuple[RulePage, ...]:
@@ -174,35 +225,31 @@ def _tried(session: Session, context: Context, suspected: tuple[Finding, ...], p
     return settle(Examined(context, suspected), {rule.name: rule for rule in plan.rules}, examine)
 
 
-def _sorted_out(found: tuple[Finding, ...], settings: Settings, report: Report) -> Report:
-    """With those of ``found`` that the settings ask for, what they allow apart."""
-    covered = tuple(finding for finding in found if _covers(settings, finding))
-    suppressed = _suppressed(covered, settings, report.target)
-    allowed = [entry.finding for entry in suppressed]
-    findings = tuple(finding for finding in covered if finding not in allowed)
-    return replace(report, findings=findings, suppressed=suppressed)
+def _sorted_out(model: Model, found: tuple[Finding, ...], plan: Plan, report: Report) -> Report:
+    """With those of ``found`` that the settings ask for, what the project accepts apart."""
+    from .accepted import sort_out
+
+    covered = tuple(finding for finding in found if _covers(plan.settings, finding))
+    rules = {rule.name: rule for rule in plan.rules}
+    told = sort_out(model, rules, covered, plan.acceptance(report.target))
+    return replace(report, findings=told.findings, suppressed=told.suppressed)
+
+
+def _held_up(found: tuple[Finding, ...], plan: Plan, report: Report, to_the_end: bool = True) -> Report:
+    """With what the exceptions and the baseline say of a target that was measured; what is missing among the findings
+    tells something only of rules that ran ``to_the_end``."""
+    covered = [finding for finding in found if _covers(plan.settings, finding)]
+    ran = {rule.name for rule in plan.rules if to_the_end} - {skipped.rule for skipped in report.skipped_rules}
+    acceptance = plan.acceptance(report.target)
+    return replace(
+        report,
+        exceptions=acceptance.uses(found, ran.__contains__),
+        standing=acceptance.standing(found, covered, ran.__contains__),
+    )
 
 
 def _covers(settings: Settings, finding: Finding) -> bool:
     return settings.covers(*(name for name in (finding.layer, finding.tensor) if name))
-
-
-def _suppressed(findings: Sequence[Finding], settings: Settings, target: str) -> tuple[Suppressed, ...]:
-    """Findings that the settings allow; what follows from one of them goes with it."""
-    reasons: dict[tuple[str, str], str] = {}
-    for finding in findings:
-        allow = next((allow for allow in settings.allow if allow.covers(finding, target)), None)
-        if allow is not None:
-            reasons[finding.rule, finding.address] = allow.reason
-    suppressed = []
-    for finding in findings:
-        cause = finding.caused_by
-        reason = reasons.get((finding.rule, finding.address))
-        if reason is None and cause is not None:
-            reason = reasons.get((cause.rule, cause.address))
-        if reason is not None:
-            suppressed.append(Suppressed(finding, reason))
-    return tuple(suppressed)
 
 
 def _rows(model: Model, settings: Settings, measured: _Measured) -> tuple[LayerRow, ...]:

@@ -6,30 +6,31 @@ Only click is imported at the top: `initlint --help` has to be quick.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .closed_streams import discard, lost_reader, replace_missing
 from .errors import InitlintError
+from .options import Command, given, option, settings_options, settle
 from .reporters import FORMATS
 
 if TYPE_CHECKING:
     from .checking import Plan
+    from .ledger import Ledger
+    from .plugin import Rule
     from .report import Run
     from .reporters.layout import Layout
     from .settings import Settings
 
-THRESHOLDS = ("error", "warning", "note", "never")
 
 USAGE = 2
 INTERNAL_FAULT = 4
 """A traceback's usual exit status, 1, would read as "findings"."""
 INTERRUPTED = 130
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class DefaultToCheck(click.Group):
@@ -51,10 +52,13 @@ class DefaultToCheck(click.Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Run and exit; ``extra`` goes to the click context."""
         extra.pop("standalone_mode", None)
+        replace_missing()
         try:
             status = super().main(args, prog_name or "initlint", standalone_mode=False, **extra)
+        except SystemExit as end:
+            status = 0 if lost_reader() else end.code
         except click.ClickException as fault:
-            fault.show()
+            _show(fault)
             status = fault.exit_code
         except InitlintError as fault:
             _complain(str(fault))
@@ -79,6 +83,8 @@ def main() -> None:
     """A linter for freshly initialised neural networks: will this model train, and if not, why?
 
     `initlint model.onnx` is short for `initlint check model.onnx`; `initlint check --help` lists its options.
+    Each of them has an environment variable: --fail-on is INITLINT_FAIL_ON too. The command line counts more than the
+    environment, and that more than the configuration file; `initlint config` tells where a setting comes from.
 
     \b
     Exit status:
@@ -91,60 +97,19 @@ def main() -> None:
     """
 
 
-def _settings_options(command: Command) -> Command:
-    """Options that say what the configuration file can say too."""
-    options = (
-        click.option("--select", multiple=True, metavar="RULES", help="Run only these rules or categories."),
-        click.option("--extend-select", multiple=True, metavar="RULES", help="Run these in addition."),
-        click.option("--ignore", multiple=True, metavar="RULES", help="Leave these rules or categories out."),
-        click.option("--layers", multiple=True, metavar="GLOB", help="Report only layers or addresses that match."),
-        click.option("--exclude-layers", multiple=True, metavar="GLOB", help="Report no layers that match."),
-        click.option("--fail-on", type=click.Choice(THRESHOLDS), help="Least severity for exit status 1.  [error]"),
-        click.option(
-            "--inputs", metavar="FILE|FUNC", help="Probe inputs: an .npz or .safetensors file, or pkg.mod:function."
-        ),
-        click.option(
-            "--input-shape", multiple=True, metavar="NAME:SHAPE", help="As in x:1x3x224x224 or x:[1,3,224,224]."
-        ),
-        click.option(
-            "--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Size of a named dimension, as in batch=8."
-        ),
-        click.option("--batch", type=int, metavar="N", help="Batch size of the probe."),
-        click.option("--seed", type=int, metavar="N", help="Seed of the probe's inputs.  [0]"),
-        click.option("--kwargs", metavar="JSON", help="Arguments of a builder (Python targets)."),
-        click.option("--device", metavar="NAME", help="Where to run a PyTorch module, as in cuda:0."),
-        click.option("--loss", metavar="FUNC", help="Loss of a PyTorch module's output, as pkg.mod:function."),
-        click.option("--trust", is_flag=True, help="Load PyTorch files that hold code, and run them."),
-        click.option("--no-probe", is_flag=True, help="Look at the weights only, run nothing."),
-        click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Read settings from this file."),
-        click.option("--isolated", is_flag=True, help="Read no configuration file."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @main.command()
 @click.argument("targets", nargs=-1, metavar="TARGET...")
-@_settings_options
-@click.option("--output-format", type=click.Choice(tuple(FORMATS)), default="text", help="Format on stdout.  [text]")
-@click.option("--output-file", multiple=True, metavar="FORMAT=FILE", help="Also write a report to a file; repeatable.")
-@click.option("--statistics", is_flag=True, help="Show counts per rule instead of findings.")
-@click.option("-q", "--quiet", is_flag=True, help="Findings and the summary only.")
-@click.option("-v", "--verbose", is_flag=True, help="The layer table, folded findings, every reason.")
-@click.option(
-    "--color", type=click.Choice(("auto", "always", "never")), default="auto", help="Colour on stdout.  [auto]"
-)
-def check(
-    targets: tuple[str, ...],
-    output_format: str,
-    output_file: tuple[str, ...],
-    statistics: bool,
-    quiet: bool,
-    verbose: bool,
-    color: str,
-    **given: Any,
-) -> int:
+@settings_options
+@option("--write-baseline", metavar="FILE", help="Write all findings to a baseline, or bring it up to date.")
+@option("--prune-baseline", is_flag=True, help="Drop what is gone from the baseline.")
+@option("--output-format", type=click.Choice(tuple(FORMATS)), default="text", help="Format on stdout.  [text]")
+@option("--output-file", multiple=True, metavar="FORMAT=FILE", help="Also write a report to a file; repeatable.")
+@option("--statistics", is_flag=True, help="Show counts per rule instead of findings.")
+@option("-q", "--quiet", is_flag=True, help="Findings and the summary only.")
+@option("-v", "--verbose", is_flag=True, help="The layer table, folded findings, every reason.")
+@option("--color", type=click.Choice(("auto", "always", "never")), default="auto", help="Colour on stdout.  [auto]")
+@click.pass_context
+def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
     """Check models. This is the default command.
 
     \b
@@ -154,40 +119,55 @@ def check(
       path/to/file.py:attr      the same, in a file
       model.safetensors, .pt    weights without a network: only their values are checked
       module.pt, program.pt2    a whole module, TorchScript, an exported program: code, run with --trust only
-    """
-    _refuse_contradictions(targets, output_format, statistics, quiet, verbose)
 
-    from . import output
+    Without one the configuration's `targets` are checked. Every option has an environment variable: --fail-on is
+    INITLINT_FAIL_ON, and of what may be repeated INITLINT_DIM="batch=8 n=4" says several.
+    """
+    said = _undisputed(context)
+
+    from . import configuration, output
     from .checking import plan
+    from .ledger import expired, opened
     from .reporters.layout import Detail
 
-    files = output.parse_output_files(output_file, targets)
-    planned = plan(_settings(given))
-    detail = Detail.QUIET if quiet else (Detail.VERBOSE if verbose else Detail.NORMAL)
-    layout = output.stdout_layout(color, detail)
-    run = _run(targets, planned, layout, stream=output_format == "text" and not statistics)
-    if statistics:
+    settings = _settings(context)
+    targets = targets or configuration.targets(settings) or _nothing()
+    files = output.parse_output_files(said["output_file"], targets)
+    ledger = opened(said["write_baseline"], said["prune_baseline"], settings, targets)
+    planned = plan(settings, targets, ledger.baseline)
+    detail = Detail.QUIET if said["quiet"] else (Detail.VERBOSE if said["verbose"] else Detail.NORMAL)
+    layout = output.stdout_layout(said["color"], detail)
+    for_people = said["output_format"] == "text" and not said["statistics"]
+    run = _run(targets, planned, layout, stream=for_people, ledger=ledger)
+    if said["statistics"]:
         _write_statistics(run, layout)
-    elif output_format != "text":
-        _write_for_programs(run, output_format, layout)
+    elif not for_people:
+        _write_for_programs(run, said["output_format"], layout)
     output.write_files(run, files, detail)
-    if "github" in (output_format, *(name for name, _ in files)):
+    if "github" in (said["output_format"], *(name for name, _ in files)):
         output.write_step_summary(run)
+    notices = [*ledger.close(run), *([] if for_people else expired(run))]
+    _complain_of(notices if detail is not Detail.QUIET else [])
     return run.exit_status
 
 
-def _refuse_contradictions(
-    targets: tuple[str, ...], output_format: str, statistics: bool, quiet: bool, verbose: bool
-) -> None:
-    if not targets:
-        raise click.UsageError("nothing to check: name at least one model, as in `initlint model.onnx`")
-    if quiet and verbose:
+def _nothing() -> tuple[str, ...]:
+    raise click.UsageError("nothing to check: name at least one model, as in `initlint model.onnx`")
+
+
+def _undisputed(context: click.Context) -> dict[str, Any]:
+    """The options, without those of the environment that the command line contradicts."""
+    for one, other in (("quiet", "verbose"), ("statistics", "output_format"), ("config", "isolated")):
+        settle(context, one, other)
+    said = context.params
+    if said["quiet"] and said["verbose"]:
         raise click.UsageError("-q and -v contradict each other; leave one of them out")
-    if statistics and output_format != "text":
+    if said["statistics"] and said["output_format"] != "text":
         raise click.UsageError("--statistics is text only; leave out --output-format")
+    return said
 
 
-def _run(targets: tuple[str, ...], planned: Plan, layout: Layout, stream: bool) -> Run:
+def _run(targets: tuple[str, ...], planned: Plan, layout: Layout, stream: bool, ledger: Ledger) -> Run:
     """Check one target after the other; with ``stream`` each report is shown as soon as it is there."""
     from . import output
     from .checking import check_target
@@ -199,6 +179,7 @@ def _run(targets: tuple[str, ...], planned: Plan, layout: Layout, stream: bool) 
     for target in targets:
         with Progress(target) as progress, redirect_stdout(sys.stderr):  # a Python target may print
             report = check_target(target, planned, weights=layout.detail is Detail.VERBOSE, progress=progress)
+        report = ledger.entered(report)
         run = Run((*run.reports, report))
         if stream:
             from .reporters.as_text import render_report
@@ -236,31 +217,58 @@ def _complain_of_failures(run: Run) -> None:
 def _complain(message: str) -> None:
     from .reporters.wording import printable
 
-    click.echo(f"initlint: {printable(message)}", err=True)
+    try:
+        click.echo(f"initlint: {printable(message)}", err=True)
+    except OSError:
+        discard(sys.stderr)
 
 
-def _settings(given: dict[str, Any]) -> Settings:
-    """The settings in force: the configuration file's, then what was ``given`` on the command line."""
+def _show(fault: click.ClickException) -> None:
+    try:
+        fault.show()
+    except OSError:
+        discard(sys.stderr)
+
+
+def _complain_of(messages: Iterable[str]) -> None:
+    for message in messages:
+        _complain(message)
+
+
+def _settings(context: click.Context) -> Settings:
+    """The settings in force: the configuration file's, then the environment's, then the command line's."""
     from . import configuration
 
-    config, isolated = given.pop("config"), given.pop("isolated")
-    said = {name.replace("_", "-"): value for name, value in given.items() if not _unsaid(value)}
-    return configuration.resolve(config, isolated, configuration.origin("command line", said))
+    settle(context, "config", "isolated")
+    config, isolated = context.params.get("config"), bool(context.params.get("isolated"))
+    return configuration.resolve(config, isolated, *given(context))
 
 
-def _unsaid(value: object) -> bool:
-    """An option that was not given; `--seed 0` was."""
-    return value is None or value is False or value == ()
+def _local_rules(command: Command) -> Command:
+    """Options for commands that speak of rules: which rule files of a project they are to know."""
+    trust = option("--trust", is_flag=True, help="Know the rule files of the configuration too; it runs them.")
+    return option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The same for this file.")(
+        trust(command)
+    )
+
+
+def _all_rules(context: click.Context) -> tuple[Rule, ...]:
+    from . import catalog
+
+    wanted = context.params["config"] or context.params["trust"]
+    return catalog.load_rules(files=_settings(context).rule_files if wanted else ())
 
 
 @main.command()
 @click.option("--output-format", type=click.Choice(("text", "json")), default="text", help="Format on stdout.  [text]")
-def rules(output_format: str) -> None:
+@_local_rules
+@click.pass_context
+def rules(context: click.Context, /, output_format: str, **_: Any) -> None:
     """List the rules."""
-    from . import catalog, listings, output
+    from . import listings, output
     from .reporters.layout import Detail
 
-    found = catalog.load_rules()
+    found = _all_rules(context)
     if output_format == "json":
         output.write(listings.rules_as_json(found))
     else:
@@ -269,12 +277,14 @@ def rules(output_format: str) -> None:
 
 @main.command()
 @click.argument("rule")
-def explain(rule: str) -> None:
+@_local_rules
+@click.pass_context
+def explain(context: click.Context, /, rule: str, **_: Any) -> None:
     """Tell all about one rule: why, an example, the fix, its options."""
     from . import catalog, listings, output
     from .reporters.layout import Detail
 
-    page = listings.page(catalog.find_rule(catalog.load_rules(), rule))
+    page = listings.page(catalog.find_rule(_all_rules(context), rule))
     layout = output.stdout_layout("auto", Detail.NORMAL)
     if layout.color:
         from .reporters.as_text import render_markdown
@@ -284,12 +294,13 @@ def explain(rule: str) -> None:
 
 
 @main.command()
-@_settings_options
-def config(**given: Any) -> None:
+@settings_options
+@click.pass_context
+def config(context: click.Context, /, **_: Any) -> None:
     """Show the settings in force and where each comes from."""
     from . import listings, output
     from .checking import plan
 
-    settings = _settings(given)
+    settings = _settings(context)
     plan(settings)  # a setting that could not be used is not in force
     output.write(listings.settings_listing(settings))

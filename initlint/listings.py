@@ -8,6 +8,8 @@ import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 from . import values
@@ -142,31 +144,39 @@ def _named(needs: Needs) -> list[Needs]:
 
 def settings_listing(settings: Settings) -> str:
     """The settings in force as TOML, each with its origin as a comment; what is unset is commented out."""
-    lines = [_entry(name, settings) for name in KEYS if name not in ("rules", "allow")]
+    lines = [(_entry(name, settings), _origin(name, settings)) for name in KEYS if name not in _TABLES]
     width = max(len(line) for line, _ in lines if len(line) <= _ORIGIN_COLUMN)
     text = [f"{line.ljust(width)}  # {origin}" for line, origin in lines]
     for rule, given in settings.options.items():
         text += ["", f"[rules.{_toml_key(rule)}]  # {_origin('rules', settings)}"]
         text += [f"{_toml_key(name)} = {_toml(value)}" for name, value in given.items()]
     for allow in settings.allow:
+        said = {name: getattr(allow, name) for name in ("rule", "at", "reason", "target", "until")}
         text += ["", f"[[allow]]  # {_origin('allow', settings)}"]
-        text += [f"{field.name} = {_toml(getattr(allow, field.name))}" for field in fields(allow)]
+        text += [f"{name} = {_toml(value)}" for name, value in said.items() if value is not None]
+    for override in settings.overrides:
+        text += ["", f"[[overrides]]  # {_origin('overrides', settings)}", f"target = {_toml(override.target)}"]
+        text += [f"{name} = {_toml(_said(name, value))}" for name, value in override.origin.values.items()]
     return "\n".join(text) + "\n"
 
+
+_TABLES = ("rules", "allow", "overrides")
 
 _ORIGIN_COLUMN = 48
 """Longer settings do not push the column of origins to the right."""
 
 
-def _entry(name: str, settings: Settings) -> tuple[str, str]:
+def _entry(name: str, settings: Settings) -> str:
     key = KEYS[name]
     value = getattr(settings.probe if key.probe else settings, key.field)
+    return f"# {name} is not set" if value is None else f"{name} = {_toml(_said(name, value))}"
+
+
+def _said(name: str, value: Any) -> Any:
+    """The value as a configuration file says it."""
     if name == "fail-on":
-        value = next(word for word, threshold in values.THRESHOLDS.items() if threshold == value)
-    if name == "no-probe":
-        value = not value
-    shown = f"# {name} is not set" if value is None else f"{name} = {_toml(value)}"
-    return shown, _origin(name, settings)
+        return next(word for word, threshold in values.THRESHOLDS.items() if threshold == value)
+    return not value if name == "no-probe" else value
 
 
 def _origin(name: str, settings: Settings) -> str:
@@ -178,7 +188,9 @@ def _toml(value: object) -> str:
         return "{ " + ", ".join(f"{_toml_key(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_toml(item) for item in value)}]"
-    return json.dumps(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
 def _toml_key(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from .closed_streams import discard
 from .errors import UsageError
 from .report import Run
 from .reporters import FORMATS, render
@@ -100,14 +101,18 @@ def _signs(encoding: str) -> Signs:
 
 
 def write(text: str, color: bool = False) -> None:
-    """Write to stdout. Who reads may have gone (`initlint model.onnx | head`): that is no fault."""
+    """Write to stdout. Who reads may have gone (`initlint model.onnx | head`): that is no fault. Raises UsageError
+    where the text cannot be written otherwise, as to a full disk."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
     try:
         click.echo(text, nl=False, color=color)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
+    except OSError as fault:
+        discard(sys.stdout)
+        raise UsageError(f"the report cannot be written to stdout: {fault.strerror or fault}") from fault
 
 
 def parse_output_files(given: Sequence[str], targets: Sequence[str]) -> list[tuple[str, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from time import perf_counter
@@ -20,7 +21,8 @@ _ERASE = "\r\x1b[K"
 
 
 class Progress:
-    """A context manager to be called with the name of each stage. Silent unless stderr is a terminal."""
+    """A context manager to be called with the name of each stage. Silent unless stderr is a terminal that can
+    erase a line."""
 
     def __init__(self, target: str) -> None:
         self._target = shortened(printable(target), _WIDTH, "...")
@@ -33,7 +35,7 @@ class Progress:
         self._stage = stage
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._thread.start()
         return self
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .baseline import Entry, Standing, vanished
 from .builds import BUILDERS_ONLY
 from .errors import FailureKind, FindingsError
 from .model import Layer, NotChecked
 from .plugin import Finding, Severity
 from .probe.signals import Backward, Forward, LayerSignal, Loss
+from .settings import Allow
 from .stats import WeightStats
 
 
@@ -52,6 +54,17 @@ class LayerRow:
 class Suppressed:
     finding: Finding
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsedAllow:
+    """An exception that is for the target and whose rule ran."""
+
+    allow: Allow
+    findings: int
+    """How many it meets."""
+    is_over: bool = False
+    """Its day has passed, so they count again."""
 
 
 NO_GRADIENTS = "needs gradients, which were not measured"
@@ -103,6 +116,10 @@ class Report:
     suppressed: tuple[Suppressed, ...] = ()
     not_checked: tuple[NotChecked, ...] = ()
     skipped_rules: tuple[SkippedRule, ...] = ()
+    exceptions: tuple[UsedAllow, ...] = ()
+    """Empty for a target that was not checked to the end."""
+    standing: Standing | None = None
+    """To the baseline; None without one, and for a target that was not checked to the end."""
     fail_on: int = Severity.ERROR
     rules: tuple[RulePage, ...] = field(default=(), repr=False)
     """All that were held against the target, skipped ones too; none where it could not be opened."""
@@ -111,6 +128,11 @@ class Report:
     def headlines(self) -> tuple[Finding, ...]:
         """Findings that are nobody's consequence."""
         return tuple(finding for finding in self.findings if finding.caused_by is None)
+
+    @property
+    def expired(self) -> tuple[Allow, ...]:
+        """Exceptions whose findings count again."""
+        return tuple(used.allow for used in self.exceptions if used.is_over and used.findings)
 
     def count(self, severity: Severity) -> int:
         return sum(finding.severity is severity for finding in self.headlines)
@@ -156,6 +178,18 @@ class Run:
         """The first of 2, 4, 1, 3, 0 that occurred."""
         occurred = {report.exit_status for report in self.reports}
         return next((status for status in _EXIT_ORDER if status in occurred), 0)
+
+    @property
+    def unused_exceptions(self) -> tuple[Allow, ...]:
+        """Exceptions that met no finding in any target that they are for."""
+        uses = [used for report in self.reports for used in report.exceptions]
+        met = [used.allow for used in uses if used.findings]
+        return tuple(dict.fromkeys(used.allow for used in uses if used.allow not in met))
+
+    @property
+    def vanished(self) -> tuple[Entry, ...]:
+        """Findings of the baseline that are no more."""
+        return vanished(report.standing for report in self.reports if report.standing is not None)
 
     def summary(self) -> Mapping[str, int]:
         return {

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from .plugin import Finding, Severity
+from .target_names import target_matches
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,47 @@ class ProbeSettings:
 @dataclass(frozen=True, slots=True)
 class Allow:
     """An exception: findings of ``rule`` whose address matches ``at``, in targets that match ``target``, are accepted
-    for ``reason``."""
+    for ``reason``, up to and including the day ``until``."""
 
     rule: str
     at: str
     reason: str
     target: str = "*"
+    until: date | None = None
+    place: str = field(default="", compare=False)
+    """Where it was written, for messages."""
+    folder: Path = field(default=Path(), compare=False)
+    """What a relative ``target`` is relative to."""
 
     def covers(self, finding: Finding, target: str) -> bool:
-        return finding.rule == self.rule and matches(finding.address, [self.at]) and matches(target, [self.target])
+        return finding.rule == self.rule and matches(finding.address, [self.at]) and self.concerns(target)
+
+    def concerns(self, target: str) -> bool:
+        return target_matches(target, self.target, self.folder)
+
+    def is_over(self, today: date) -> bool:
+        return self.until is not None and today > self.until
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What one place says, checked. ``label`` names the place in messages."""
+
+    label: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """By configuration key."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """What holds for targets that match ``target`` only, in place of what the file says besides."""
+
+    target: str
+    origin: Origin
+    folder: Path = field(default=Path(), compare=False)
+
+    def concerns(self, target: str) -> bool:
+        return target_matches(target, self.target, self.folder)
 
 
 @dataclass(frozen=True)
@@ -70,7 +105,17 @@ class Settings:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Rule options by rule name, from ``[tool.initlint.rules.NAME]``."""
     allow: tuple[Allow, ...] = ()
+    baseline: Path | None = None
+    """A file of known findings, which do not fail."""
+    rule_files: tuple[Path, ...] = ()
+    """Folders and files with rules of the project's own: code."""
+    targets: tuple[str, ...] = ()
+    """What is checked where the command line names nothing."""
     probe: ProbeSettings = ProbeSettings()
+    overrides: tuple[Override, ...] = ()
+    """For some targets only; ``configuration.of_target`` applies them."""
+    sources: tuple[Origin, ...] = field(default=(), compare=False, repr=False)
+    """What was merged, the last being the most specific."""
     origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
     """By configuration key ("fail-on"): the places that set it, for messages and `initlint config`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ class Place:
 
     def at(self, name: str) -> Place:
         return Place(f"{self.label}.{name}", self.folder)
+
+    def entry(self, number: int) -> Place:
+        return Place(f"{self.label}, entry {number}", self.folder)
 
 
 Reader = Callable[[object, Place], Any]
@@ -193,12 +197,10 @@ def rule_tables(value: object, place: Place) -> dict[str, dict[str, Any]]:
 
 
 def allowances(value: object, place: Place) -> tuple[Allow, ...]:
-    """Tables with rule, at, reason and perhaps target."""
+    """Tables with rule, at, reason and perhaps target and until."""
     if not isinstance(value, (list, tuple)):
         raise place.fault("an array of tables, as in [[tool.initlint.allow]]", value)
-    return tuple(
-        _allowance(table, Place(f"{place.label}, entry {i}", place.folder)) for i, table in enumerate(value, 1)
-    )
+    return tuple(_allowance(table, place.entry(i)) for i, table in enumerate(value, 1))
 
 
 def _allowance(table: object, place: Place) -> Allow:
@@ -206,16 +208,67 @@ def _allowance(table: object, place: Place) -> Allow:
         return table
     if not isinstance(table, Mapping):
         raise place.fault("a table with rule, at and reason", table)
-    known = ("rule", "at", "reason", "target")
+    known = ("rule", "at", "reason", "target", "until")
     for name, value in table.items():
         if name not in known:
             raise UsageError(f'{place.label}: unknown key "{name}"{did_you_mean(str(name), known)}')
-        if not isinstance(value, str) or not value.strip():
+        if name != "until" and (not isinstance(value, str) or not value.strip()):
             raise place.at(str(name)).fault("a string that says something", value)
     missing = [name for name in known[:3] if name not in table]
     if missing:
         raise UsageError(f'{place.label}: "{missing[0]}" is missing; an exception names rule, at and reason')
-    return Allow(**table)
+    until = table.get("until")
+    texts = {name: value for name, value in table.items() if name != "until"}
+    day = None if until is None else _day(until, place.at("until"))
+    return Allow(**texts, until=day, place=place.label, folder=place.folder.absolute())
+
+
+def _day(value: object, place: Place) -> date:
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise place.fault("a date such as 2030-12-31", value) from None
+
+
+def path(value: object, place: Place) -> Path:
+    """A path, made absolute."""
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise place.fault("the path of a file", value)
+    return (place.folder / value).absolute()
+
+
+def rule_files(value: object, place: Place) -> tuple[Path, ...]:
+    """Folders and .py files, made absolute."""
+    listed = _texts(value, 'a list of folders and files such as "lint_rules/"', place)
+    paths = tuple((place.folder / text).absolute() for text in listed)
+    for text, file in zip(listed, paths, strict=True):
+        if not file.is_dir() and not (file.is_file() and file.suffix == ".py"):
+            raise UsageError(f"{place.label}: there is no folder and no .py file {text}")
+    return paths
+
+
+def targets(value: object, place: Place) -> tuple[str, ...]:
+    """Files, patterns of files, names of Python objects; files as seen from the current folder."""
+    found = []
+    for text in _texts(value, "a list of targets such as models/*.onnx or pkg.mod:build", place):
+        name = python_name(text)
+        if name is None:
+            found.append(_near(place.folder / text))
+        else:
+            found.append(f"{_near(place.folder / name.source)}:{name.attribute}" if name.is_file else text)
+    return tuple(found)
+
+
+def _near(file: Path) -> str:
+    """As seen from the current folder where it lies below."""
+    try:
+        return str(file.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(file)
 
 
 def _texts(value: object, expected: str, place: Place) -> list[str]:

@@ -40,11 +40,6 @@ def test_help_and_version_exit_with_0() -> None:
     assert run("--version").output == f"initlint {initlint.__version__}\n"
 
 
-@pytest.mark.parametrize("option", ["--baseline", "--write-baseline"])
-def test_options_of_later_do_not_exist_yet(option: str) -> None:
-    assert run("clean.onnx", option, "x").exit_code == 2
-
-
 def test_a_folder_is_refused_with_an_example(tmp_path: Path) -> None:
     (tmp_path / "inner.onnx").touch()
     result = run(str(tmp_path), "clean.onnx")

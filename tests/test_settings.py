@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from initlint import configuration
-from initlint.configuration import find, from_call, merge, origin, read, resolve
+from initlint.configuration import find, from_call, merge, of_target, origin, read, resolve
 from initlint.errors import UsageError
 from initlint.plugin import Finding, Severity
 from initlint.report import FAIL_NEVER
@@ -88,21 +89,34 @@ def test_every_key_is_read(folder: Path) -> None:
         kwargs = { width = 64 }
         device = "cpu"
         loss = "losses.py:entropy"
+        targets = ["*.npz", "nets.py:build", "pkg.mod:build"]
+        baseline = "known.json"
+        rule-files = ["lint_rules/"]
         [rules.zero-weights]
         share = 0.5
         [[allow]]
         rule = "zero-weights"
         at = "head.*"
         reason = "zero head"
+        until = 2030-12-31
+        [[overrides]]
+        target = "models/*.onnx"
+        fail-on = "note"
         """
     )
+    (folder / "lint_rules").mkdir()
     found = read(folder / "initlint.toml").values
     assert found.keys() == configuration.KEYS.keys() - {"trust"}
     merged = merge([read(folder / "initlint.toml")])
     assert (merged.select, merged.extend_select, merged.ignore) == (("symmetry",), ("zero-weights",), ("dead-units",))
     assert (merged.layers, merged.exclude_layers, merged.fail_on) == (("encoder.*",), ("encoder.0",), Severity.WARNING)
     assert merged.options == {"zero-weights": {"share": 0.5}}
-    assert merged.allow == (Allow("zero-weights", "head.*", "zero head"),)
+    assert merged.allow == (Allow("zero-weights", "head.*", "zero head", until=date(2030, 12, 31)),)
+    assert (merged.baseline, merged.rule_files) == (folder / "known.json", (folder / "lint_rules",))
+    assert merged.targets == ("*.npz", "nets.py:build", "pkg.mod:build")
+    assert configuration.targets(merged) == ("batch.npz", "nets.py:build", "pkg.mod:build")
+    [override] = merged.overrides
+    assert (override.target, override.origin.values) == ("models/*.onnx", {"fail-on": Severity.NOTE})
     probe = merged.probe
     assert probe.loss == f"{folder / 'losses.py'}:entropy"
     assert (probe.enabled, probe.inputs) == (False, str(folder / "batch.npz"))
@@ -210,6 +224,17 @@ def test_who_selects_on_the_command_line_is_not_bound_by_what_the_file_ignores()
         ),
         ({"allow": [{"rule": "a", "at": "b", "reason": "c", "were": "d"}]}, r'unknown key "were"'),
         ({"allow": {"rule": "a"}}, r"allow has to be an array of tables"),
+        ({"allow": [{"rule": "a", "at": "b", "reason": "c", "until": "soon"}]}, r"until has to be a date such as"),
+        ({"overrides": {"target": "a"}}, r"overrides has to be an array of tables"),
+        ({"overrides": [{"seed": 1}]}, r"overrides, entry 1.target has to be a pattern of targets"),
+        ({"overrides": [{"target": "a", "sede": 1}]}, r'overrides, entry 1: unknown key "sede"'),
+        ({"overrides": [{"target": "a", "seed": -1}]}, r"overrides, entry 1: seed has to be"),
+        ({"overrides": [{"target": "a", "allow": []}]}, r"allow cannot differ .*; give the exception a target instead"),
+        ({"overrides": [{"target": "a", "trust": True}]}, r"trust cannot differ"),
+        ({"overrides": [{"target": "a", "rules": ["b/"]}]}, r"rules cannot differ"),
+        ({"baseline": ""}, r"baseline has to be the path of a file"),
+        ({"rules": ["gone/"]}, r"here: rules: there is no folder and no .py file gone/"),
+        ({"rules": 3}, r"rules has to be a list of folders and files"),
     ],
 )
 def test_a_fault_says_where_what_and_what_is_expected(said: dict[str, object], message: str) -> None:
@@ -298,3 +323,115 @@ def test_layers_are_chosen_by_any_of_their_names() -> None:
     assert chosen.covers("encoder.0", "encoder.0.weight")
     assert not chosen.covers("encoder.1", "encoder.1.weight")
     assert not chosen.covers("decoder.0")
+
+
+# Some targets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target", "matches"),
+    [
+        ("models/*.onnx", "models/a.onnx", True),
+        ("models/*.onnx", "./models/a.onnx", True),
+        ("./models/a.onnx", "models/a.onnx", True),
+        ("models/*.onnx", "other/a.onnx", False),
+        ("a.onnx", "models/deep/a.onnx", True),
+        ("models/*", "models/net.py:build", True),
+        ("net.py:*", "models/net.py:build", True),
+        ("pkg.models:*", "pkg.models:build", True),
+        ("models:*", "pkg.models:build", False),
+        ("*", "anything", True),
+    ],
+)
+def test_a_pattern_means_a_path_as_seen_from_the_configuration_or_a_files_name(
+    folder: Path, pattern: str, target: str, matches: bool
+) -> None:
+    (folder / "initlint.toml").write_text(f'[[overrides]]\ntarget = "{pattern}"\nseed = 5\n')
+    found = resolve(None, False, origin("command line", {}))
+    assert (of_target(found, target).probe.seed == 5) is matches
+
+
+def test_patterns_hold_wherever_in_the_project_initlint_is_started(folder: Path) -> None:
+    (folder.parent / "initlint.toml").write_text(
+        '[[overrides]]\ntarget = "models/a.onnx"\nseed = 5\n'
+        '[[allow]]\nrule = "r"\nat = "*"\nreason = "x"\ntarget = "models/*"\n'
+    )
+    found = resolve(None, False, origin("command line", {}))
+    for target in ("a.onnx", str(folder / "a.onnx"), "../models/a.onnx"):
+        assert of_target(found, target).probe.seed == 5
+        assert found.allow[0].concerns(target)
+    assert not found.allow[0].concerns("../other/a.onnx")
+
+
+def test_overrides_count_more_than_their_file_and_less_than_the_command_line(folder: Path) -> None:
+    (folder / "initlint.toml").write_text(
+        """
+        seed = 1
+        batch = 1
+        ignore = ["a"]
+        dims = { n = 1, m = 1 }
+        [[overrides]]
+        target = "*.onnx"
+        seed = 2
+        batch = 2
+        ignore = ["b"]
+        dims = { n = 2 }
+        rules = { zero-weights = { share = 0.5 } }
+        [[overrides]]
+        target = "special.onnx"
+        batch = 3
+        """
+    )
+    found = of_target(resolve(None, False, origin("command line", {"seed": 9, "ignore": ["c"]})), "special.onnx")
+    assert (found.probe.seed, found.probe.batch, found.ignore) == (9, 3, ("a", "b", "c"))
+    assert found.probe.dims == {"n": 2, "m": 1}
+    assert found.options == {"zero-weights": {"share": 0.5}}
+    assert found.origins["batch"] == ("initlint.toml: overrides, entry 2",)
+
+
+def test_an_override_that_selects_anew_is_not_bound_by_what_the_file_ignores() -> None:
+    said = settings(ignore=["a"], overrides=[{"target": "x.onnx", "select": ["a"]}])
+    assert (of_target(said, "x.onnx").select, of_target(said, "x.onnx").ignore) == (("a",), ())
+    assert of_target(said, "y.onnx") is said
+
+
+def test_paths_of_an_override_are_relative_to_its_file(folder: Path) -> None:
+    (folder.parent / "batch.npz").touch()
+    (folder.parent / "initlint.toml").write_text('[[overrides]]\ntarget = "*"\ninputs = "batch.npz"\n')
+    found = resolve(None, False, origin("command line", {}))
+    assert of_target(found, "a.onnx").probe.inputs == str(folder.parent / "batch.npz")
+
+
+# Exceptions that end, code in configurations --------------------------------------------------------------------------
+
+
+def test_an_exception_holds_up_to_and_including_its_last_day() -> None:
+    [allow] = settings(allow=[{"rule": "r", "at": "*", "reason": "x", "until": "2030-12-31"}]).allow
+    assert not allow.is_over(date(2030, 12, 31))
+    assert allow.is_over(date(2031, 1, 1))
+    [endless] = settings(allow=[{"rule": "r", "at": "*", "reason": "x"}]).allow
+    assert not endless.is_over(date.max)
+
+
+def test_rule_files_of_a_configuration_that_was_only_found_need_trust(folder: Path) -> None:
+    (folder / "lint_rules").mkdir()
+    (folder / "initlint.toml").write_text('rules = ["lint_rules/"]\n')
+    with pytest.raises(
+        UsageError, match=r"initlint.toml: rules names files with code.*--trust.*--config initlint.toml"
+    ):
+        resolve(None, False, origin("command line", {}))
+    trusted = resolve(None, False, origin("command line", {"trust": True}))
+    named = resolve(Path("initlint.toml"), False, origin("command line", {}))
+    assert trusted.rule_files == named.rule_files == (folder / "lint_rules",)
+
+
+def test_rule_files_and_options_of_rules_can_both_be_said(folder: Path) -> None:
+    (folder / "mine.py").touch()
+    said = origin("here", {"rule-files": ["mine.py"], "rules": {"mine": {"limit": 3}}}, folder)
+    assert (merge([said]).rule_files, merge([said]).options) == ((folder / "mine.py",), {"mine": {"limit": 3}})
+
+
+def test_a_pattern_of_targets_that_matches_nothing_is_a_fault_where_it_is_used() -> None:
+    said = settings(targets=["gone/*.onnx", "named.onnx"])
+    with pytest.raises(UsageError, match=r"here: targets: no file matches gone/\*.onnx"):
+        configuration.targets(said)

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+from ..baseline import entry_to_dict
 from ..plugin import Finding
 from ..probe.signals import LayerSignal
 from ..report import LayerRow, ProbeSummary, Report, Run
+from ..settings import Allow
 from .layout import Layout
 
 SCHEMA_VERSION = 1
@@ -28,6 +30,8 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "initlint_version": metadata.version("initlint"),
         "reports": [report_to_dict(report) for report in run.reports],
+        "unused_exceptions": [_exception(allow) for allow in run.unused_exceptions],
+        "vanished": [entry_to_dict(entry) for entry in run.vanished],
         "summary": dict(run.summary()),
     }
 
@@ -47,8 +51,19 @@ def report_to_dict(report: Report) -> dict[str, Any]:
         "suppressed": [
             {"finding": finding_to_dict(entry.finding), "reason": entry.reason} for entry in report.suppressed
         ],
+        "expired_exceptions": [_exception(allow) for allow in report.expired],
         "not_checked": [{"at": entry.at, "reason": entry.reason} for entry in report.not_checked],
         "skipped_rules": [{"rule": entry.rule, "reason": entry.reason} for entry in report.skipped_rules],
+    }
+
+
+def _exception(allow: Allow) -> dict[str, Any]:
+    return {
+        "rule": allow.rule,
+        "at": allow.at,
+        "target": allow.target,
+        "reason": allow.reason,
+        "until": None if allow.until is None else allow.until.isoformat(),
     }
 
 

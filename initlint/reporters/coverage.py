@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..baseline import REASON
 from ..probe.signals import Forward
 from ..report import Report
+from ..settings import Allow
 from .grouping import grouped
 from .layout import Detail, Layout
 from .wording import listing, plural, printable
@@ -73,8 +75,9 @@ def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
     yield from _not_checked(report, everything)
     if orphans:
         yield "folded", _followed(orphans)
-    if report.suppressed:
-        yield from _allowed(report, everything)
+    yield from _allowed(report, everything)
+    for allow in report.expired:
+        yield "expired", printable(expiry(allow))
 
 
 def _followed(orphans: int) -> str:
@@ -96,9 +99,19 @@ def _not_checked(report: Report, everything: bool) -> Iterator[Line]:
 
 
 def _allowed(report: Report, everything: bool) -> Iterator[Line]:
-    if not everything:
-        yield "allowed", f"{plural(len(report.suppressed), 'finding')} by the configuration (-v lists them)"
+    if everything:
+        for entry in report.suppressed:
+            place = f"{printable(entry.finding.rule)} at {printable(entry.finding.address) or 'the whole model'}"
+            yield "allowed", f"{place}: {printable(entry.reason)}"
         return
-    for entry in report.suppressed:
-        place = f"{printable(entry.finding.rule)} at {printable(entry.finding.address) or 'the whole model'}"
-        yield "allowed", f"{place}: {printable(entry.reason)}"
+    known = sum(entry.reason == REASON for entry in report.suppressed)
+    if allowed := len(report.suppressed) - known:
+        yield "allowed", f"{plural(allowed, 'finding')} by the configuration (-v lists them)"
+    if known:
+        yield "known", f"{plural(known, 'finding')} {REASON} (-v lists them)"
+
+
+def expiry(allow: Allow) -> str:
+    """That an exception is over, as a sentence without its full stop."""
+    said = f"the exception for {allow.rule} at {allow.at} ({allow.reason})"
+    return f"{said} ended on {allow.until}, so its findings count again"

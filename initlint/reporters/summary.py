@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from ..baseline import REASON
 from ..plugin import Severity
 from ..report import Report, Run
 from .wording import duration, plural, quantity
@@ -30,7 +31,10 @@ def _verdict(run: Run, counts: list[str]) -> str:
     if any(report.failure is not None for report in run.reports):
         return "nothing found in "
     complete = not any(_incomplete(report) for report in run.reports)
-    return "all clean: " if complete else "clean as far as it was checked: "
+    if not complete:
+        return "clean as far as it was checked: "
+    known = any(entry.reason == REASON for report in run.reports for entry in report.suppressed)
+    return "nothing new: " if known else "all clean: "
 
 
 def _extent(reports: list[Report]) -> str:

@@ -1,0 +1,197 @@
+"""Baselines: the findings that a repository had when it took initlint up. They do not fail; new ones do.
+
+A baseline is a JSON file with one finding a line. A finding is known again by its target's file name, its rule and its
+address; the folder, the measured numbers and the order of layers make no difference. It counts as new where it got
+louder than it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+from .plugin import Finding, Severity
+from .target_names import file_name, seen_from
+
+VERSION = 1
+
+REASON = "in the baseline"
+"""Why a finding of the baseline is suppressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One known finding. ``target`` is the path as seen from the baseline's folder; only its file name identifies,
+    the folder tells files of one name apart that are checked together."""
+
+    target: str
+    rule: str
+    address: str
+    severity: Severity
+
+    @property
+    def order(self) -> tuple[str, str, str, int]:
+        return self.target, self.rule, self.address, -self.severity
+
+
+@dataclass(frozen=True)
+class Baseline:
+    path: Path
+    entries: tuple[Entry, ...] = ()
+    clean: tuple[str, ...] = ()
+    """Targets without findings, as far as others of the same file name have some: those are not theirs."""
+
+    def known(self, target: str, others: Sequence[str] = ()) -> tuple[Entry, ...]:
+        """What is known of ``target``, which is checked beside ``others``.
+
+        Of entries with its file name those with its folder too, if there are any. Otherwise the file was moved, or is
+        one of several that were: all entries but those of a file among ``others`` that did not move.
+        """
+        name, label = file_name(target), self.label(target)
+        named = [entry for entry in self.entries if file_name(entry.target) == name]
+        exact = tuple(entry for entry in named if entry.target == label)
+        if label in self.clean:
+            return ()
+        taken = {self.label(other) for other in others}
+        return exact or tuple(entry for entry in named if entry.target not in taken)
+
+    def label(self, target: str) -> str:
+        """What an entry of ``target`` calls it."""
+        return seen_from(target, self.path.parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one target that was checked to the end stands to a baseline."""
+
+    target: str
+    """What an entry calls it."""
+    current: tuple[Entry, ...] = ()
+    """What a baseline written now would hold of it: every finding but those that an exception allows."""
+    met: tuple[Entry, ...] = ()
+    """Known ones that ``current`` stands for."""
+    vanished: tuple[Entry, ...] = ()
+    """Known ones that are no more, although their rule ran to the end."""
+
+
+def recognised(findings: Sequence[Finding], known: Iterable[Entry]) -> list[Entry | None]:
+    """For every finding the entry that knows it, whatever its severity.
+
+    Where one rule says several things of a whole model, as many are known as there are entries, the loudest first.
+    """
+    free: dict[tuple[str, str], list[Entry]] = {}
+    for entry in sorted(known, key=lambda entry: entry.severity):
+        free.setdefault((entry.rule, entry.address), []).append(entry)
+    entries: list[Entry | None] = [None] * len(findings)
+    for i in sorted(range(len(findings)), key=lambda i: -findings[i].severity):
+        if left := free.get((findings[i].rule, findings[i].address)):
+            entries[i] = left.pop()
+    return entries
+
+
+def vanished(standings: Iterable[Standing]) -> tuple[Entry, ...]:
+    """What is gone from all targets that it could belong to."""
+    standings = list(standings)
+    met = {entry for standing in standings for entry in standing.met}
+    gone = {entry for standing in standings for entry in standing.vanished}
+    return tuple(sorted(gone - met, key=lambda entry: entry.order))
+
+
+def renewed(baseline: Baseline, standings: Iterable[Standing]) -> Baseline:
+    """With the findings of a run in place of what it met and what vanished. Entries that it could not judge stay:
+    other targets, targets that failed, rules that did not run."""
+    standings = list(standings)
+    gone = {*vanished(standings), *(entry for standing in standings for entry in standing.met)}
+    current = [entry for standing in standings for entry in standing.current]
+    entries = (*(entry for entry in baseline.entries if entry not in gone), *current)
+    return _cleaned(replace(baseline, entries=entries), [standing.target for standing in standings])
+
+
+def pruned(baseline: Baseline, standings: Iterable[Standing]) -> Baseline:
+    """Without what vanished in a run."""
+    standings = list(standings)
+    gone = set(vanished(standings))
+    entries = tuple(entry for entry in baseline.entries if entry not in gone)
+    return _cleaned(replace(baseline, entries=entries), [standing.target for standing in standings])
+
+
+def _cleaned(baseline: Baseline, checked: Iterable[str]) -> Baseline:
+    soiled = {entry.target for entry in baseline.entries}
+    shared = {file_name(target) for target in soiled}
+    clean = {*baseline.clean, *checked} - soiled
+    return replace(baseline, clean=tuple(sorted(target for target in clean if file_name(target) in shared)))
+
+
+def load(path: Path) -> Baseline:
+    """Read a baseline. Raises UsageError where there is none, or where the file is something else."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no baseline {path}; write one with --write-baseline {path}") from None
+    except OSError as fault:
+        raise UsageError(f"the baseline {path} cannot be read: {fault.strerror or fault}") from fault
+    except (ValueError, RecursionError) as fault:
+        raise UsageError(_broken(path, f"it is no JSON ({fault})")) from fault
+    entries = tuple(_entries(document, path))
+    return Baseline(path, entries, tuple(_texts(document.get("clean", []), path)))
+
+
+def save(baseline: Baseline) -> None:
+    """Write it as a whole or not at all: sorted, one entry a line. Raises UsageError."""
+    path = Path(os.path.realpath(baseline.path))  # a link stays a link
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            unfinished.write_text(_text(baseline), encoding="utf-8", newline="\n")
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as fault:
+        raise UsageError(f"the baseline {baseline.path} cannot be written: {fault.strerror or fault}") from fault
+
+
+def _text(baseline: Baseline) -> str:
+    ordered = sorted(baseline.entries, key=lambda entry: entry.order)
+    lines = ",\n".join(f"    {json.dumps(entry_to_dict(entry))}" for entry in ordered)
+    findings = f"[\n{lines}\n  ]" if lines else "[]"
+    clean = f',\n  "clean": {json.dumps(baseline.clean)}' if baseline.clean else ""
+    return f'{{\n  "initlint_baseline": {VERSION},\n  "findings": {findings}{clean}\n}}\n'
+
+
+def entry_to_dict(entry: Entry) -> dict[str, str]:
+    return {**asdict(entry), "severity": str(entry.severity)}
+
+
+def _entries(document: Any, path: Path) -> Iterable[Entry]:
+    if not isinstance(document, Mapping) or "initlint_baseline" not in document:
+        raise UsageError(_broken(path, "it holds something else"))
+    if document["initlint_baseline"] != VERSION:
+        raise UsageError(_broken(path, f"it is of version {document['initlint_baseline']}, not {VERSION}"))
+    findings = document.get("findings")
+    if not isinstance(findings, list):
+        raise UsageError(_broken(path, "its findings are no list"))
+    for i, each in enumerate(findings, 1):
+        try:
+            severity = Severity[each["severity"].upper()]
+            entry = Entry(each["target"], each["rule"], each["address"], severity)
+            sound = all(isinstance(text, str) for text in (entry.target, entry.rule, entry.address))
+        except (KeyError, TypeError, AttributeError):
+            sound = False
+        if not sound:
+            raise UsageError(_broken(path, f"finding {i} has no target, rule, address and severity"))
+        yield entry
+
+
+def _texts(listed: Any, path: Path) -> Iterable[str]:
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise UsageError(_broken(path, "its clean targets are no list of names"))
+    return listed
+
+
+def _broken(path: Path, why: str) -> str:
+    return f"{path} is no baseline of initlint: {why}; restore it, or delete it and use --write-baseline {path}"

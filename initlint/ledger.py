@@ -1,0 +1,106 @@
+"""What a run does to its baseline, and what it has to say of that and of the exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .baseline import REASON, Baseline, Entry, Standing, load, pruned, renewed, save
+from .errors import UsageError
+from .local_rules import shown
+from .report import Report, Run, Suppressed
+from .reporters.coverage import expiry
+from .reporters.wording import listing, plural
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a run does with its baseline; ``baseline`` is None without one."""
+
+    baseline: Baseline | None = None
+    writes: bool = False
+    prunes: bool = False
+
+    def entered(self, report: Report) -> Report:
+        """The report as it is once its findings are in the baseline, if they are to be written there. A target that was
+        not checked to the end stays what it is."""
+        if not self.writes or report.standing is None:
+            return report
+        known = tuple(Suppressed(finding, REASON) for finding in report.findings)
+        return replace(report, findings=(), suppressed=(*report.suppressed, *known))
+
+    def close(self, run: Run) -> Iterator[str]:
+        """Write or prune the baseline, and tell what there is to say of it and of the exceptions. Raises UsageError."""
+        if self.baseline is not None:
+            told = self._written if self.writes else (self._pruned if self.prunes else self._vanished)
+            yield from told(run, self.baseline)
+        yield from unused(run)
+
+    def _written(self, run: Run, baseline: Baseline) -> Iterator[str]:
+        standings = _standings(run)
+        if standings:
+            now, gone = renewed(baseline, standings), len(run.vanished)
+            save(now)
+            dropped = f"; dropped {plural(gone, 'finding')} no longer there" if gone else ""
+            yield f"{shown(baseline.path)} now holds {plural(len(now.entries), 'known finding')}{dropped}"
+
+    def _pruned(self, run: Run, baseline: Baseline) -> Iterator[str]:
+        if run.vanished:
+            save(pruned(baseline, _standings(run)))
+            count = plural(len(run.vanished), "finding")
+            yield f"{shown(baseline.path)}: dropped {count} no longer there: {_places(run.vanished)}"
+
+    def _vanished(self, run: Run, baseline: Baseline) -> Iterator[str]:
+        if run.vanished:
+            count = plural(len(run.vanished), "known finding")
+            advice = "--prune-baseline drops what is gone"
+            yield f"{shown(baseline.path)}: {count} no longer there: {_places(run.vanished)}; {advice}"
+
+
+def opened(write: str | None, prunes: bool, settings: Settings, targets: Sequence[str]) -> Ledger:
+    """The baseline to write, or the one of the settings. Raises UsageError, before anything is checked, for what could
+    not be written afterwards."""
+    if write is None and settings.baseline is None:
+        if prunes:
+            raise UsageError("--prune-baseline: there is no baseline; name it with --baseline FILE")
+        return Ledger()
+    path = Path(write).absolute() if write is not None else settings.baseline
+    assert path is not None
+    if settings.origins.get("baseline") == ("command line",) and path != settings.baseline:
+        raise UsageError("--baseline and --write-baseline name different files; leave one of them out")
+    if write is not None or prunes:
+        _refuse_unwritable(path, targets)
+    fresh = write is not None and not path.exists()
+    return Ledger(Baseline(path) if fresh else load(path), write is not None, prunes)
+
+
+def _refuse_unwritable(path: Path, targets: Sequence[str]) -> None:
+    if not path.parent.is_dir():
+        raise UsageError(f"the baseline {shown(path)}: there is no folder {shown(path.parent)}; create it first")
+    if path.exists() and any(Path(target).exists() and path.samefile(target) for target in targets):
+        raise UsageError(f"the baseline {shown(path)} would overwrite a target; name another file")
+
+
+def unused(run: Run) -> Iterator[str]:
+    """One sentence an exception that met no finding."""
+    for allow in run.unused_exceptions:
+        place = f"{allow.place}: " if allow.place else ""
+        where = "" if allow.target == "*" else f" in {allow.target}"
+        nothing = f"no finding of {allow.rule} at {allow.at}{where} is left to allow"
+        yield f"{place}{nothing}; remove or correct the exception"
+
+
+def expired(run: Run) -> Iterator[str]:
+    """One sentence an exception whose findings count again."""
+    for allow in dict.fromkeys(allow for report in run.reports for allow in report.expired):
+        yield expiry(allow)
+
+
+def _standings(run: Run) -> list[Standing]:
+    return [report.standing for report in run.reports if report.standing is not None]
+
+
+def _places(entries: tuple[Entry, ...]) -> str:
+    return listing([f"{entry.rule} at {entry.address or 'the whole model'} in {entry.target}" for entry in entries])

@@ -1,0 +1,101 @@
+"""Rule files of a project's own, which no distribution announces: a folder of them, or single files.
+
+Importing them runs them; whether that is wanted, ``configuration`` decides.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import zlib
+from collections.abc import Iterator
+from importlib import import_module, invalidate_caches
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from .errors import UsageError
+
+_PREFIX = "initlint_local_rules_"
+
+
+def modules(path: Path) -> Iterator[ModuleType]:
+    """The module of every rule file: ``path``, or all .py files in it and its packages, but for tests.
+
+    A folder becomes a package under a name of its own, so that its files can import each other relatively and none
+    hides a module of the same name. Raises UsageError, which names the file, for one that fails to import.
+    """
+    folder = path.parent if path.suffix == ".py" and path.is_file() else path
+    package = _package(folder)
+    init = folder / "__init__.py"
+    files = [path] if folder is not path else sorted(_rule_files(folder), key=lambda file: (file != init, file))
+    for file in files:
+        parts = file.relative_to(folder).with_suffix("").parts
+        yield _imported(".".join([package, *(part for part in parts if part != "__init__")]), file)
+
+
+def file_of(module: str) -> str | None:
+    """The file of one of these modules, for messages; None for any other."""
+    if not module.startswith(_PREFIX):
+        return None
+    return shown(Path(str(getattr(sys.modules.get(module), "__file__", None) or module)))
+
+
+def shown(path: Path) -> str:
+    """The path as seen from the current folder where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _rule_files(folder: Path) -> Iterator[Path]:
+    for file in folder.rglob("*.py"):
+        inner = file.relative_to(folder).parts
+        is_test = file.name.startswith("test_") or file.stem in ("conftest", "__main__")
+        if not is_test and not any(part.startswith(".") or part == "__pycache__" for part in inner):
+            yield file
+
+
+def _package(folder: Path) -> str:
+    """The name under which the files of ``folder`` are imported."""
+    name = f"{_PREFIX}{zlib.crc32(os.fsencode(os.path.realpath(folder))):08x}"
+    if name not in sys.modules:
+        package = ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+    invalidate_caches()  # a file may be newer than the listing of its folder
+    return name
+
+
+def _imported(name: str, file: Path) -> ModuleType:
+    try:
+        return import_module(name) if file.stem != "__init__" or "." in name else _run(name, file)
+    except (Exception, SystemExit) as fault:  # somebody's code may raise anything; all of it stops the run
+        at = next((f"line {frame.lineno}" for frame in _frames(fault) if Path(frame.filename) == file), "")
+        where = f"{shown(file)}, {at}" if at else shown(file)
+        raise UsageError(
+            f"the rule file {where} cannot be imported: {type(fault).__name__}: {fault}; repair it"
+        ) from fault
+
+
+def _run(name: str, file: Path) -> ModuleType:
+    """The folder's own __init__.py, once, in place of the empty package that stands for it."""
+    if getattr(sys.modules[name], "__file__", None):
+        return sys.modules[name]
+    spec = spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no Python file")
+    empty = sys.modules[name]
+    sys.modules[name] = package = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(package)
+    except BaseException:
+        sys.modules[name] = empty
+        raise
+    return package
+
+
+def _frames(fault: BaseException) -> list[traceback.FrameSummary]:
+    return list(reversed(traceback.extract_tb(fault.__traceback__)))

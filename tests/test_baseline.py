@@ -1,0 +1,394 @@
+"""Baselines: what is known does not fail, what is new does, what is gone is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_sessions import LAYERS, run
+
+from initlint import baseline, checking
+from initlint.baseline import Baseline, Entry, Standing, load, recognised, renewed, save
+from initlint.errors import UsageError
+from initlint.plugin import Finding, Severity
+
+
+def entry(target: str = "m.onnx", address: str = "a", severity: Severity = Severity.ERROR, rule: str = "r") -> Entry:
+    return Entry(target, rule, address, severity)
+
+
+def finding(address: str | None = "a", severity: Severity = Severity.ERROR) -> Finding:
+    return Finding("r", "c", severity, None, address, "", {})
+
+
+# Which target is which -----------------------------------------------------------------------------------------------
+
+
+def known(path: Path, target: str, *others: str, clean: tuple[str, ...] = ()) -> list[str]:
+    entries = (entry("a/m.onnx", "of a"), entry("b/m.onnx", "of b"), entry("a/n.onnx", "other"))
+    held = Baseline(path / "base.json", entries, clean)
+    return [each.address for each in held.known(str(path / target), [str(path / other) for other in others])]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+    assert known(tmp_path, "a/m.onnx") == ["of a"]
+    assert known(tmp_path, "b/m.onnx", "a/m.onnx") == ["of b"]
+
+
+def test_a_file_that_moved_is_known_by_its_name(tmp_path: Path) -> None:
+    assert known(tmp_path, "elsewhere/n.onnx") == ["other"]
+    assert known(tmp_path, "c/m.onnx") == ["of a", "of b"]
+    assert known(tmp_path, "a/renamed.onnx") == []
+
+
+def test_a_file_that_did_not_move_keeps_what_is_its_own(tmp_path: Path) -> None:
+    assert known(tmp_path, "c/m.onnx", "a/m.onnx", "c/m.onnx") == ["of b"]
+    assert known(tmp_path, "c/m.onnx", "a/m.onnx", "b/m.onnx") == []
+    assert known(tmp_path, "clean/m.onnx", clean=("clean/m.onnx",)) == []
+
+
+def test_python_targets_are_known_by_their_text(tmp_path: Path) -> None:
+    held = Baseline(tmp_path / "base.json", (entry("pkg.nets:build"), entry("src/net.py:build", "b")))
+    assert held.known("pkg.nets:build") == (entry("pkg.nets:build"),)
+    assert held.known("other.nets:build") == ()
+    assert held.known(str(tmp_path / "lib" / "net.py:build")) == (entry("src/net.py:build", "b"),)
+    assert held.known(str(tmp_path / "src" / "net.py:other")) == ()
+
+
+def test_of_several_findings_of_a_whole_model_as_many_are_known_as_there_were() -> None:
+    found = [finding(None, Severity.NOTE), finding(None, Severity.ERROR)]
+    one = entry(address="", severity=Severity.ERROR)
+    assert recognised(found, [one]) == [None, one]
+    assert recognised(found, [one, one]) == [one, one]
+
+
+# The file ------------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_one_sorted_line_a_finding(tmp_path: Path) -> None:
+    entries = (entry("n.onnx"), entry(address="z"), entry(address="é\ud800", severity=Severity.NOTE))
+    save(Baseline(tmp_path / "base.json", entries, ("clean/n.onnx",)))
+    text = (tmp_path / "base.json").read_text()
+    assert text.splitlines() == [
+        "{",
+        '  "initlint_baseline": 1,',
+        '  "findings": [',
+        '    {"target": "m.onnx", "rule": "r", "address": "z", "severity": "error"},',
+        '    {"target": "m.onnx", "rule": "r", "address": "\\u00e9\\ud800", "severity": "note"},',
+        '    {"target": "n.onnx", "rule": "r", "address": "a", "severity": "error"}',
+        "  ],",
+        '  "clean": ["clean/n.onnx"]',
+        "}",
+    ]
+    again = load(tmp_path / "base.json")
+    save(again)
+    assert (tmp_path / "base.json").read_text() == text
+    assert set(again.entries) == set(entries)
+
+
+def test_it_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "base.json"
+    save(Baseline(path, (entry(),)))
+    before = path.read_text()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(baseline.os, "replace", full)
+    with pytest.raises(UsageError, match=r"base.json cannot be written: No space left on device"):
+        save(Baseline(path))
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it is no JSON"),
+        ("<<<<<<< HEAD\n{}", "it is no JSON"),
+        ("\x80", "it is no JSON"),
+        ("[" * 100_000, "it is no JSON"),
+        ("[]", "it holds something else"),
+        ('{"version": "2.1.0", "runs": []}', "it holds something else"),
+        ('{"initlint_baseline": 2, "findings": []}', "it is of version 2, not 1"),
+        ('{"initlint_baseline": 1, "findings": {}}', "its findings are no list"),
+        ('{"initlint_baseline": 1, "findings": ["a"]}', "finding 1 has no target"),
+        (
+            '{"initlint_baseline": 1, "findings": [{"target": 1, "rule": "", "address": "", "severity": "note"}]}',
+            "finding 1",
+        ),
+        (
+            '{"initlint_baseline": 1, "findings": [{"target": "", "rule": "", "address": "", "severity": "bad"}]}',
+            "finding 1",
+        ),
+        ('{"initlint_baseline": 1, "findings": [], "clean": "a"}', "its clean targets"),
+    ],
+)
+@pytest.mark.usefixtures("fakes")
+def test_a_broken_or_foreign_file_is_one_sentence(text: str, why: str) -> None:
+    Path("base.json").write_bytes(text.encode("latin-1"))
+    for option in ("--baseline", "--write-baseline"):
+        result = run("error.onnx", option, "base.json")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("initlint: ") and result.stderr.count("\n") == 1
+        assert f"base.json is no baseline of initlint: {why}" in result.stderr
+        assert Path("base.json").read_bytes() == text.encode("latin-1")
+
+
+def test_what_a_run_could_not_judge_stays() -> None:
+    old = Baseline(Path("b"), (entry("m.onnx", "met"), entry("m.onnx", "gone"), entry("n.onnx"), entry(rule="asleep")))
+    standing = Standing("m.onnx", (entry("m.onnx", "new"),), (old.entries[0],), (old.entries[1],))
+    assert set(renewed(old, [standing]).entries) == {entry("m.onnx", "new"), entry("n.onnx"), entry(rule="asleep")}
+
+
+# The command line ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adopted(fakes: None) -> None:
+    assert run("error.onnx", "warning.onnx", "--write-baseline", "base.json").exit_code == 0
+
+
+def lines(name: str = "base.json") -> list[tuple[str, str, str]]:
+    document = json.loads(Path(name).read_text())
+    return [(each["target"], each["address"], each["severity"]) for each in document["findings"]]
+
+
+KNOWN = [
+    ("error.onnx", "error.0.weight", "error"),
+    ("error.onnx", "error.1.weight", "error"),
+    ("error.onnx", "note.2.weight", "note"),
+    ("warning.onnx", "warning.0.weight", "warning"),
+]
+
+
+@pytest.mark.usefixtures("fakes")
+def test_writing_a_baseline_says_so_and_passes() -> None:
+    result = run("error.onnx", "warning.onnx", "--write-baseline", "base.json")
+    assert (result.exit_code, result.stderr) == (0, "initlint: base.json now holds 4 known findings\n")
+    assert "known: 3 findings in the baseline (-v lists them)" in result.stdout
+    assert lines() == KNOWN
+
+
+@pytest.mark.usefixtures("adopted")
+def test_known_findings_do_not_fail_and_new_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("error.onnx", "--baseline", "base.json", "--output-format", "json")
+    result = run(*arguments)
+    [report] = json.loads(result.stdout)["reports"]
+    assert (result.exit_code, result.stderr, report["findings"]) == (0, "", [])
+    assert [each["reason"] for each in report["suppressed"]] == ["in the baseline"] * 3
+
+    monkeypatch.setitem(LAYERS, "error.onnx", ["error.7", "note.2", "error.1", "error.0"])
+    result = run(*arguments)
+    [report] = json.loads(result.stdout)["reports"]
+    assert result.exit_code == 1
+    assert [each["tensor"] for each in report["findings"]] == ["error.7.weight"]
+
+
+@pytest.mark.usefixtures("adopted")
+def test_what_got_louder_is_new_and_what_got_quieter_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("base.json").write_text(
+        Path("base.json")
+        .read_text()
+        .replace('"error.0.weight", "severity": "error"', '"error.0.weight", "severity": "note"')
+    )
+    Path("base.json").write_text(Path("base.json").read_text().replace('"severity": "warning"', '"severity": "error"'))
+    result = run(
+        "error.onnx", "warning.onnx", "--baseline", "base.json", "--output-format", "concise", "--fail-on", "note"
+    )
+    assert result.stdout == "error.onnx: error.0.weight: error named-so its name says ERROR\n"
+    assert (result.exit_code, result.stderr) == (1, "")
+
+
+@pytest.mark.usefixtures("adopted")
+def test_what_is_gone_is_told_and_dropped_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAYERS, "error.onnx", ["error.0", "quiet.1"])
+    arguments = ("error.onnx", "--baseline", "base.json")
+    result = run(*arguments)
+    assert result.stderr == (
+        "initlint: base.json: 2 known findings no longer there: named-so at error.1.weight in error.onnx, named-so at "
+        "note.2.weight in error.onnx; --prune-baseline drops what is gone\n"
+    )
+    assert lines() == KNOWN
+    assert [each["address"] for each in json.loads(run(*arguments, "--output-format", "json").stdout)["vanished"]] == [
+        "error.1.weight",
+        "note.2.weight",
+    ]
+    assert run(*arguments, "-q").stderr == ""
+    result = run(*arguments, "--prune-baseline")
+    assert "base.json: dropped 2 findings no longer there" in result.stderr
+    assert lines() == [KNOWN[0], KNOWN[3]]
+    assert run(*arguments, "--prune-baseline").stderr == ""
+
+
+@pytest.mark.usefixtures("adopted")
+def test_pruning_takes_up_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAYERS, "error.onnx", ["error.0", "error.9"])
+    assert run("error.onnx", "--baseline", "base.json", "--prune-baseline").exit_code == 1
+    assert lines() == [KNOWN[0], KNOWN[3]]
+
+
+@pytest.mark.usefixtures("adopted")
+def test_writing_again_takes_up_what_is_new_and_drops_what_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAYERS, "error.onnx", ["error.0", "error.9"])
+    result = run("error.onnx", "--write-baseline", "base.json")
+    assert result.stderr == ("initlint: base.json now holds 3 known findings; dropped 2 findings no longer there\n")
+    assert lines() == [KNOWN[0], ("error.onnx", "error.9.weight", "error"), KNOWN[3]]
+
+
+@pytest.mark.usefixtures("adopted")
+@pytest.mark.parametrize(
+    "arguments",
+    [["error.onnx", "--select", "signal"], ["error.onnx", "--layers", "error.0"], ["crash.onnx"], ["late.onnx"]],
+)
+def test_what_was_not_looked_at_is_not_gone(arguments: list[str]) -> None:
+    for option in ("--baseline", "--write-baseline"):
+        assert "no longer there" not in run(*arguments, option, "base.json").stderr
+    assert lines() == KNOWN
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_target_that_failed_still_fails_and_leaves_the_others_known() -> None:
+    result = run("error.onnx", "crash.onnx", "--write-baseline", "base.json")
+    assert result.exit_code == 4
+    assert lines() == KNOWN[:3]
+    assert run("crash.onnx", "--write-baseline", "other.json").exit_code == 4
+    assert not Path("other.json").exists()
+
+
+@pytest.mark.usefixtures("fakes")
+def test_what_an_exception_allows_is_not_written() -> None:
+    Path("initlint.toml").write_text('[[allow]]\nrule = "named-so"\nat = "error.*"\nreason = "a test"\n')
+    run("error.onnx", "--write-baseline", "base.json")
+    assert lines() == [KNOWN[2]]
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_configuration_names_a_baseline_beside_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("initlint.toml").write_text('baseline = "base.json"\n')
+    result = run("error.onnx")
+    assert result.exit_code == 2
+    assert "there is no baseline" in result.stderr and "write one with --write-baseline" in result.stderr
+    run("error.onnx", "--write-baseline", "base.json")
+    Path("inner").mkdir()
+    monkeypatch.chdir("inner")
+    assert run("error.onnx").exit_code == 0
+    assert run("error.onnx", "--isolated").exit_code == 1
+
+
+@pytest.mark.usefixtures("adopted")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prune-baseline"], "--prune-baseline: there is no baseline; name it with --baseline FILE"),
+        (["--baseline", "gone.json"], "there is no baseline"),
+        (["--write-baseline", "gone/base.json"], "there is no folder gone; create it first"),
+        (["--write-baseline", "."], "cannot be read"),
+        (["--baseline", "base.json", "--write-baseline", "b.json"], "name different files"),
+    ],
+)
+def test_wrong_usage_stops_the_run(arguments: list[str], message: str) -> None:
+    result = run("error.onnx", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_baseline_never_overwrites_a_target() -> None:
+    Path("model.onnx").write_bytes(b"precious")
+    assert run("model.onnx", "--write-baseline", "./model.onnx").exit_code == 2
+    assert Path("model.onnx").read_bytes() == b"precious"
+
+
+def test_python_callers_have_the_baseline_of_the_configuration(adopted: None) -> None:
+    import initlint
+
+    Path("initlint.toml").write_text('baseline = "base.json"\n')
+    assert not initlint.check("error.onnx").ok
+    assert initlint.check("error.onnx", config="initlint.toml").ok
+    assert initlint.check("error.onnx", baseline="base.json").ok
+
+
+# Exceptions ----------------------------------------------------------------------------------------------------------
+
+
+def allow(**said: str) -> None:
+    table = {"rule": '"named-so"', "at": '"error.*"', "reason": '"a test"', **said}
+    Path("initlint.toml").write_text("[[allow]]\n" + "".join(f"{name} = {value}\n" for name, value in table.items()))
+
+
+@pytest.mark.usefixtures("fakes")
+def test_an_exception_that_is_over_counts_no_more_and_the_report_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import date
+
+    allow(until="2030-06-30")
+    monkeypatch.setattr(checking, "today", lambda: date(2030, 6, 30))
+    assert run("error.onnx").exit_code == 0
+    monkeypatch.setattr(checking, "today", lambda: date(2030, 7, 1))
+    said = "the exception for named-so at error.* (a test) ended on 2030-06-30, so its findings count again"
+    result = run("error.onnx")
+    assert result.exit_code == 1
+    assert f"expired: {said}" in " ".join(result.stdout.split())
+    result = run("error.onnx", "--output-format", "json")
+    assert json.loads(result.stdout)["reports"][0]["expired_exceptions"] == [
+        {"rule": "named-so", "at": "error.*", "target": "*", "reason": "a test", "until": "2030-06-30"}
+    ]
+    assert result.stderr == f"initlint: {said}\n"
+
+
+@pytest.mark.usefixtures("fakes")
+def test_an_exception_that_meets_nothing_is_told() -> None:
+    allow(at='"eror.*"')
+    result = run("error.onnx", "clean.onnx", "--output-format", "json")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "initlint: initlint.toml: allow, entry 1: no finding of named-so at eror.* is left to allow; remove or correct "
+        "the exception\n"
+    )
+    assert [each["at"] for each in json.loads(result.stdout)["unused_exceptions"]] == ["eror.*"]
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize(
+    ("said", "arguments"),
+    [
+        ({}, ["error.onnx", "clean.onnx"]),
+        ({"target": '"other/*"'}, ["clean.onnx"]),
+        ({}, ["clean.onnx", "--select", "signal"]),
+        ({}, ["unread.onnx"]),
+        ({}, ["crash.onnx"]),
+        ({}, ["late.onnx"]),
+        ({}, ["error.onnx", "--layers", "note.*"]),
+        ({}, ["clean.onnx", "-q"]),
+    ],
+)
+def test_an_exception_that_may_be_needed_is_not_called_unused(said: dict[str, str], arguments: list[str]) -> None:
+    allow(**said)
+    assert "left to allow" not in run(*arguments).stderr
+
+
+# Overrides and targets -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_hook_needs_no_arguments() -> None:
+    Path("initlint.toml").write_text(
+        'targets = ["error.onnx", "warning.onnx"]\n'
+        '[[overrides]]\ntarget = "warning.onnx"\nfail-on = "warning"\nseed = 7\n'
+        '[[overrides]]\ntarget = "error.onnx"\nignore = ["named-so"]\n'
+    )
+    result = run("check", "--output-format", "json")
+    reports = {report["target"]: report for report in json.loads(result.stdout)["reports"]}
+    assert result.exit_code == 1
+    assert (reports["warning.onnx"]["probe"]["seed"], reports["error.onnx"]["probe"]["seed"]) == (7, 0)
+    assert reports["error.onnx"]["findings"] == []
+    assert [each["severity"] for each in reports["warning.onnx"]["findings"]] == ["warning"]
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_fault_of_any_override_stops_the_run() -> None:
+    Path("initlint.toml").write_text('[[overrides]]\ntarget = "other.onnx"\nselect = ["name-so"]\n')
+    result = run("error.onnx")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert 'initlint.toml: overrides, entry 1: select: there is no rule or category "name-so"' in result.stderr
