@@ -42,7 +42,7 @@ def gate(model: Any, batch: Any, loss: Any, on_findings: str, settings: Mapping[
 
 
 def stand(model: Any, judge: Callable[[], Report], on_findings: str) -> None:
-    """Stand in a callback's way: as ``gate``, but what is sharded passes, since nobody can call the callback earlier."""
+    """As ``gate``, for callbacks: what is sharded passes with a warning, since nobody can call a callback earlier."""
     if unshardable(inner := unwrapped(model)) is not None:
         if is_first_rank():
             log.warning("initlint did not check %s: %s", type(inner).__name__, SHARDED)
@@ -162,12 +162,11 @@ def _split(module: Any, batch: Any) -> tuple[Any, Any]:
         return _split_names(parameters, batch)
     if not isinstance(batch, (list, tuple)) or not batch:
         return batch, None
+    if isinstance(batch[0], Mapping) and {each.name for each in parameters} & set(batch[0]):
+        return _split_names(parameters, batch[0])[0], _alone(tuple(batch[1:]))
     positional = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
     required = max(1, sum(each.default is each.empty for each in positional))
-    first, rest = tuple(batch[:required]), tuple(batch[required:])
-    if len(first) == 1 and isinstance(first[0], Mapping) and {each.name for each in parameters} & set(first[0]):
-        return _split_names(parameters, first[0])[0], _alone(rest)
-    return first, _alone(rest)
+    return tuple(batch[:required]), _alone(tuple(batch[required:]))
 
 
 def _split_names(parameters: Sequence[inspect.Parameter], batch: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from ..load.python_object import seeded
 from ..report import Report
 from . import gates, samples
 
@@ -82,7 +83,7 @@ class InitlintCallback(*_bases()):  # type: ignore[misc]
         except samples.NoBatch as reason:
             gates.log.warning("initlint could not take a batch of the training data: %s", reason)
             return self._batch
-        with samples.seeded(0):  # transfer hooks may augment
+        with seeded(0):  # transfer hooks may augment
             return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
 
 
@@ -105,7 +106,12 @@ class _ThroughChild(nn.Module):
         super().__init__()
         self.child_name = name
         self.add_module(name, child)
-        self.forward = wraps(child.forward)(lambda *args, **kwargs: child(*args, **kwargs))
+
+        @wraps(child.forward)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return child(*args, **kwargs)  # not its forward: it may have hooks
+
+        self.forward = forward
         if example is not None:
             self.example_input_array = example
 

@@ -1,4 +1,4 @@
-"""A batch of a loader's own data, without touching the loader: neither its sampler, nor its workers, nor any random state."""
+"""A batch of a loader's own data, without touching the loader, its sampler, its workers, or any random state."""
 
 from __future__ import annotations
 

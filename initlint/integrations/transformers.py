@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transformers import TrainerCallback
-from transformers.utils import find_labels
+from transformers.utils import generic
 
 from ..report import Report
 from . import gates, samples
@@ -66,6 +66,7 @@ class InitlintCallback(TrainerCallback):
 def _has_labels(module: Any, batch: Any) -> bool:
     """Whether the model computes a loss from the batch: it has what the model's forward calls labels."""
     base = module.get_base_model() if hasattr(module, "get_base_model") else module  # an adapter's forward says nothing
+    find_labels: Any = generic.find_labels
     return isinstance(batch, Mapping) and any(name in batch for name in find_labels(type(base)))
 
 
