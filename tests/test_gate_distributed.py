@@ -11,26 +11,19 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("gated_rank.py")
-ROOT = SCRIPT.parent.parent
 PATIENCE = 120
 """Seconds; a run takes about ten."""
 
 
 def run(case: str, folder: Path) -> list[tuple[int, str, str]]:
     """(exit status, stdout, stderr) of both ranks. They meet in a file: no port has to be free."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    }
     ranks = [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), str(rank), str(folder / "store"), case],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=environment(),
         )
         for rank in range(2)
     ]
@@ -41,6 +34,10 @@ def run(case: str, folder: Path) -> list[tuple[int, str, str]]:
             rank.kill()
             rank.wait()
     return [(rank.returncode, *answer) for rank, answer in zip(ranks, answers, strict=True)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def said(stderr: str) -> list[str]:
@@ -82,3 +79,19 @@ def test_an_interrupt_on_the_first_rank_stops_the_other(tmp_path: Path) -> None:
     assert first != 0
     assert second == 1
     assert "the check on rank 0 raised KeyboardInterrupt" in stderr
+
+
+@pytest.mark.parametrize(("library", "rule"), [("lightning", "zero-weights"), ("transformers", "non-finite-weights")])
+def test_a_trainer_of_two_processes_stops(library: str, rule: str, tmp_path: Path) -> None:
+    """torchrun picks the port itself."""
+    pytest.importorskip(library)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--tee", "3"]
+    done = subprocess.run(
+        [*launcher, "--log-dir", str(tmp_path), str(SCRIPT.with_name("gated_trainer.py")), library, str(tmp_path)],
+        capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 1
+    errors = [path.read_text(encoding="utf-8") for path in sorted(tmp_path.glob("**/stderr.log"))]
+    assert len(errors) == 2
+    assert all("FindingsError" in error and rule in error for error in errors), errors
+    assert [path.read_text(encoding="utf-8").strip() for path in tmp_path.glob("**/stdout.log")] == ["", ""]

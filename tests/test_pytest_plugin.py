@@ -6,13 +6,11 @@ import json
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["pytester"]
 
-ROOT = Path(__file__).parent.parent
 INSTALLED = bool(entry_points(group="pytest11", name="initlint"))
 LOADED = [] if INSTALLED else ["-p", "initlint.integrations.pytest_plugin"]
 """From a source tree that is not installed, no entry point names the plug-in."""
@@ -29,7 +27,6 @@ def net():
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     return pytester
 
