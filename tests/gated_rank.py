@@ -16,6 +16,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import initlint
+from initlint.integrations import gates
 
 
 def net() -> nn.Sequential:
@@ -41,7 +42,9 @@ def main(rank: int, store: str, case: str) -> None:
         print(*trained(rank, gated=False))
         print(*trained(rank, gated=True))
     elif case == "broken":
-        refused(sharded(net()), None)
+        model = sharded(net())
+        gates.stand(model, lambda: sys.exit("a sharded model was run"), "raise")
+        refused(model, None)
         refused(DistributedDataParallel(net()), nn.CrossEntropyLoss(), select=["no-such-rule"])
         refused(DistributedDataParallel(net()), raising)
         trained(rank, gated=True, broken=True)

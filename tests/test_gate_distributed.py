@@ -68,6 +68,8 @@ def test_all_ranks_stop_with_the_same_error(tmp_path: Path) -> None:
     assert usage.startswith("UsageError: ")
     assert "no-such-rule" in usage
     assert loss.startswith("TargetError: the loss could not be computed: ZeroDivisionError: by the user's loss")
+    assert "initlint did not check FSDPSequential: its parameters are sharded" in first_err
+    assert "did not check" not in second_err
     report = said(first_err)
     assert report[0].startswith("initlint.errors.FindingsError")
     assert any("zero-weights" in line for line in report)
