@@ -26,6 +26,7 @@ __all__ = [
     "TargetError",
     "UsageError",
     "check",
+    "gate",
 ]
 
 _HOMES = {
@@ -74,6 +75,23 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
     if report.failure is not None and report.failure.kind.exit_status == 2:
         raise TargetError(report.failure.kind, report.failure.message)
     return report
+
+
+def gate(model: Any, batch: Any = None, loss: Any = None, *, on_findings: str = "raise", **settings: Any) -> Report:
+    """Stop a training script before its first step if the model will not train; returns the Report otherwise.
+
+    ``model`` may be wrapped (DistributedDataParallel, torch.compile). ``batch`` is what the training loop gets from its
+    loader: of a tuple the forward gets as many as it requires, of a mapping what it has names for, and the rest is the
+    target of ``loss(output, target)``. Without ``batch``, and for ``settings``, it is as for ``check``.
+
+    Raises FindingsError where the report is not ``ok``; with ``on_findings="warn"`` it is logged instead. In a
+    distributed run call it on every rank: the first one checks, and all of them go on or stop. The run is otherwise
+    the one that it would have been: parameters, gradients, modes and random states are not touched.
+    """
+    __tracebackhide__ = True
+    from .integrations import gates
+
+    return gates.gate(model, batch, loss, on_findings, settings)
 
 
 def _accepted(target: Any) -> Any:

@@ -149,6 +149,7 @@ class Report:
 
     def raise_for_findings(self) -> None:
         """Raise ``FindingsError`` with the report as its message whenever ``ok`` is false."""
+        __tracebackhide__ = True  # pytest shows the caller's line
         if not self.ok:
             raise FindingsError(str(self))
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import make_examples
@@ -37,3 +41,31 @@ def test_the_healthy_example_is_silent() -> None:
 
 def test_examples_are_small() -> None:
     assert sum(path.stat().st_size for path in EXAMPLES.iterdir() if path.is_file()) < 200_000
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Python in the repository's root, as a reader starts it."""
+    environment = {**os.environ, "PYTEST_ADDOPTS": ""}
+    arguments = [sys.executable, *command]
+    return subprocess.run(
+        arguments, cwd=EXAMPLES.parent, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_the_training_script_learns_and_is_stopped_when_broken() -> None:
+    trained = run("examples/train_with_gate.py")
+    losses = [float(line.split()[-1]) for line in trained.stdout.splitlines()]
+    assert (trained.returncode, len(losses)) == (0, 5), trained.stderr
+    assert losses[-1] < losses[0] / 2
+    stopped = run("examples/train_with_gate.py", "--broken")
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert "zero-weights  2.weight" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+
+def test_the_pytest_example_passes() -> None:
+    installed = entry_points(group="pytest11", name="initlint")
+    loaded = [] if installed else ["-p", "initlint.integrations.pytest_plugin"]
+    done = run("-m", "pytest", "examples/test_with_pytest.py", *loaded, "-p", "no:cacheprovider", "-n", "0")
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout

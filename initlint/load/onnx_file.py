@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import FailureKind, TargetError
 from . import functions, wiring
-from .refusals import brief, damaged, first_line
+from .refusals import brief, damaged, first_line, refuse_pointer
 
 MAX_PROTOBUF = 2**31 - 1
 """protobuf refuses longer messages."""
@@ -64,8 +64,7 @@ def _bytes_of(path: Path) -> bytes:
 def _parse(data: bytes, name: str) -> ModelProto:
     if not data:
         raise TargetError(FailureKind.UNREADABLE, f"{name} is empty; export the model again.")
-    if data.startswith(b"version https://git-lfs"):
-        raise TargetError(FailureKind.UNREADABLE, f"{name} is a Git LFS pointer, not the model; run `git lfs pull`.")
+    refuse_pointer(data, name)
     proto = ModelProto()
     try:
         proto.ParseFromString(data)

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from ..errors import FailureKind, TargetError
 
+POINTER = b"version https://git-lfs"
+
+
+def refuse_pointer(start: bytes, name: str) -> None:
+    """Raises TargetError where a file, by its first bytes, only points to what Git LFS keeps elsewhere."""
+    if start.startswith(POINTER):
+        raise TargetError(FailureKind.UNREADABLE, f"{name} is a Git LFS pointer, not the model; run `git lfs pull`.")
+
 
 def damaged(what: str) -> TargetError:
     """The error for a file that contradicts itself."""

@@ -11,6 +11,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 
 from ..errors import FailureKind, TargetError
 from .folding import Array
-from .refusals import brief, first_line
+from .refusals import POINTER, brief, first_line, refuse_pointer
 from .target import SAFETENSORS
 
 _SAFE_DTYPES = {
@@ -48,6 +49,8 @@ class WeightsFile:
 
 def read(path: Path) -> WeightsFile:
     """Raises TargetError where the file is damaged, or holds code."""
+    with suppress(OSError), path.open("rb") as file:  # what cannot be opened is told by who wants all of it
+        refuse_pointer(file.read(len(POINTER)), path.name)
     return _safetensors(path) if path.suffix.lower() == SAFETENSORS else _state_dict(path)
 
 

@@ -57,6 +57,6 @@ def _apply(edit: Edit, model: Model, tensor: Tensor, values: NDArray[np.float32]
             rows[:] = edit.value
             continue
         layer = model.owner(tensor.address)
-        rng = np.random.default_rng((seed, zlib.crc32(address.encode())))
+        rng = np.random.default_rng((seed, zlib.crc32(address.encode(errors="surrogatepass"))))
         view = tensor.view if not tensor.parts else View(1, height, tensor.view.fan_in)
         rows[:] = schemes.draw(edit.scheme, view, fans(layer, tensor, address), edit.gain, rng)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
 
 import numpy as np
 
@@ -40,6 +41,9 @@ SMALL = 1 << 22
 """Values at the layers' outputs that a run may have (a forward pass of a second or less); a graph with more is fed
 FEW samples where its batch is open: every sample has positions enough then."""
 FEW = 2
+PATIENCE = 0.4
+"""Share of the time for a whole answer after which liveness is given up, so that the rest is told."""
+TOO_MANY = "which of {count} tensors that start at zero can learn would take too long to find out, one by one"
 
 
 @dataclass
@@ -152,11 +156,14 @@ class TangentProbe:
             self.outputs,
             self._batches() if cases else (),
             list(onnx_liveness.located(cases, self.weights)),
+            deadline=monotonic() + PATIENCE * self.setup.feeder.settings.wall_seconds,
         )
         if cases:
             search.begin()
             search.run()
             self._ask_around(search, cases)
+        if search.late:
+            return replace(found, backward_reason=TOO_MANY.format(count=len(cases)))
         if not search.finite:
             return found
         made = onnx_liveness.verdicts(self.model, search, self._reachable(), onnx_liveness.is_routed(self.setup))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 
 import numpy as np
 
@@ -69,6 +70,10 @@ class Search:
     unused: set[Case] = field(default_factory=set)
     rounds: int = 0
     finite: bool = True
+    late: bool = False
+    """It was given up: what is left would take longer than the whole answer may."""
+    deadline: float = math.inf
+    """On the monotonic clock."""
     names: list[str] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -85,7 +90,7 @@ class Search:
     def run(self) -> None:
         runs = TangentRuns(self.setup, self.names, self.chosen)
         quiet = 0
-        while self.pending and self.finite and self.rounds < LIMIT and quiet < ROUNDS:
+        while self.pending and self.finite and not self.late and self.rounds < LIMIT and quiet < ROUNDS:
             batch = self.batches[self.rounds % len(self.batches)]
             woken = set(self._movers(runs, self.pending, self.chosen, batch, self.rounds))
             for case in woken:
@@ -93,7 +98,7 @@ class Search:
             self.pending = [case for case in self.pending if case not in woken]
             quiet = 0 if woken else quiet + 1
             self.rounds += 1
-        if self.pending and self.finite:
+        if self.pending and self.finite and not self.late:
             self._look_again()
 
     def also(self, cases: Sequence[Case]) -> None:
@@ -127,7 +132,10 @@ class Search:
         self, runs: TangentRuns, cases: Sequence[Case], outputs: Sequence[str], batch: Mapping[str, Array], key: object
     ) -> Iterator[Case]:
         """Those of ``cases`` along which some output changes, found by halves."""
-        if not cases or not runs.reached:
+        if not cases or not runs.reached or self.late:
+            return
+        if monotonic() > self.deadline:
+            self.late = True
             return
         size = strength(self._run(runs, self._directions(cases, key), batch), outputs)
         if not math.isfinite(size):
