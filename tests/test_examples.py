@@ -10,6 +10,8 @@ from pathlib import Path
 
 import make_examples
 import pytest
+import torch
+from torch import nn
 
 import initlint
 
@@ -69,3 +71,14 @@ def test_the_pytest_example_passes() -> None:
     done = run("-m", "pytest", "examples/test_with_pytest.py", *loaded, "-p", "no:cacheprovider", "-n", "0")
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
+
+
+def test_the_local_rule_speaks_where_its_configuration_is_named() -> None:
+    class Normed(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(16, 32), nn.LayerNorm(32), nn.ReLU(), nn.Linear(32, 4))
+
+    report = initlint.check(
+        Normed(), torch.randn(8, 16), config=EXAMPLES / "local_rules" / "initlint.toml", select=["house"]
+    )
+    assert [(finding.rule, finding.address) for finding in report.findings] == [("bias-free-maps", "0.bias")]
