@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
@@ -45,7 +45,7 @@ class Reinit:
     tensor: str
     scheme: str
     gain: float = 1.0
-    held: Held = PLAIN
+    held: Held = field(default=PLAIN, compare=False)
     """The engine fills this in."""
     kind: ClassVar[str] = "reinit"
 
@@ -82,7 +82,7 @@ class Fill:
 
     tensor: str
     value: float
-    held: Held = PLAIN
+    held: Held = field(default=PLAIN, compare=False)
     """The engine fills this in."""
     kind: ClassVar[str] = "fill"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 
 from .fans import fans
-from .fixes import PLAIN, Fill, Fix, Held, Reinit, Several
+from .fixes import Fill, Fix, Held, Reinit, Several
 from .model import Model, Tensor
 from .schemes import std_of
 
@@ -25,7 +25,7 @@ def placed(model: Model, fix: Fix | None) -> Fix | None:
 def _held(model: Model, edit: Reinit | Fill) -> Held:
     tensor = model.tensor(edit.tensor)
     if tensor is None:
-        return PLAIN
+        return Held(buffer=model.is_buffer(edit.tensor))
     names = tensor.part_addresses
     return Held(
         buffer=model.is_buffer(edit.tensor),

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from . import activations
 from .fixes import Edit, Fill, Reinit, Several
 from .model import Layer, Model, Role, Tensor, Use
+from .stats import WeightStats
 
+NO_STATS: Mapping[str, WeightStats] = MappingProxyType({})
 TABLE_STD = 0.02
 """Radford et al. 2018 (GPT), section 4.1: embeddings, and every other weight, from N(0, 0.02^2)."""
 
 
-def redrawn(model: Model, layers: Iterable[Layer]) -> Several | None:
-    """A fix that draws the weights of ``layers`` anew, biases left as they are; None where there are none to draw."""
-    edits = tuple(dict.fromkeys(edit for layer in layers for edit in _weights(model, layer)))
-    return Several(edits) if edits else None
+def redrawn(model: Model, layers: Iterable[Layer], stats: Mapping[str, WeightStats] = NO_STATS) -> Several | None:
+    """A fix that draws the weights of ``layers`` anew; None where there are none to draw.
+
+    Biases are left as they are, but for those whose rms, by ``stats``, exceeds the 1 that fresh weights give.
+    """
+    drawn = list(layers)
+    edits = [edit for layer in drawn for edit in _weights(model, layer)]
+    biases = [layer.bias.address for layer in drawn if layer.bias is not None and layer.bias.address in stats]
+    edits += [Fill(address, 0.0) for address in biases if edits and stats[address].mean_square > 1.0]
+    return Several(tuple(dict.fromkeys(edits))) if edits else None
 
 
 def twin(model: Model, layers: Iterable[Layer], by_the_book: bool = True) -> tuple[Edit, ...]:

@@ -12,12 +12,13 @@ where nothing is suspected:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from .causes import fold, raised
 from .fixes import Edit, Fill, Several, edits_of
+from .holding import placed
 from .model import Layer, Model
 from .plugin import Cause, Context, Finding, Needs, Rule, Severity
 from .redraw import twin
@@ -288,12 +289,20 @@ class _Trial:
         kept = list(causes)
         for whole in self.subjects:
             covered = {edit.tensor for edit in self.edits(whole)}
-            single = [f for f in kept if f.category == "scale" and f.tensor in covered and f is not whole]
+            off = [f for f in kept if f.category == "scale" and f is not whole]
+            single = [f for f in off if f.tensor in covered]
+            if len(single) > MANY and self._misses(whole, off, covered):
+                continue  # mended by one that it leaves out, it would take the others along
             if len(single) > MANY and self.is_symptom(whole) and place(whole) in self.verified - self.fixes.keys():
                 self.cause_of |= {place(each): whole for each in single}
                 kept = [*(each for each in kept if each not in single and each is not whole), whole]
         self.causes = [*self.causes, *(each for each in kept if each not in self.causes)]
         return kept
+
+    def _misses(self, whole: Finding, off: Sequence[Finding], covered: Collection[str]) -> bool:
+        """Whether a layer that it may come from is off in scale too, and its fix leaves it as it is."""
+        near = {layer.name for layer in self._suspects(whole)}
+        return any(each.tensor not in covered and each.layer in near for each in off)
 
     def _groups(self, causes: Sequence[Finding]) -> list[list[Finding]]:
         if len(causes) <= SINGLES:
@@ -317,7 +326,7 @@ class _Trial:
     def settled(self, folded: Sequence[Finding]) -> tuple[Finding, ...]:
         """``folded`` with the verdicts; a cause takes over the severity that its consequences prove."""
         found = [*(each for each in folded if place(each) not in self.revealed), *self.revealed.values()]
-        return tuple(raised([self._told(finding) for finding in found]))
+        return tuple(raised(_to_the_root([self._told(finding) for finding in found])))
 
     def _chain(self, finding: Finding) -> dict[Place, Finding]:
         """It and what explains it, over as many steps as it takes; never a circle."""
@@ -348,11 +357,26 @@ class _Trial:
         changed = [name for name, value in before.items() if name in after and after[name] != value]
         return replace(
             finding,
-            fix=self.fixes.get(at, finding.fix),
+            fix=placed(self.model, self.fixes.get(at, finding.fix)),
             verified=True,
             before={name: before[name] for name in changed},
             after={name: after[name] for name in changed},
         )
+
+
+def _to_the_root(findings: Sequence[Finding]) -> list[Finding]:
+    """Causes that are consequences themselves hand theirs on to what they come from."""
+    causes = {place(each): each.caused_by for each in findings}
+    told = []
+    for each in findings:
+        seen, cause = {place(each)}, each.caused_by
+        while cause is not None and (further := causes.get((cause.rule, cause.address))) is not None:
+            if (cause.rule, cause.address) in seen:
+                break
+            seen.add((cause.rule, cause.address))
+            cause = further
+        told.append(replace(each, caused_by=cause))
+    return told
 
 
 def numbers(examined: Examined, finding: Finding) -> dict[str, float]:

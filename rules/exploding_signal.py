@@ -84,7 +84,7 @@ def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
             severity=_severity(context, layer, ratio, options),
             data={"rms": rms, "ratio": ratio, "depth": len(maps), "threshold": options.warn}
             | {"outlook": _outlook(context, layer, rms)},
-            fix=redrawn(context.model, maps),
+            fix=redrawn(context.model, maps, context.stats),
             message="default" if context.probed else "predicted",
         )
 

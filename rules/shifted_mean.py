@@ -93,8 +93,8 @@ def shifted_mean(context: Context, options: Options) -> Iterator[Suspicion]:
 
 
 def _severity(layer: Layer, coherence: float, in_a_row: bool, options: Options) -> Severity | None:
-    if layer.uses and not layer.uses & {Use.LAYER, Use.SUM}:
-        return None  # a head: what all logits share changes no softmax; a gate
+    if layer.uses and not layer.uses & ({Use.LAYER, Use.SUM, Use.PRODUCT} if in_a_row else {Use.LAYER, Use.SUM}):
+        return None  # a head: what all logits share changes no softmax; a gate, but in a row of such
     ease = options.centred if layer.input_activation == "identity" else _ease(layer, options)
     alone = Severity.WARNING if coherence >= options.alone * ease else Severity.NOTE
     return Severity.ERROR if in_a_row else alone
