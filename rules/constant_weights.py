@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspicion, Tensor, Use, fresh, rule
+from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspicion, Tensor, Use, fresh, fresh_at, rule
 
 from .non_finite_weights import SIGNAL_RULES
 
@@ -57,6 +57,8 @@ def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:
                 outputs = tensor.view.groups * tensor.view.units
                 if outputs > 1:
                     yield _judge(context, layer, tensor, outputs)
+            elif tensor.parts and tensor.role is Role.WEIGHT and not layer.kind.is_recurrent:
+                yield from _judge_parts(context, tensor)
             elif tensor.role is Role.TABLE and is_constant(context, tensor):
                 yield _judge_table(context, layer)
 
@@ -89,6 +91,20 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspic
     if tensor.view.units == 1:
         return Suspicion(tensor, Severity.NOTE, data, message="filter")
     return Suspicion(tensor, Severity.WARNING, data, fix)
+
+
+def _judge_parts(context: Context, tensor: Tensor) -> Iterator[Suspicion]:
+    """Of queries, keys and values some are constant; the others tell their units apart, if anything does."""
+    units = tensor.view.units // len(tensor.parts)
+    for part in tensor.part_addresses:
+        stats = context.stats.get(part)
+        if stats is None or not stats.constant or stats.all_zero or min(stats.count, units) < 2:
+            continue
+        data = {"count": stats.count, "value": stats.mean, "units": units}
+        equal, fix = context.signals.still_equal.get(part, 0), fresh_at(context.model, tensor, part)
+        stays = equal >= STAYS * units
+        severity, message = (Severity.ERROR, "permanent") if stays else (Severity.WARNING, "default")
+        yield Suspicion(part, severity, {**data, "equal": equal}, fix, message)
 
 
 def _constant_neighbour(context: Context, layer: Layer, tensor: Tensor) -> str:

@@ -38,6 +38,7 @@ from initlint.plugin import (
     Tensor,
     Use,
     fresh,
+    fresh_at,
     rule,
     stuck_at_zero,
     zero_neighbour,
@@ -74,7 +75,7 @@ def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
             if _is_zero(context, tensor.address):
                 yield _judge(context, layer, tensor)
                 continue
-            yield from (_judge_part(context, part) for part in tensor.part_addresses if _is_zero(context, part))
+            yield from (_judge_part(context, tensor, part) for part in tensor.part_addresses if _is_zero(context, part))
 
 
 def _is_zero(context: Context, address: str) -> bool:
@@ -109,10 +110,11 @@ def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:
     return proof or context.measured_stuck(tensor)
 
 
-def _judge_part(context: Context, part: str) -> Suspicion:
+def _judge_part(context: Context, tensor: Tensor, part: str) -> Suspicion:
     count = context.stats[part].count
     if proof := context.measured_stuck(part):
-        return Suspicion(part, Severity.ERROR, {"count": count, "proof": proof}, message="stuck")
+        fix = fresh_at(context.model, tensor, part)
+        return Suspicion(part, Severity.ERROR, {"count": count, "proof": proof}, fix, "stuck")
     return _idiom(part, count, "the other parts of the tensor do not")
 
 
