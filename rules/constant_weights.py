@@ -7,7 +7,7 @@ as well they also get the same gradient, and stay copies of each other for ever:
 single constant layer between random ones does train, because the random neighbours tell its units apart; it wastes the
 first steps.
 
-Biases and the gains of norms are constant by design and never reported; nor is a layer with a single unit.
+Biases and gains of norms are constant by design and never reported; nor is a layer with a single unit.
 
 ## Example
 
@@ -79,8 +79,7 @@ def _judge_table(context: Context, layer: Layer) -> Suspicion:
 
 def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspicion:
     stats = context.stats[tensor.part_addresses[0]]
-    data = {"count": tensor.size, "value": stats.mean, "units": units}
-    fix = fresh(context.model, tensor)
+    data, fix = {"count": tensor.size, "value": stats.mean, "units": units}, fresh(context.model, tensor)
     still_equal = context.signals.still_equal.get(tensor.address)
     if still_equal and still_equal >= STAYS * units and tensor.view.units > 1:
         return Suspicion(tensor, Severity.ERROR, {**data, "equal": still_equal}, fix, "permanent")
@@ -101,10 +100,9 @@ def _judge_parts(context: Context, tensor: Tensor) -> Iterator[Suspicion]:
         if stats is None or not stats.constant or stats.all_zero or min(stats.count, units) < 2:
             continue
         data = {"count": stats.count, "value": stats.mean, "units": units}
-        equal, fix = context.signals.still_equal.get(part, 0), fresh_at(context.model, tensor, part)
-        stays = equal >= STAYS * units
-        severity, message = (Severity.ERROR, "permanent") if stays else (Severity.WARNING, "default")
-        yield Suspicion(part, severity, {**data, "equal": equal}, fix, message)
+        data["equal"] = equal = context.signals.still_equal.get(part, 0)
+        found = (Severity.ERROR, "permanent") if equal >= STAYS * units else (Severity.WARNING, "default")
+        yield Suspicion(part, found[0], data, fresh_at(context.model, tensor, part), found[1])
 
 
 def _constant_neighbour(context: Context, layer: Layer, tensor: Tensor) -> str:
