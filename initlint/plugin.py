@@ -36,7 +36,7 @@ from .paths import (
 )
 from .prediction import Outlook, Stretch, outlook, predict
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
-from .redraw import fresh, redrawn
+from .redraw import fresh, fresh_at, redrawn
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
@@ -82,6 +82,7 @@ __all__ = [
     "activations",
     "expected_gain",
     "fresh",
+    "fresh_at",
     "heads",
     "made_by",
     "maps_up_to",

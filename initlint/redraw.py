@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from . import activations
@@ -43,6 +44,11 @@ def fresh(model: Model, tensor: Tensor) -> Edit:
     if layer is not None and tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
         return recommended(model, layer, tensor)
     return Fill(tensor.address, 1.0 if tensor.role in (Role.GAIN, Role.RUNNING_VARIANCE) else 0.0)
+
+
+def fresh_at(model: Model, tensor: Tensor, address: str) -> Edit:
+    """The same for a packed part of ``tensor``, or for all of it."""
+    return replace(fresh(model, tensor), tensor=address)
 
 
 def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Reinit:

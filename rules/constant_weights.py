@@ -7,7 +7,7 @@ as well they also get the same gradient, and stay copies of each other for ever:
 single constant layer between random ones does train, because the random neighbours tell its units apart; it wastes the
 first steps.
 
-Biases and the gains of norms are constant by design and never reported; nor is a layer with a single unit.
+Biases and gains of norms are constant by design and never reported; nor is a layer with a single unit.
 
 ## Example
 
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspicion, Tensor, Use, fresh, rule
+from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspicion, Tensor, Use, fresh, fresh_at, rule
 
 from .non_finite_weights import SIGNAL_RULES
 
@@ -57,6 +57,8 @@ def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:
                 outputs = tensor.view.groups * tensor.view.units
                 if outputs > 1:
                     yield _judge(context, layer, tensor, outputs)
+            elif tensor.parts and tensor.role is Role.WEIGHT and not layer.kind.is_recurrent:
+                yield from _judge_parts(context, tensor)
             elif tensor.role is Role.TABLE and is_constant(context, tensor):
                 yield _judge_table(context, layer)
 
@@ -77,8 +79,7 @@ def _judge_table(context: Context, layer: Layer) -> Suspicion:
 
 def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspicion:
     stats = context.stats[tensor.part_addresses[0]]
-    data = {"count": tensor.size, "value": stats.mean, "units": units}
-    fix = fresh(context.model, tensor)
+    data, fix = {"count": tensor.size, "value": stats.mean, "units": units}, fresh(context.model, tensor)
     still_equal = context.signals.still_equal.get(tensor.address)
     if still_equal and still_equal >= STAYS * units and tensor.view.units > 1:
         return Suspicion(tensor, Severity.ERROR, {**data, "equal": still_equal}, fix, "permanent")
@@ -89,6 +90,19 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspic
     if tensor.view.units == 1:
         return Suspicion(tensor, Severity.NOTE, data, message="filter")
     return Suspicion(tensor, Severity.WARNING, data, fix)
+
+
+def _judge_parts(context: Context, tensor: Tensor) -> Iterator[Suspicion]:
+    """Of queries, keys and values some are constant; the others tell their units apart, if anything does."""
+    units = tensor.view.units // len(tensor.parts)
+    for part in tensor.part_addresses:
+        stats = context.stats.get(part)
+        if stats is None or not stats.constant or stats.all_zero or min(stats.count, units) < 2:
+            continue
+        data = {"count": stats.count, "value": stats.mean, "units": units}
+        data["equal"] = equal = context.signals.still_equal.get(part, 0)
+        found = (Severity.ERROR, "permanent") if equal >= STAYS * units else (Severity.WARNING, "default")
+        yield Suspicion(part, found[0], data, fresh_at(context.model, tensor, part), found[1])
 
 
 def _constant_neighbour(context: Context, layer: Layer, tensor: Tensor) -> str:

@@ -33,7 +33,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspicion, Tensor, fresh, rule
+from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspicion, Tensor, WeightStats, fresh_at, rule
 
 
 @dataclass(frozen=True)
@@ -64,25 +64,36 @@ def duplicate_units(context: Context, options: Options) -> Iterator[Suspicion]:
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor, options: Options) -> Iterator[Suspicion]:
-    stats = [context.stats[address] for address in tensor.part_addresses if address in context.stats]
-    if any(s.constant for s in stats):
-        return
+    """Parts that are packed into one tensor are told of one by one, unless all of them repeat themselves."""
+    stats = {address: context.stats[address] for address in tensor.part_addresses if address in context.stats}
+    drawn = [part for part, each in stats.items() if not each.constant]
+    some = [part for part in drawn if stats[part].duplicate_units]
+    if len(some) < len(tensor.parts) and not layer.kind.is_recurrent and tensor.parts:
+        for part in some:
+            yield from _judge_at(context, layer, tensor, part, [stats[part]], options)
+    elif len(drawn) == len(stats):
+        yield from _judge_at(context, layer, tensor, tensor.address, list(stats.values()), options)
+
+
+def _judge_at(
+    context: Context, layer: Layer, tensor: Tensor, at: str, stats: list[WeightStats], options: Options
+) -> Iterator[Suspicion]:
     duplicates = sum(s.duplicate_units for s in stats)
     chance = sum(s.chance_duplicates for s in stats)
-    units = tensor.view.groups * tensor.view.units
+    units = tensor.view.groups * tensor.view.units // (1 if at == tensor.address else len(tensor.parts))
     if duplicates == 0 or _poisson_tail(duplicates, chance) > options.significance:
         return
     share = duplicates / units
     data = {"duplicates": duplicates, "units": units, "share": share, "expected_by_chance": chance}
     if tensor.role is Role.TABLE:
-        yield Suspicion(tensor, Severity.NOTE, data, message="table")
+        yield Suspicion(at, Severity.NOTE, data, message="table")
         return
-    equal, fix = context.signals.still_equal.get(tensor.address, 0), fresh(context.model, tensor)
+    equal, fix = context.signals.still_equal.get(at, 0), fresh_at(context.model, tensor, at)
     if equal / units >= options.warn_share:
-        yield Suspicion(tensor, Severity.ERROR, {**data, "equal": equal}, fix, "permanent")
+        yield Suspicion(at, Severity.ERROR, {**data, "equal": equal}, fix, "permanent")
         return
     harmless = share < options.warn_share or (not context.model.has_dataflow and _may_shuffle(layer, units, duplicates))
-    yield Suspicion(tensor, Severity.NOTE if harmless else Severity.WARNING, data, fix)
+    yield Suspicion(at, Severity.NOTE if harmless else Severity.WARNING, data, fix)
 
 
 def _may_shuffle(layer: Layer, units: int, duplicates: int) -> bool:

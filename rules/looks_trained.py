@@ -59,7 +59,7 @@ def looks_trained(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         tensor = layer.weight
         stats = context.stats.get(tensor.address)
-        if stats is None or tensor.role not in (Role.WEIGHT, Role.TABLE) or tensor.parts:
+        if stats is None or tensor.role not in (Role.WEIGHT, Role.TABLE) or layer.kind.is_recurrent:
             continue
         units = tensor.view.groups * tensor.view.units
         if stats.count >= options.smallest and units >= options.fewest_units and _learned(stats, units, options):

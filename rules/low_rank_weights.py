@@ -70,7 +70,13 @@ def _rank(context: Context, layer: Layer, tensor: Tensor, options: Options) -> f
     """0 where it is as high as it should be, or cannot be told."""
     stats = context.stats.get(tensor.address)
     full = _full(tensor)
-    if stats is None or tensor.role is not Role.WEIGHT or not tensor.trainable or tensor.computed or tensor.parts:
+    if (
+        stats is None
+        or layer.kind.is_recurrent
+        or tensor.role is not Role.WEIGHT
+        or not tensor.trainable
+        or tensor.computed
+    ):
         return 0.0
     if tensor.view.groups > 1 or full < options.smallest or stats.constant or stats.duplicate_units or stats.zeros:
         return 0.0

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, rule
+from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Tensor, fresh_at, rule
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,21 @@ class Options:
 def permanent_symmetry(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         for tensor in (layer.weight, layer.recurrent):
-            equal = 0 if tensor is None else context.signals.still_equal.get(tensor.address, 0)
-            units = 0 if tensor is None else tensor.view.groups * tensor.view.units
-            if tensor is not None and equal > 0 and equal >= options.share * units:
-                data = {"equal": equal, "units": units, "steps": context.signals.steps}
-                yield Suspicion(tensor, Severity.ERROR, data, fresh(context.model, tensor), proven=True)
+            if tensor is not None:
+                for address in _places(context, layer, tensor):
+                    yield from _judge(context, tensor, address, options)
+
+
+def _judge(context: Context, tensor: Tensor, address: str, options: Options) -> Iterator[Suspicion]:
+    equal, units = context.signals.still_equal.get(address, 0), tensor.view.groups * tensor.view.units
+    if address != tensor.address:
+        units //= len(tensor.parts)
+    if equal > 0 and equal >= options.share * units:
+        data = {"equal": equal, "units": units, "steps": context.signals.steps}
+        yield Suspicion(address, Severity.ERROR, data, fresh_at(context.model, tensor, address), proven=True)
+
+
+def _places(context: Context, layer: Layer, tensor: Tensor) -> tuple[str, ...]:
+    """The packed parts that began with equal units, or the whole of a tensor where all of them did."""
+    parts = tuple(part for part in tensor.part_addresses if part in context.signals.still_equal)
+    return parts if 0 < len(parts) < len(tensor.parts) and not layer.kind.is_recurrent else (tensor.address,)

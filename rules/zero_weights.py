@@ -37,7 +37,7 @@ from initlint.plugin import (
     Suspicion,
     Tensor,
     Use,
-    fresh,
+    fresh_at,
     rule,
     stuck_at_zero,
     zero_neighbour,
@@ -74,7 +74,7 @@ def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
             if _is_zero(context, tensor.address):
                 yield _judge(context, layer, tensor)
                 continue
-            yield from (_judge_part(context, part) for part in tensor.part_addresses if _is_zero(context, part))
+            yield from (_judge_part(context, tensor, part) for part in tensor.part_addresses if _is_zero(context, part))
 
 
 def _is_zero(context: Context, address: str) -> bool:
@@ -82,7 +82,7 @@ def _is_zero(context: Context, address: str) -> bool:
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
-    fix = fresh(context.model, tensor)
+    fix = fresh_at(context.model, tensor, tensor.address)
     if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
@@ -109,11 +109,11 @@ def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:
     return proof or context.measured_stuck(tensor)
 
 
-def _judge_part(context: Context, part: str) -> Suspicion:
-    count = context.stats[part].count
-    if proof := context.measured_stuck(part):
-        return Suspicion(part, Severity.ERROR, {"count": count, "proof": proof}, message="stuck")
-    return _idiom(part, count, "the other parts of the tensor do not")
+def _judge_part(context: Context, tensor: Tensor, part: str) -> Suspicion:
+    data = {"count": context.stats[part].count, "proof": context.measured_stuck(part)}
+    if data["proof"]:
+        return Suspicion(part, Severity.ERROR, data, fresh_at(context.model, tensor, part), "stuck")
+    return _idiom(part, context.stats[part].count, "the other parts of the tensor do not")
 
 
 def _idiom(at: Tensor | str, count: int, idiom: str) -> Suspicion:

@@ -5,10 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from initlint.fixes import Edit, Fill, Reinit
 from initlint.holding import placed
 from initlint.probe.on_torch import TorchSession
+
+
+class Projection(nn.Module):
+    """Queries, keys and values side by side, stored as (in, out)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.1 * torch.randn(width, 3 * width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight
 
 
 class Stacked(nn.Module):
@@ -20,6 +32,7 @@ class Stacked(nn.Module):
         self.product = nn.Parameter(torch.randn(96, 32))
         self.cell = nn.LSTM(32, 64, batch_first=True)
         self.packed = nn.MultiheadAttention(64, 2, batch_first=True)
+        self.attn = Projection(64)
         self.grouped = nn.Conv1d(64, 128, 3, groups=4)
         self.up = nn.ConvTranspose1d(128, 32, 4, stride=2)
 
@@ -27,6 +40,8 @@ class Stacked(nn.Module):
         hidden = torch.einsum("bti,eoi->ebto", x, self.experts).relu().sum(0) @ self.product
         state = self.cell(hidden)[0]
         state = state + self.packed(state, state, state)[0]
+        query, key, value = self.attn(state).split(64, dim=2)
+        state = state + functional.scaled_dot_product_attention(query, key, value)
         return self.up(self.grouped(state.transpose(1, 2)).relu())
 
 
@@ -42,6 +57,10 @@ class Stacked(nn.Module):
         Reinit("cell.weight_hh_l0", "orthogonal"),
         Reinit("cell.weight_hh_l0[g]", "orthogonal"),
         Reinit("packed.in_proj_weight", "he_normal"),
+        Reinit("packed.in_proj_weight[v]", "xavier_normal"),
+        Reinit("attn.weight", "he_normal"),
+        Reinit("attn.weight[k]", "pytorch_default"),
+        Fill("attn.weight[q]", 0.5),
         Reinit("grouped.weight", "he_normal"),
         Reinit("up.weight", "he_normal"),
         Reinit("cell.weight_ih_l0[f]", "normal", 0.02),

@@ -19,6 +19,7 @@ from .elementwise import Regions
 from .folded import find_folded_norms
 from .folding import Array, is_float
 from .naming import Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
+from .packings import packed
 from .softmaxes import softmax_taps
 from .stored import Operation, Stored
 from .weighted import Finder
@@ -42,7 +43,7 @@ def assemble(
     """Read ``graph``; ``form`` and ``producer`` are the model's format and the program that made it."""
     sites = norms.find(graph, constants)
     finder = Finder(graph, constants, sites)
-    operations = finder.operations()
+    operations = packed(graph, constants, finder.operations())
     taken = {index for site in sites for index in site.absorbed}
     taken |= {index for op in operations for index in (op.node.index, *op.absorbed)}
     regions = Regions(graph, constants, frozenset(taken))
@@ -154,7 +155,7 @@ class _Assembly:
             norm_after=flow.norm_after,
             uses=frozenset(flow.uses),
             bypassed=flow.bypassed,
-            shuffles_units=flow.shuffles_units,
+            shuffles_units=flow.shuffles_units and not weight.parts,
             multiplies_itself=flow.multiplies_itself,
             segment=op.segment,
         )

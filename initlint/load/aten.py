@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from math import prod
+from collections.abc import Sequence
 from typing import Any
 
 from .attentions import ATTENTIONS, mask_of
-
-Operand = Any
-"""A tensor, or a Python number that becomes a constant."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One node: ``inputs`` are tensors, numbers, or ``Previous`` for the result of the step before."""
-
-    op: str
-    inputs: Sequence[Operand]
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-
-class Previous:
-    """Stands for the result of the step before."""
-
-
-PREVIOUS = Previous()
-
-Translation = Callable[[Sequence[Any], dict[str, Any]], list[Step]]
+from .rearranged import cut, permute, reshape, select, split, transpose, unbind
+from .steps import PREVIOUS, Step, Translation
 
 
 def _first(op: str, **attributes: Any) -> Translation:
@@ -134,28 +113,6 @@ def _glu(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     return [Step("Sigmoid", a[:1]), Step("Mul", (a[0], PREVIOUS))]
 
 
-def _reshape(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
-    """The shape as it comes out, for what has to know which axes were merged."""
-    if not isinstance(a[1], Sequence):  # another dtype
-        return [Step("Reshape", a[:1])]
-    sizes = [int(size) for size in a[1]]
-    known = prod(size for size in sizes if size >= 0)
-    if -1 in sizes:
-        sizes[sizes.index(-1)] = a[0].numel() // max(known, 1)
-    return [Step("Reshape", a[:1], {"shape": sizes})]
-
-
-def _permute(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
-    return [Step("Transpose", a[:1], {"perm": [int(axis) % a[0].ndim for axis in a[1]]})]
-
-
-def _transpose(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
-    axes = list(range(a[0].ndim))
-    if axes:
-        axes[a[1]], axes[a[2]] = axes[a[2]], axes[a[1]]
-    return [Step("Transpose", a[:1], {"perm": axes})]
-
-
 _MOVES = [
     "unsqueeze",
     "squeeze",
@@ -174,8 +131,6 @@ _MOVES = [
 ]
 _VIEWS = [
     "expand",
-    "slice",
-    "select",
     "narrow",
     "diagonal",
     "as_strided",
@@ -291,12 +246,16 @@ TABLE: dict[str, Translation] = {
     "minimum": _operands("Min", 2),
     "cat": lambda a, k: [Step("Concat", tuple(a[0]))],
     "stack": lambda a, k: [Step("Concat", tuple(a[0]))],
-    **{name: _first("Split") for name in ("split", "split_with_sizes", "chunk", "unbind", "tensor_split")},
+    **dict.fromkeys(("split", "split_with_sizes"), split),
+    **{name: _first("Split") for name in ("chunk", "tensor_split")},
+    "unbind": unbind,
+    "slice": cut,
+    "select": select,
     **{name: _first("Reshape") for name in _MOVES},
     **{name: _first("Slice") for name in _VIEWS},
-    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), _reshape),
-    "permute": _permute,
-    "transpose": _transpose,
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), reshape),
+    "permute": permute,
+    "transpose": transpose,
     **{name: _first("Transpose") for name in ("t", "movedim", "numpy_T")},
     **{name: _first("Cast") for name in ("_to_copy", "to", "float", "type_as")},
     **{name: _first("Pad") for name in _PADS},

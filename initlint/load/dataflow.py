@@ -37,7 +37,8 @@ _SUMS = frozenset({"Add", "Sub", "Sum", "Mean", "com.microsoft::SkipLayerNormali
 _PRODUCTS = frozenset({"Mul", "Div", "MatMul", "Einsum", "Gemm", "Pow", "com.microsoft::FusedMatMul"})
 ATTENTIONS = {"Attention": 3, "com.microsoft::MultiHeadAttention": 5, "com.microsoft::GroupQueryAttention": 10}
 """Operators that read queries, keys and values, and the position of the mask that is added to the logits."""
-_SOFTMAXES = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Hardmax": "softmax"}
+PRODUCTS_OF_MATRICES = frozenset({"MatMul", "Einsum", "Gemm", "com.microsoft::FusedMatMul"})
+SOFTMAXES = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Hardmax": "softmax"}
 
 _COORDINATES = {
     "GridSample": (1,), "DeformConv": (2, 3), "com.microsoft::DeformConv": (2, 3), "RoiAlign": (1, 2), "TopK": (0, 1),
@@ -149,10 +150,10 @@ class Dataflow:
 
     def _step(self, user: Node, slot: int, flow: Flow, behind_product: bool) -> Iterator[tuple[str, bool]]:
         out = [(value, behind_product) for value in user.outputs if value]
-        if user.op in _SOFTMAXES:
+        if user.op in SOFTMAXES:
             flow.uses.add(Use.SOFTMAX)
             if flow.activation == "identity" and not behind_product:
-                flow.activation = _SOFTMAXES[user.op]
+                flow.activation = SOFTMAXES[user.op]
             if not behind_product:
                 yield from out
         elif behind_product and (user.index in self._op_nodes or user.op in ATTENTIONS or user.op == "MatMul"):
@@ -272,8 +273,8 @@ class Dataflow:
             node = self._graph.producer.get(value)
             if node is None:
                 return Source.INPUT, "identity"
-            if node.op in _SOFTMAXES:
-                return Source.ACTIVATION, _SOFTMAXES[node.op]
+            if node.op in SOFTMAXES:
+                return Source.ACTIVATION, SOFTMAXES[node.op]
             sources = [v for v in dict.fromkeys(node.inputs) if v in self._graph.live]
             if len(sources) == 1 and (node.op in _FIRST_INPUT | _MERGES | _SUMS | _PRODUCTS):
                 value = sources[0]

@@ -159,6 +159,7 @@ def graph_of(recording: Recording) -> Graph:
         initializers=known,  # type: ignore[arg-type]
         opset=0,
         domains={},
+        sizes=recording.sizes,
     )
 
 

@@ -80,6 +80,8 @@ class Graph:
     initializers: dict[str, TensorProto]
     opset: int
     domains: Mapping[str, int]
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of values where they are told, 0 for a size that is not."""
     producer: dict[str, Node] = field(default_factory=dict)
     users: dict[str, list[tuple[Node, int]]] = field(default_factory=dict)
 
@@ -152,7 +154,19 @@ def build(proto: ModelProto) -> Graph:
         initializers=builder.initializers,
         opset=domains.get("ai.onnx", 1),
         domains=domains,
+        sizes={value.name: sizes for value in _described(proto.graph) if (sizes := _sizes(value)) is not None},
     )
+
+
+def _described(graph: GraphProto) -> Iterator[ValueInfoProto]:
+    yield from graph.value_info
+    yield from graph.input
+
+
+def _sizes(value: ValueInfoProto) -> tuple[int, ...] | None:
+    if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
+        return None
+    return tuple(max(0, dim.dim_value) for dim in value.type.tensor_type.shape.dim)
 
 
 class _Builder:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..probe.taps import SoftmaxTap
-from .dataflow import ATTENTIONS, Dataflow
+from .dataflow import ATTENTIONS, PRODUCTS_OF_MATRICES, Dataflow
 from .graph import Graph, Node
 
 _WALK = 64
 """Nodes between the factors of an attention's logits and its softmax: scales, masks, reshapes; real ones have ten."""
 
-_PRODUCTS = frozenset({"MatMul", "Einsum", "Gemm", "com.microsoft::FusedMatMul"})
 _MOVES = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Log", "Dropout"})
 
 _PER_AXIS = 13
@@ -50,7 +49,7 @@ def _is_product(graph: Graph, dataflow: Dataflow, value: str) -> bool:
         if node is None or dataflow.is_operation(node):
             continue
         operands = {each for each in node.inputs if each in graph.live}
-        if node.op in _PRODUCTS and len(operands) > 1:
+        if node.op in PRODUCTS_OF_MATRICES and len(operands) > 1:
             return True
         pending.extend(operands - seen)
         seen |= operands

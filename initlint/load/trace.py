@@ -14,10 +14,11 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..probe.torch_rows import Rows, of_attention, of_logits
-from .aten import DATALESS, PREVIOUS, TABLE
+from .aten import DATALESS, TABLE
 from .attentions import ATTENTIONS, SOFTMAXES, attended
 from .graph import LINK, Node
 from .registered import Registered
+from .steps import PREVIOUS
 
 NOISE = "initlint::Noise"
 """Pseudo operator: values that carry no data of the inputs."""
@@ -34,6 +35,8 @@ class Recording:
     """Value name -> qualified name, of every parameter and buffer that was read."""
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of what operators gave."""
     live: set[str] = field(default_factory=set)
     detached: set[str] = field(default_factory=set)
     """Qualified names of the parameters that the model itself read past autograd."""
@@ -202,6 +205,8 @@ class Recorder:
         self._append(op, operands, tuple(names), attributes)
         for tensor, name in zip(results, names, strict=True):
             self._assign(tensor, name)
+            if not tensor.is_nested:
+                self.recording.sizes[name] = tuple(tensor.shape)
             if in_place and (key := storage_of(tensor)) is not None:
                 self._written[key] = (self._time[tensor], name)
             if live:

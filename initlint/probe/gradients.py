@@ -15,7 +15,7 @@ from ..foreign import described, is_own
 from ..load.from_torch import TracedModule
 from ..load.graph import Node
 from ..load.trace import Recording
-from ..model import Layer, Model, NotChecked, Role
+from ..model import Layer, Model, NotChecked, Role, Tensor
 from .backward import (
     Backflow,
     Differentiator,
@@ -31,7 +31,7 @@ from .batches import shuffled
 from .liveness import Shape, Walk
 from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Members, Signals, Twin
-from .symmetry import EqualRows, equal_members, equal_units, twins
+from .symmetry import EqualRows, equal_members, equal_units, is_turned, twins
 from .torch_run import Call, Run, restored
 
 CANCELS = 1e-5
@@ -96,9 +96,10 @@ class BackwardProbe:
         made = signals(gradients, parameters)
         for tensor in self.model.tensors:
             gradient = gradients.get(tensor.address)
-            if tensor.parts and gradient is not None and gradient.shape[0] % len(tensor.parts) == 0:
-                pieces = gradient.chunk(len(tensor.parts))
-                weights = parameters[tensor.address].detach().chunk(len(tensor.parts))
+            parts, axis = len(tensor.parts), self._axis(tensor)
+            if parts and gradient is not None and gradient.shape[axis] % parts == 0:
+                pieces = gradient.chunk(parts, axis)
+                weights = parameters[tensor.address].detach().chunk(parts, axis)
                 made.update(
                     signals(
                         dict(zip(tensor.part_addresses, pieces, strict=True)),
@@ -106,6 +107,11 @@ class BackwardProbe:
                     )
                 )
         return made
+
+    def _axis(self, tensor: Tensor) -> int:
+        """Along which a parameter packs its parts: the second of the (in, out) of a product."""
+        parameter = self.differentiator.parameters.get(tensor.address)
+        return int(parameter is not None and is_turned(parameter, tensor))
 
     def _unregistered(self, reads: Collection[int]) -> tuple[str, ...]:
         """Leaves that autograd watched and that no module lists, by the attribute that holds them."""
@@ -170,9 +176,13 @@ class BackwardProbe:
             parameter = self.differentiator.parameters.get(tensor.address)
             if parameter is not None:
                 parts = len(tensor.parts) or 1
-                divides = parameter.ndim > 0 and parameter.shape[0] % parts == 0
+                axis, owner = self._axis(tensor), self.model.owner(tensor.address)
+                divides = parameter.ndim > axis and parameter.shape[axis] % parts == 0
+                gates = owner is not None and owner.kind.is_recurrent and parts > 1
                 is_table = tensor.role is Role.TABLE
-                shapes[tensor.address] = Shape(max(1, tensor.view.fan_in), parts if divides else 1, is_table)
+                shapes[tensor.address] = Shape(
+                    max(1, tensor.view.fan_in), parts if divides else 1, axis, gates, is_table
+                )
         return shapes
 
     def _invariant(self, flows: Mapping[str, Backflow]) -> frozenset[str]:
@@ -210,11 +220,18 @@ class BackwardProbe:
     def _stuck_rows(self, walk: Walk, verdicts: Mapping[str, Liveness]) -> dict[str, int]:
         """Of tensors that live otherwise; experts in one tensor are left alone where data choose among them."""
         routed = any(node.op in _ROUTING for node in self.traced.recording.nodes)
-        return {
-            name: int(idle.sum())
-            for name, idle in walk.idle_rows.items()
-            if verdicts.get(name) is Liveness.LIVE and not (routed and self.differentiator.parameters[name].ndim > 2)
-        }
+        found = {}
+        for name, idle in walk.idle_rows.items():
+            if verdicts.get(name) is not Liveness.LIVE or (routed and self.differentiator.parameters[name].ndim > 2):
+                continue
+            tensor = self.model.tensor(name)
+            blocks = idle.chunk(walk.shape(name).parts)
+            parts = tensor.part_addresses if tensor is not None and len(blocks) > 1 else (name,)
+            told = [verdicts.get(part) is Liveness.STUCK for part in parts]  # a part is told of by itself
+            rows = sum(int(block.sum()) for block, stuck in zip(blocks, told, strict=True) if not stuck)
+            if rows:
+                found[name] = rows
+        return found
 
     def _zero_verdict(
         self, walk: Walk, name: str, parameter: torch.Tensor, invariant: frozenset[str], reads: Collection[int]
@@ -266,8 +283,11 @@ def _with_symmetry(
     """What still is equal; to be asked before the parameters are restored."""
     return replace(
         found,
-        still_equal={each.address: walk.still_equal(each) for each in units},
-        members=tuple(Members(each.address, len(each.classes), each.equal, walk.still_equal(each)) for each in members),
+        still_equal={address: equal for each in units for address, equal in walk.still_equal(each).items()},
+        members=tuple(
+            Members(each.address, len(each.classes), each.equal, walk.still_equal(each)[each.address])
+            for each in members
+        ),
         twins=tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs),
     )
 

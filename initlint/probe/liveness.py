@@ -41,6 +41,10 @@ class Shape:
 
     fan_in: int = 1
     parts: int = 1
+    axis: int = 0
+    """Along which the parts are packed."""
+    gates: bool = False
+    """The parts are a recurrence's."""
     is_table: bool = False
     """Rows are looked up: those that the batch does not name have no gradient."""
 
@@ -75,7 +79,7 @@ class Walk:
         self.finite = all(is_finite(gradient) for gradient in gradients.values())
         for name, parameter in self.differentiator.parameters.items():
             shape = self.shape(name)
-            if parameter.ndim > 1 and shape.parts == 1 and not shape.is_table:
+            if parameter.ndim > 1 and not shape.gates and not shape.is_table and shape.axis == 0:
                 empty = ~parameter.detach().flatten(1).any(1)
                 if 0 < int(empty.sum()) < len(empty):
                     self.idle_rows[name] = empty
@@ -102,7 +106,7 @@ class Walk:
         parts = self.shape(name).parts
         if gradient is None or parts == 1 or gradient.is_sparse:
             return is_zero(gradient)
-        return is_zero(gradient.chunk(parts)[part])
+        return is_zero(gradient.chunk(parts, self.shape(name).axis)[part])
 
     def run(self, gradients: Gradients, watched: Sequence[EqualRows], first_draw: int = 1) -> None:
         """At least four steps, more while they wake something up, then one look with everything ajar."""
@@ -169,9 +173,11 @@ class Walk:
                 direction = exact / size
                 parameter.data.add_(direction.to(parameter.dtype), alpha=-STEP * scales[name])
 
-    def still_equal(self, watched: EqualRows) -> int:
-        """To be called before the parameters are restored."""
-        return watched.still_equal(self._scale(watched.address, watched.parameter))
+    def still_equal(self, watched: EqualRows) -> dict[str, int]:
+        """By address, packed parts included; to be called before the parameters are restored."""
+        scale = self._scale(watched.address, watched.parameter)
+        found = {address: watched.still_equal(scale, rows) for address, rows in watched.parts.items()}
+        return {**found, watched.address: sum(found.values()) if found else watched.still_equal(scale)}
 
     def separated(self, one: str, other: str) -> bool:
         """Whether two weights that started equal differ by now by more than rounding."""

@@ -208,12 +208,7 @@ def _row_cases(model: Model, tensor: Tensor, stats: Mapping[str, WeightStats]) -
     owner = model.owner(tensor.address)
     plain = owner is not None and owner.kind in (Kind.LINEAR, Kind.CONV) and tensor.role is Role.WEIGHT
     found = stats.get(tensor.address)
-    if (
-        plain
-        and not tensor.parts
-        and found is not None
-        and 0 < found.zero_units < tensor.view.units * tensor.view.groups
-    ):
+    if plain and found is not None and 0 < found.zero_units < tensor.view.units * tensor.view.groups:
         yield Case(tensor.address, f"{tensor.address} rows")
 
 
@@ -313,9 +308,17 @@ def _verdict(search: Search, cases: Sequence[Case], tensor: Tensor | None, route
 def stuck_rows(search: Search, made: Mapping[str, Liveness]) -> dict[str, int]:
     """Of tensors that live otherwise: how many rows start at zero and never get a gradient."""
     found: dict[str, int] = {}
+    parts: dict[str, list[tuple[int, int]]] = {}
+    for case in search.stuck:
+        if case.rows is not None:  # a part is told of by itself
+            parts.setdefault(case.address, []).append(case.rows)
     for case in search.stuck:
         if case.indices and made.get(case.address) is Liveness.LIVE:
-            found[case.address] = found.get(case.address, 0) + len(case.indices)
+            rows = sum(
+                not any(first <= row < last for first, last in parts.get(case.address, ())) for row in case.indices
+            )
+            if rows:
+                found[case.address] = found.get(case.address, 0) + rows
     return found
 
 

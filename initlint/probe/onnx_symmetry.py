@@ -40,8 +40,10 @@ class Symmetry:
             for tensor in (layer.weight, layer.recurrent):
                 if tensor is not None and tensor.address not in found and _has_equal_units(layer, tensor, stats):
                     classes = self._classes(layer, tensor)
-                    if classes:
-                        found[tensor.address] = self._still_equal(tensor, classes)
+                    for address, alike in _by_part(tensor, classes):
+                        found[address] = equal = self._still_equal(tensor, alike)
+                        if address != tensor.address:
+                            found[tensor.address] = found.get(tensor.address, 0) + equal
         return found
 
     def _classes(self, layer: Layer, tensor: Tensor) -> list[Array]:
@@ -122,6 +124,15 @@ class Symmetry:
             second = self.weights.stored(other, along * np.float32(sign), zero=True)
             sizes.append(strength(_told_alike(runs.run({**first, **second}, 0), self.chosen), self.chosen))
         return not (0 < sizes[0] < np.inf and sizes[1] <= CANCELS * sizes[0])
+
+
+def _by_part(tensor: Tensor, classes: Sequence[Array]) -> Iterator[tuple[str, list[Array]]]:
+    """Classes of equal rows by the address of the packed part that they are in, or of the tensor."""
+    height = tensor.view.groups * tensor.view.units // len(tensor.part_addresses)
+    for number, address in enumerate(tensor.part_addresses):
+        alike = [rows for rows in classes if rows[0] // height == number]
+        if alike:
+            yield address, alike
 
 
 def _has_equal_units(layer: Layer, tensor: Tensor, stats: Mapping[str, WeightStats]) -> bool:

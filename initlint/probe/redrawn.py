@@ -76,7 +76,7 @@ def _redraw(walk: Walk, cases: set[Case], number: int) -> None:
     for name, part in sorted(cases):
         shape = walk.shape(name)
         values = walk.differentiator.parameters[name].data
-        piece = values if shape.parts == 1 else values.chunk(shape.parts)[part]
+        piece = values if shape.parts == 1 else values.chunk(shape.parts, shape.axis)[part]
         piece.copy_(torch.randn(piece.shape, generator=generator) / math.sqrt(shape.fan_in))
     for name, idle in sorted(walk.idle_rows.items()):
         values = walk.differentiator.parameters[name].data

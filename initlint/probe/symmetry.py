@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -25,6 +25,8 @@ class EqualRows:
     """By row: the number of its class of equal rows."""
     rows_in: Callable[[torch.Tensor], torch.Tensor]
     """The rows of the weight as it is by now, or of its gradient."""
+    parts: Mapping[str, slice] = field(default_factory=dict)
+    """By address of a packed part: its rows."""
     moved: torch.Tensor | None = None
     """Which rows ever had a gradient."""
 
@@ -38,12 +40,12 @@ class EqualRows:
         """How many rows equal another one at the start."""
         return len(self.classes) - len(set(self.classes.tolist()))
 
-    def still_equal(self, scale: float) -> int:
+    def still_equal(self, scale: float, part: slice = slice(None)) -> int:
         """How many rows equal another one of their class, up to rounding; those that never moved do not count."""
         if self.moved is None:
             return 0
-        rows = self.rows_in(self.parameter).double()[self.moved]
-        classes = self.classes[self.moved]
+        rows = self.rows_in(self.parameter)[part].double()[self.moved[part]]
+        classes = self.classes[part][self.moved[part]]
         if rows.shape[0] < 2:
             return 0
         order = _sorted(_projected(rows), classes)
@@ -58,7 +60,15 @@ def rows_of(parameter: torch.Tensor, layer: Layer, tensor: Tensor) -> torch.Tens
     if layer.kind is Kind.CONV_TRANSPOSE and tensor.role is Role.WEIGHT:
         split = data.reshape(view.groups, data.shape[0] // view.groups, *data.shape[1:])
         data = split.transpose(1, 2)
+    elif is_turned(data, tensor):
+        data = data.t()
     return data.reshape(view.groups * view.units, view.fan_in)
+
+
+def is_turned(parameter: torch.Tensor, tensor: Tensor) -> bool:
+    """Held as the (in, out) of a product."""
+    shape = tuple(parameter.shape)
+    return len(shape) == 2 and shape != tensor.shape and shape[::-1] == tensor.shape
 
 
 def equal_units(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterator[EqualRows]:
@@ -68,14 +78,22 @@ def equal_units(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterato
             if tensor is None or tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT) or layer.shuffles_units:
                 continue
             parameter = parameters.get(tensor.address)
-            if parameter is None or tuple(parameter.shape) != tensor.shape or parameter.numel() != tensor.view.size:
+            if parameter is None or parameter.numel() != tensor.view.size:
+                continue
+            if tuple(parameter.shape) != tensor.shape and not is_turned(parameter, tensor):
                 continue
             if parameter.is_complex() or tensor.view.units // max(1, len(tensor.parts)) < 2:
                 continue
-            rows_in = partial(rows_of, layer=layer, tensor=tensor)
-            classes = _classes(rows_in(parameter), tensor.view.units // max(1, len(tensor.parts)))
+            rows_in, height = (
+                partial(rows_of, layer=layer, tensor=tensor),
+                tensor.view.units // max(1, len(tensor.parts)),
+            )
+            classes = _classes(rows_in(parameter), height)
             if classes is not None:
-                yield EqualRows(tensor.address, parameter, classes, rows_in)
+                blocks = {f"{tensor.address}[{part}]": i * height for i, part in enumerate(tensor.parts)}
+                parts = {at: slice(start, start + height) for at, start in blocks.items()}
+                parts = {at: rows for at, rows in parts.items() if len(set(classes[rows].tolist())) < height}
+                yield EqualRows(tensor.address, parameter, classes, rows_in, parts)
 
 
 def equal_members(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterator[EqualRows]:

@@ -34,7 +34,12 @@ ERROR = Severity.ERROR
     Bad("eight of 64 units", altered(relu_mlp, lambda m: m[2].weight[:8].zero_()), ["2.weight"], ERROR),
     Bad("behind a frozen zero", influence.gated, ["branch.weight", "branch.bias"], ERROR, exporters=()),
     Bad("one of four packed experts is empty", packed_experts, ["up", "down"], ERROR),
-    Bad("zero query and key of a packed projection", packed_attention, ["attention.in_proj_weight"], ERROR),
+    Bad(
+        "zero query and key of a packed projection",
+        packed_attention,
+        [f"attention.in_proj_{name}[{part}]" for name in ("weight", "bias") for part in "qk"],
+        ERROR,
+    ),
     Bad("two zero factors of a gate", zero_gate, ["1.inner.weight"], ERROR),
     Bad(
         "both of a low-rank pair",

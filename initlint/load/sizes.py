@@ -1,0 +1,151 @@
+"""Sizes of values as far as a graph tells them: what a reshape or a slice that computes its operands comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .constants import Constants
+from .graph import Graph, Node
+
+Numbers = NDArray[np.float64]
+"""Integers, NaN where one is not known beforehand."""
+
+Sizes = tuple[int, ...]
+"""The shape of a value; 0 where a size is not known."""
+
+_ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.floor_divide,
+    "Mod": np.mod,
+}
+_UNCHANGED = frozenset({"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"})
+_DEEPEST = 24
+"""Operators that one size is computed by; exporters' longest chains have eight."""
+
+
+class SizeReader:
+    """Sizes of the values of one graph; nodes are shown to it in order."""
+
+    def __init__(self, graph: Graph, constants: Constants) -> None:
+        self._graph, self._constants = graph, constants
+        self.known: dict[str, Sizes] = dict(graph.sizes)
+
+    def of(self, value: str) -> Sizes | None:
+        """None where not even the number of axes is known."""
+        if value not in self.known and (spec := self._constants.spec(value)) is not None:
+            return tuple(spec.shape)
+        return self.known.get(value)
+
+    def see(self, node: Node) -> None:
+        """Note what can be told of the results of ``node``."""
+        if all(value in self.known for value in node.outputs if value):
+            return
+        sizes = self._result(node)
+        if sizes is not None:
+            for value in node.outputs:
+                self.known.setdefault(value, sizes)
+
+    def _result(self, node: Node) -> Sizes | None:
+        first = self.of(node.input(0))
+        if node.op == "Reshape":
+            return self.target(node)
+        if node.op in ("MatMul", "com.microsoft::FusedMatMul"):
+            other = self.of(node.input(1))
+            if not first or not other:
+                return None
+            return (*(first if len(first) >= len(other) else other)[:-1], other[-1])
+        if node.op in ("Transpose", "Unsqueeze", "Squeeze"):
+            return None if first is None else self._moved(node, first)
+        if node.op == "Gather":
+            indices = self.of(node.input(1))
+            axis = node.integer("axis", 0)
+            return None if first is None or indices is None else (*first[:axis], *indices, *first[axis:][1:])
+        if node.op in ("Slice", "Split", "Pad", "Concat", "Conv", "MaxPool", "AveragePool", "Resize"):
+            return None if first is None else (0,) * len(first)
+        if node.op in ("Einsum", "Shape", "Size", "Gemm", "Expand", "Tile"):
+            return (0, 0) if node.op == "Gemm" else None
+        found = [sizes for value in node.inputs if value and (sizes := self.of(value)) is not None]
+        return max(found, key=len, default=None)
+
+    def _moved(self, node: Node, sizes: Sizes) -> Sizes | None:
+        if node.op == "Transpose":
+            order = node.integers("perm") or tuple(range(len(sizes)))[::-1]
+            return tuple(sizes[axis] for axis in order) if sorted(order) == list(range(len(sizes))) else None
+        axes = self.axes(node)
+        if node.op == "Squeeze":
+            gone = {axis % len(sizes) for axis in axes} if sizes else set()
+            return tuple(size for axis, size in enumerate(sizes) if axis not in gone) if axes else None
+        result = list(sizes)
+        for axis in sorted(axis % (len(sizes) + len(axes)) for axis in axes):
+            result.insert(axis, 1)
+        return tuple(result)
+
+    def axes(self, node: Node) -> tuple[int, ...]:
+        """Of Squeeze and Unsqueeze: an attribute in older files."""
+        return node.integers("axes") or self._constants.ints(node.input(1)) or ()
+
+    def target(self, node: Node) -> Sizes | None:
+        """The shape that a Reshape gives."""
+        if node.outputs[0] in self.known:
+            return self.known[node.outputs[0]]
+        numbers = self.numbers(node.input(1))
+        if numbers is None or numbers.ndim != 1:
+            return None
+        before = self.of(node.input(0)) or ()
+        wanted = [0 if np.isnan(number) else int(number) for number in numbers]
+        copies = not node.integer("allowzero", 0)
+        for axis, number in enumerate(numbers):
+            if number == 0 and copies and axis < len(before):
+                wanted[axis] = before[axis]
+        rest = [size for size in wanted if size != -1]
+        if len(rest) < len(wanted):
+            whole = prod(before) if before and all(before) and all(rest) else 0
+            wanted[wanted.index(-1)] = whole // prod(rest) if whole else 0
+        return tuple(wanted) if min(wanted, default=0) >= 0 else None
+
+    def numbers(self, value: str, depth: int = 0) -> Numbers | None:
+        """The integers that ``value`` holds; None where nothing is known of them."""
+        fixed = self._constants.ints(value) if value and self._constants.known(value) else None
+        if fixed is not None:
+            spec = self._constants.spec(value)
+            return np.array(fixed, np.float64).reshape(spec.shape if spec is not None else -1)
+        node = self._graph.producer.get(value)
+        if node is None or depth > _DEEPEST:
+            return None
+        if node.op == "Shape":
+            sizes = self.of(node.input(0))
+            if sizes is None:
+                return None
+            end = node.attribute("end")
+            cut = sizes[node.integer("start", 0) : end if isinstance(end, int) else None]
+            return np.array([size or np.nan for size in cut], np.float64)
+        return self._computed(node, [self.numbers(each, depth + 1) for each in node.inputs if each])
+
+    @staticmethod
+    def _computed(node: Node, given: list[Numbers | None]) -> Numbers | None:
+        known = [each for each in given if each is not None]
+        if not known or given[0] is None:
+            return None
+        if node.op in _UNCHANGED:
+            return known[0].reshape(-1) if node.op in ("Unsqueeze", "Reshape") else np.squeeze(known[0])
+        if len(known) < len(given):
+            return None
+        with np.errstate(all="ignore"):
+            if node.op in _ARITHMETIC and len(known) == 2:
+                return _ARITHMETIC[node.op](known[0], known[1])
+        if node.op == "Concat":
+            return np.concatenate([each.reshape(-1) for each in known])
+        if any(np.isnan(each).any() for each in known[1:]):
+            return None
+        if node.op == "Gather" and known[0].ndim == 1:
+            places = known[1].astype(int)
+            return known[0][places] if np.all(np.abs(places) < len(known[0])) else None
+        if node.op == "Slice" and len(known) in (3, 4) and known[0].ndim == 1:
+            return known[0][int(known[1].reshape(-1)[0]) : int(known[2].reshape(-1)[0])]
+        return None

@@ -1,0 +1,118 @@
+"""Queries, keys and values in one tensor are told apart by what the network does with them, in both front ends."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from initlint.load.from_onnx import open_onnx
+from initlint.model import Model
+from initlint.probe.on_torch import TorchSession
+from initlint.testing import EXPORTERS, Exporter, honest_export
+
+HEADS, WIDTH = 4, 24
+
+
+class Attention(nn.Module):
+    """One packed projection, cut in the way of ``idiom``."""
+
+    def __init__(self, idiom: str) -> None:
+        super().__init__()
+        self.packed, self.out, self.idiom = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH), idiom
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (each.transpose(1, 2) for each in self._cut(self.packed(x), *x.shape[:2]))
+        weights = (query @ key.transpose(-1, -2) / 6**0.5).softmax(-1)
+        return self.out((weights @ value).transpose(1, 2).reshape(x.shape))
+
+    def _cut(self, packed: Tensor, batch: int, places: int) -> list[Tensor]:
+        heads = (batch, places, HEADS, -1)
+        match self.idiom:
+            case "permute":
+                moved = packed.reshape(batch, places, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+                return [each.transpose(1, 2) for each in moved.unbind(0)]
+            case "windows":
+                moved = packed.reshape(batch, places, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+                cut = moved.reshape(3, batch * HEADS, places, -1).unbind(0)
+                return [each.view(batch, HEADS, places, -1).transpose(1, 2) for each in cut]
+            case "twice":
+                both, value = packed.split([2 * WIDTH, WIDTH], 2)
+                return [each.reshape(heads) for each in (*both.chunk(2, -1), value)]
+            case "slices":
+                return [packed[..., i : i + WIDTH].reshape(heads) for i in range(0, 3 * WIDTH, WIDTH)]
+            case "keys first":
+                key, query, value = packed.chunk(3, -1)
+                return [each.reshape(heads) for each in (query, key, value)]
+            case "head by head":
+                return list(packed.view(batch, places, HEADS, -1).chunk(3, -1))
+            case "within heads":
+                return list(packed.view(batch, places, HEADS, 3, -1).unbind(3))
+        query, key, value = packed.split([2 * WIDTH, WIDTH // 2, WIDTH // 2], -1)  # grouped queries
+        shared = [each.reshape(batch, places, 2, -1).repeat_interleave(2, 2) for each in (key, value)]
+        return [query.reshape(batch, places, HEADS, -1)[..., : WIDTH // HEADS], *shared]
+
+
+class MultiHead(nn.Module):
+    def __init__(self, batch_first: bool, need_weights: bool) -> None:
+        super().__init__()
+        self.attn, self.need_weights = nn.MultiheadAttention(WIDTH, HEADS, batch_first=batch_first), need_weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.attn(x, x, x, need_weights=self.need_weights)[0]
+        return output
+
+
+def parts(model: Model) -> dict[str, str]:
+    return {tensor.address: "".join(tensor.parts) for tensor in model.tensors if tensor.parts}
+
+
+def of_both(module: nn.Module, exporter: Exporter) -> list[dict[str, str]]:
+    x = torch.randn(2, 5, WIDTH)
+    exported = honest_export(module, x, exporter)
+    return [parts(TorchSession(module, (x,), {}).model), parts(open_onnx(exported.SerializeToString()).model)]
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize(
+    ("idiom", "order"),
+    [("permute", "qkv"), ("windows", "qkv"), ("twice", "qkv"), ("slices", "qkv"), ("keys first", "kqv")],
+)
+def test_blocks_of_rows_are_parts_in_their_order(idiom: str, order: str, exporter: Exporter) -> None:
+    assert of_both(Attention(idiom), exporter) == [{"packed.weight": order, "packed.bias": order}] * 2
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("idiom", ["head by head", "within heads", "grouped"])
+def test_what_is_no_block_of_rows_stays_whole(idiom: str, exporter: Exporter) -> None:
+    assert of_both(Attention(idiom), exporter) == [{}, {}]
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_packed_projection_of_an_attention_has_parts(
+    batch_first: bool, need_weights: bool, exporter: Exporter
+) -> None:
+    expected = {"attn.in_proj_weight": "qkv", "attn.in_proj_bias": "qkv"}
+    assert of_both(MultiHead(batch_first, need_weights), exporter) == [expected, expected]
+
+
+class Turned(nn.Module):
+    """Stored as (in, out)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(WIDTH, 3 * WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(*(x @ self.weight).chunk(3, -1))
+
+
+def test_parts_of_a_transposed_weight_are_its_columns() -> None:
+    module = Turned()
+    module.weight.data[:, WIDTH : 2 * WIDTH] = 0.5
+    session = TorchSession(module, (torch.randn(2, 5, WIDTH),), {})
+    stats = session.stats()
+    assert [stats[f"weight[{part}]"].constant for part in "qkv"] == [False, True, False]
