@@ -51,7 +51,7 @@ class Reinit:
 
     @property
     def code(self) -> str:
-        return self.call(_quoted(self.tensor))
+        return self.call(_quoted(self))
 
     def call(self, address: str) -> str:
         """The code for the tensor whose address the expression ``address`` gives."""
@@ -88,7 +88,7 @@ class Fill:
 
     @property
     def code(self) -> str:
-        return self.call(_quoted(self.tensor))
+        return self.call(_quoted(self))
 
     def call(self, address: str) -> str:
         """The code for the tensor whose address the expression ``address`` gives."""
@@ -137,14 +137,14 @@ def edits_of(fix: Fix | None) -> tuple[Edit, ...]:
     return (fix,) if isinstance(fix, Reinit | Fill) else ()
 
 
-def _quoted(address: str) -> str:
-    """The address may come from an untrusted file: it is quoted as JSON, so that it cannot leave the string."""
-    return json.dumps(address.partition("[")[0])
+def _quoted(fix: Edit) -> str:
+    """The tensor's address, which may come from an untrusted file: as JSON, so that it cannot leave the string."""
+    return json.dumps(fix.tensor.rpartition("[")[0] if fix.held.part >= 0 else fix.tensor)
 
 
 def _loop(call: str, fixes: Sequence[Edit]) -> str:
     """``call`` for every tensor; a single one needs no loop."""
     if len(fixes) == 1:
         return fixes[0].code
-    names = ", ".join(dict.fromkeys(_quoted(fix.tensor) for fix in fixes))
+    names = ", ".join(dict.fromkeys(_quoted(fix) for fix in fixes))
     return f"for name in [{names}]:\n    {call}"

@@ -58,11 +58,6 @@ Examine = Callable[[tuple[Edit, ...]], Examined]
 """Probes and judges with edits. Raises TargetError."""
 
 
-def _tensor(address: str) -> str:
-    """The tensor of a packed part."""
-    return address.partition("[")[0]
-
-
 def place(finding: Finding) -> Place:
     return finding.rule, finding.address
 
@@ -117,6 +112,11 @@ class _Trial:
     def model(self) -> Model:
         return self.start.context.model
 
+    def _tensor(self, address: str) -> str:
+        """The tensor of a packed part."""
+        tensor = self.model.tensor(address)
+        return address if tensor is None else tensor.address
+
     def is_symptom(self, finding: Finding) -> bool:
         """Whether it is about what the model does, not about what a tensor holds."""
         return not finding.proven and bool(self.rules[finding.rule].needs & MEASURED)
@@ -163,9 +163,9 @@ class _Trial:
 
     def _note_revealed(self, after: Examined) -> None:
         """What is wrong with a tensor may show only once the signal gets there."""
-        touched = {_tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
+        touched = {self._tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
         for at, finding in after.loud.items():
-            own = finding.tensor is not None and _tensor(finding.tensor) not in touched
+            own = finding.tensor is not None and self._tensor(finding.tensor) not in touched
             if at not in self.start.loud and own and not self.is_symptom(finding) and self.edits(finding):
                 self.revealed[at] = finding
         self.subjects += tuple(self.revealed.values())
@@ -195,14 +195,14 @@ class _Trial:
     def _surplus(self, after: Examined) -> list[Finding]:
         """What the fixes have brought about; not what others mend, and only shows now that the signal gets there."""
         before = {rule for rule, _ in self.start.loud}
-        touched = {_tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
+        touched = {self._tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
         return [
             each
             for at, each in after.loud.items()
             if at not in self.start.loud
             and at not in self.revealed
             and each.rule not in before
-            and {_tensor(edit.tensor) for edit in self.edits(each)} <= touched
+            and {self._tensor(edit.tensor) for edit in self.edits(each)} <= touched
         ]
 
     # -- 2 ---------------------------------------------------------------------------------------------------------

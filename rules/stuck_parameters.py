@@ -60,7 +60,8 @@ def stuck_parameters(context: Context, options: Options) -> Iterator[Suspicion]:
     data = {"steps": signals.steps, "batches": signals.batches}
     tensors = {tensor.address: tensor for tensor in context.model.tensors}
     for address, verdict in signals.liveness.items():
-        tensor = address.partition("[")[0]
+        packed = context.model.tensor(address)
+        tensor = address if packed is None else packed.address
         told = tensor != address and signals.liveness.get(tensor) is Liveness.STUCK
         if verdict is Liveness.STUCK and not told:
             yield Suspicion(address, Severity.ERROR, data, _fix(context, tensors.get(address)), proven=True)

@@ -5,7 +5,7 @@
 A zero weight makes the layer's output independent of its input, and no gradient passes back through it.
 - The end of a residual branch, a gate, a head, one factor of a product has a gradient and wakes up at once: a note.
 - A zero layer in front of a ReLU whose bias is not positive never wakes up (relu'(0) is 0). Nor do two zero layers in a
-  row; with biases to wake them they have to grow one after the other. These are errors.
+  row without a bias between them that wakes one, and then the other. These are errors.
 - A zero layer whose outputs multiply each other (a packed projection to queries and keys) holds most of itself at zero;
   elsewhere (in front of tanh, say) a zero layer wakes up late: warnings. Without a network none of this can be seen: a
   note, unless all weights are zero.

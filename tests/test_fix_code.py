@@ -87,3 +87,18 @@ def test_the_code_draws_what_was_tried(edit: Edit) -> None:
     if edit.tensor.endswith("]"):
         parts = [address for address in tried if "[" in address and address != edit.tensor]
         assert parts and all(after[address] == before[address] for address in parts)
+
+
+def test_a_name_that_ends_like_a_part_is_told_whole() -> None:
+    class Indexed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_parameter("blocks[1]", nn.Parameter(torch.zeros(8, 8)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.get_parameter("blocks[1]")
+
+    model = TorchSession(Indexed(), (torch.randn(4, 8),), {}).model
+    fix = placed(model, Reinit("blocks[1]", "normal", 0.1))
+    assert fix is not None
+    assert fix.code == 'nn.init.normal_(model.get_parameter("blocks[1]"), std=0.1)'

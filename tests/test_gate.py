@@ -217,3 +217,29 @@ def test_gating_logs_one_line_when_all_is_well(caplog: pytest.LogCaptureFixture)
     caplog.set_level(logging.INFO, "initlint")
     initlint.gate(net())
     assert [record.getMessage().startswith("initlint lets Sequential pass") for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "said"),
+    [
+        (3, None, "a torch.nn.Module that has been built, not int"),
+        (nn.Linear, None, "not the class Linear"),
+        (
+            net(),
+            torch.utils.data.DataLoader(torch.zeros(4, 16)),
+            r"one batch, as next\(iter\(loader\)\) gives it, not DataLoader",
+        ),
+        (net(), iter([torch.zeros(4, 16)]), "not list_iterator"),
+        (net(), {}, "not an empty dict"),
+        (net(), 3, "not int"),
+    ],
+    ids=["number", "class", "loader", "iterator", "empty", "scalar"],
+)
+def test_what_is_no_model_or_no_batch_is_refused(model: Any, batch: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        initlint.gate(model, batch)
+
+
+def test_a_batch_that_holds_nan_is_told_as_what_it_is() -> None:
+    with pytest.raises(InitlintError, match="input number 1 holds NaN"):
+        initlint.gate(net(), (torch.full((8, 16), torch.nan), torch.zeros(8, dtype=torch.long)), nn.CrossEntropyLoss())

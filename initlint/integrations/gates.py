@@ -37,6 +37,7 @@ def gate(model: Any, batch: Any, loss: Any, on_findings: str, settings: Mapping[
     __tracebackhide__ = True
     refuse_unknown(on_findings)
     module = unwrapped(model)
+    _refuse_misuse(module, batch)
     report = unshardable(module) or shared(lambda: judged(module, batch, loss, settings))
     return passed(report, on_findings)
 
@@ -60,6 +61,19 @@ def refuse_unknown(on_findings: str) -> None:
     """Raises UsageError."""
     if on_findings not in ON_FINDINGS:
         raise UsageError(f"on_findings has to be one of {', '.join(ON_FINDINGS)}, not {on_findings!r}")
+
+
+def _refuse_misuse(module: Any, batch: Any) -> None:
+    """Raises UsageError for what is no module, and for what gives batches instead of being one."""
+    from ..load.target import is_module
+
+    if isinstance(module, type) or not is_module(module):
+        what = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+        raise UsageError(f"a gate checks a torch.nn.Module that has been built, not {what}")
+    nothing = isinstance(batch, (str, bytes, int, float)) or (isinstance(batch, (Mapping, list, tuple)) and not batch)
+    if nothing or hasattr(batch, "__next__") or type(batch).__name__.endswith("DataLoader"):
+        what = f"an empty {type(batch).__name__}" if isinstance(batch, (Mapping, list, tuple)) else type(batch).__name__
+        raise UsageError(f"a gate needs one batch, as next(iter(loader)) gives it, not {what}")
 
 
 def judged(module: Any, batch: Any, loss: Any, settings: Mapping[str, Any]) -> Report:

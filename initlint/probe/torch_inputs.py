@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ..errors import FailureKind, TargetError
 from ..foreign import described
@@ -67,8 +68,18 @@ def given_calls(module: nn.Module, inputs: Any) -> list[Call]:
         takes = ", ".join(each.name for each in parameters_of(module)) or "no arguments"
         text = f"the inputs do not fit: {problems[0]}; {type(module).__name__}.forward takes {takes}"
         raise TargetError(FailureKind.USAGE, text)
+    _refuse_nan(fitting[0])
     device = device_of(module)
     return [call.moved(device) for call in fitting]
+
+
+def _refuse_nan(call: Call) -> None:
+    """Raises TargetError(USAGE): whatever the weights, all that NaN touches is NaN. Infinity is a mask's."""
+    for place, value in (*enumerate(call.args, 1), *call.kwargs.items()):
+        tensors = (each for each in tree_leaves(value) if isinstance(each, torch.Tensor) and each.is_floating_point())
+        if any(each.layout is torch.strided and not each.is_meta and bool(each.isnan().any()) for each in tensors):
+            name = f"number {place}" if isinstance(place, int) else place
+            raise TargetError(FailureKind.USAGE, f"the given input {name} holds NaN; mend the data, or give others")
 
 
 def _by_name(module: nn.Module, values: Mapping[str, Any]) -> list[Call]:
