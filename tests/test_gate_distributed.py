@@ -83,6 +83,7 @@ def test_an_interrupt_on_the_first_rank_stops_the_other(tmp_path: Path) -> None:
     assert "the check on rank 0 raised KeyboardInterrupt" in stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("library", "rule"), [("lightning", "zero-weights"), ("transformers", "non-finite-weights")])
 def test_a_trainer_of_two_processes_stops(library: str, rule: str, tmp_path: Path) -> None:
     """torchrun picks the port itself."""
