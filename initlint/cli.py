@@ -127,13 +127,14 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
 
     from . import configuration, output
     from .checking import plan
+    from .files_read import files_read
     from .ledger import expired, opened
     from .reporters.layout import Detail
 
     settings = _settings(context)
     targets = targets or configuration.targets(settings) or _nothing()
-    files = output.parse_output_files(said["output_file"], targets)
     ledger = opened(said["write_baseline"], said["prune_baseline"], settings, targets)
+    files = output.parse_output_files(said["output_file"], files_read(targets, settings, ledger.baseline))
     planned = plan(settings, targets, ledger.baseline)
     detail = Detail.QUIET if said["quiet"] else (Detail.VERBOSE if said["verbose"] else Detail.NORMAL)
     layout = output.stdout_layout(said["color"], detail)

@@ -7,7 +7,7 @@ Each origin is a mapping of the keys below. They are checked alike and merged, l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def read(path: Path) -> Origin:
         raise UsageError(
             f"{_shown(path)}: trust is not for files, which come with what they trust; give --trust instead"
         )
-    return origin(_shown(path), table, folder=path.parent)
+    return replace(origin(_shown(path), table, folder=path.parent), file=path)
 
 
 def origin(label: str, raw: Mapping[str, object], folder: Path = Path()) -> Origin:

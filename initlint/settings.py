@@ -79,6 +79,8 @@ class Origin:
     label: str
     values: Mapping[str, Any] = field(default_factory=dict)
     """By configuration key."""
+    file: Path | None = None
+    """The file that says it, if it is one."""
 
 
 @dataclass(frozen=True)

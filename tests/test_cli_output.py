@@ -57,6 +57,38 @@ def test_an_output_file_never_overwrites_a_target() -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "arguments", "what"),
+    [
+        ("known.json", ["--baseline", "known.json"], "the baseline"),
+        ("fresh.json", ["--write-baseline", "fresh.json"], "the baseline"),
+        ("initlint.toml", [], "the configuration"),
+        ("other.toml", ["--config", "other.toml"], "the configuration"),
+        ("x.npz", ["--inputs", "x.npz"], "the inputs"),
+        ("data.py", ["--inputs", "data.py:batch"], "the inputs"),
+        ("special.npz", [], "the inputs"),
+        ("net.py", ["net.py:build"], "a target"),
+    ],
+)
+def test_an_output_file_never_overwrites_what_the_run_reads(file: str, arguments: list[str], what: str) -> None:
+    for name in ("x.npz", "special.npz", "data.py", "net.py"):
+        Path(name).write_text("precious")
+    Path("initlint.toml").write_text('[[overrides]]\ntarget = "a.onnx"\ninputs = "special.npz"\n')
+    Path("other.toml").write_text("seed = 1\n")
+    Path("known.json").write_text('{"initlint_baseline": 1, "findings": []}')
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    result = run("clean.onnx", *arguments, "--output-file", f"json=../{Path.cwd().name}/{file}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"would overwrite {what}; name another file" in result.stderr
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_two_reports_never_go_to_one_file() -> None:
+    result = run("clean.onnx", "--output-file", "json=a", "--output-file", f"sarif=../{Path.cwd().name}/a")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "another format goes to the same file" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "environment", "colourful"),
     [
         ([], {}, False),
