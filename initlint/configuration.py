@@ -78,7 +78,7 @@ KEYS: Mapping[str, Key] = {
     "input-shape": Key("shapes", values.shapes, probe=True, adds=True),
     "dims": Key("dims", values.dims, probe=True, adds=True),
     "batch": Key("batch", values.positive, probe=True),
-    "seed": Key("seed", values.natural, probe=True),
+    "seed": Key("seed", values.seed, probe=True),
     "kwargs": Key("kwargs", values.builder_arguments, probe=True),
     "loss": Key("loss", values.loss, probe=True),
     "trust": Key("trust", values.switch, probe=True),

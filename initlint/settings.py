@@ -15,6 +15,9 @@ from typing import Any
 from .plugin import Finding, Severity
 from .target_names import target_matches
 
+SEEDS = 2**64
+"""What PyTorch's generators tell apart: seeds that are made of others wrap around."""
+
 
 @dataclass(frozen=True)
 class ProbeSettings:

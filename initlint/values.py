@@ -16,7 +16,7 @@ from .errors import UsageError
 from .load.target import python_name
 from .plugin import Severity
 from .report import FAIL_NEVER
-from .settings import Allow
+from .settings import SEEDS, Allow
 from .spelling import did_you_mean
 
 THRESHOLDS: Mapping[str, int] = {**{str(severity): severity for severity in reversed(Severity)}, "never": FAIL_NEVER}
@@ -68,6 +68,13 @@ def negated(value: object, place: Place) -> bool:
     if not isinstance(value, bool):
         raise place.fault("true or false", value)
     return not value
+
+
+def seed(value: object, place: Place) -> int:
+    """An integer that every generator takes."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < SEEDS:
+        raise place.fault("a whole number of at least 0 and at most 2**64-1", value)
+    return value
 
 
 def natural(value: object, place: Place) -> int:

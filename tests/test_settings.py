@@ -199,7 +199,8 @@ def test_who_selects_on_the_command_line_is_not_bound_by_what_the_file_ignores()
     [
         ({"sed": 1}, r'here: unknown key "sed"; did you mean "seed"\?'),
         ({"ignores": []}, r'unknown key "ignores"; did you mean "ignore"\?'),
-        ({"seed": "1"}, r"here: seed has to be a whole number of at least 0, not '1'"),
+        ({"seed": "1"}, r"here: seed has to be a whole number of at least 0 and at most 2\*\*64-1, not '1'"),
+        ({"seed": 2**64}, r"seed has to be"),
         ({"seed": True}, r"seed has to be"),
         ({"seed": -1}, r"seed has to be"),
         ({"batch": 0}, r"batch has to be a whole number of at least 1, not 0"),

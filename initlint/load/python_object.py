@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FailureKind, TargetError
 from ..foreign import described
+from ..settings import SEEDS
 from ..spelling import did_you_mean
 from .target import PythonName, is_module
 
@@ -103,7 +104,7 @@ def seeded(seed: int) -> Iterator[None]:
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     try:
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % SEEDS)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         yield
