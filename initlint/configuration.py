@@ -77,7 +77,7 @@ KEYS: Mapping[str, Key] = {
     "inputs": Key("inputs", values.inputs, probe=True),
     "input-shape": Key("shapes", values.shapes, probe=True, adds=True),
     "dims": Key("dims", values.dims, probe=True, adds=True),
-    "batch": Key("batch", values.positive, probe=True),
+    "batch": Key("batch", values.batch, probe=True),
     "seed": Key("seed", values.seed, probe=True),
     "kwargs": Key("kwargs", values.builder_arguments, probe=True),
     "loss": Key("loss", values.loss, probe=True),

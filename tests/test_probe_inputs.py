@@ -53,6 +53,11 @@ DECODER = graph(
 )
 
 
+def test_more_values_than_can_be_addressed_are_a_lack_of_memory() -> None:
+    with pytest.raises(MemoryError):
+        drawn(CONV, ProbeSettings(dims={"n": 2**31 - 1, "h": 2**31 - 1, "w": 2**31 - 1}))
+
+
 class TestShapes:
     def test_of_an_image_come_from_the_first_convolution(self) -> None:
         assert shapes(CONV) == {"x": (8, 4, 64, 64)}

@@ -190,7 +190,7 @@ class TestFailures:
             ("crash", FailureKind.CRASHED, r"the runtime crashed \(SIGABRT.*\) while probing"),
             ("segfault", FailureKind.CRASHED, r"the runtime crashed \(SIGSEGV.*\) while probing"),
             ("forge", FailureKind.CRASHED, "unreadable answer while probing"),
-            ("starve", FailureKind.LIMIT, "memory"),
+            ("starve", FailureKind.LIMIT, "more memory than there is; give a smaller --batch"),
             ("break", FailureKind.CRASHED, "please report"),
         ],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,9 @@ SEQUENCE = 8
 
 IMAGE = 64
 """Height and width of an image of unstated size; 224 where a network strides too often for that."""
+
+_MOST_VALUES = 2**60
+"""What numpy can address at 8 bytes each."""
 
 _CHANNELS = 3
 _DIFFUSION_STEPS = 1000
@@ -130,7 +134,7 @@ class Feeder:
         return self.attempt(replace(attempt.sizes, batch=batch))
 
     def arrays(self, attempt: Attempt, run: int) -> dict[str, Array]:
-        """Values for one run; the same settings give the same values."""
+        """Values for one run; the same settings give the same values. Raises MemoryError."""
         generator = np.random.Generator(np.random.PCG64([self.settings.seed, run]))
         arrays = {name: self._draw(slot, attempt, generator) for name, slot in self.slots.items()}
         return arrays | self.given
@@ -247,6 +251,8 @@ class Feeder:
     def _draw(self, slot: Slot, attempt: Attempt, generator: np.random.Generator) -> Array:
         shape, dtype, meaning = attempt.shapes[slot.name], slot.dtype, self._meaning(slot)
         rows = self.uses[slot.name].rows
+        if math.prod(shape) > _MOST_VALUES:  # numpy would call it a wrong value
+            raise MemoryError
         if slot.is_float:
             dtype = np.dtype(np.float32)
         if meaning is Meaning.NUMBERS:

@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import FailureKind, TargetError
 from ..fixes import Fix
-from ..foreign import described, is_own
+from ..foreign import described, is_lack_of_memory, is_own
 from ..load import from_modules
 from ..load.python_object import Built, build, construct, find, function_inputs
 from ..load.registered import tensors_of
@@ -117,6 +117,8 @@ def _with_guessed(module: nn.Module, settings: ProbeSettings) -> TorchSession | 
             first = first or error
             if other is None and (isinstance(error, _NoTensor) or is_own(error) or not _is_misfit(error)):
                 other = error
+    if other is not None and is_lack_of_memory(other):
+        return _unrun(module, _why_not(other))
     if settings.shapes:
         assert first is not None
         text = f"--input-shape does not fit the module: {_said(first)}; give the shapes its forward takes"
@@ -198,12 +200,15 @@ def _norm_samples() -> Iterator[list[int]]:
 
 
 def _is_misfit(error: Exception) -> bool:
-    return isinstance(error, IndexError) or bool(_MISFIT.search(str(error)))
+    says_so = isinstance(error, IndexError) or bool(_MISFIT.search(str(error)))
+    return says_so and not is_lack_of_memory(error)
 
 
 def _why_not(error: Exception) -> str:
+    if is_lack_of_memory(error):
+        return "it needs more memory than there is; give a smaller --batch, or smaller inputs"
     if is_own(error):
-        return f"initlint could not follow its forward ({type(error).__name__}: {error}); please report this"
+        return f"initlint could not follow its forward ({described(error)}); please report this"
     return f"its forward raised {described(error)}; make `module(inputs)` work first"
 
 
