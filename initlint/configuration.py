@@ -220,6 +220,8 @@ def _table(path: Path) -> Mapping[str, object] | None:
 
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as fault:
+        raise UsageError(f"{_shown(path)} is no readable TOML: it is nested too deeply") from fault
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise UsageError(f"{_shown(path)} is no readable TOML: {fault}") from fault
     tool = document.get("tool")

@@ -153,7 +153,7 @@ def builder_arguments(value: object, place: Place) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{place.label} has to be {expected}: {error}") from None
     if not isinstance(value, Mapping):
         raise place.fault(expected, value)

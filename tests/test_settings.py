@@ -251,6 +251,7 @@ def test_a_fault_says_where_what_and_what_is_expected(said: dict[str, object], m
     ("name", "text", "message"),
     [
         ("initlint.toml", "seed = \n", r"initlint.toml is no readable TOML: .*line 1"),
+        ("initlint.toml", f"a = {'[' * 3000}", r"initlint.toml is no readable TOML: it is nested too deeply"),
         ("initlint.toml", "sede = 1", r'initlint.toml: unknown key "sede"'),
         ("pyproject.toml", "[tool]\ninitlint = 3", r"tool.initlint has to be a table"),
         ("pyproject.toml", "[tool.other]", r"has no \[tool.initlint\] table"),
@@ -295,7 +296,7 @@ def test_inputs_may_be_a_function_named_like_a_target(folder: Path) -> None:
 def test_builder_arguments_are_a_json_object_or_a_table() -> None:
     assert resolve(None, True, origin("x", {"kwargs": '{"width": 8}'})).probe.kwargs == {"width": 8}
     assert resolve(None, True, origin("x", {"kwargs": {"width": 8}})).probe.kwargs == {"width": 8}
-    for wrong in ("{width: 8}", "[8]", 8):
+    for wrong in ("{width: 8}", "[8]", 8, "[" * 100_000):
         with pytest.raises(UsageError, match="JSON object"):
             origin("x", {"kwargs": wrong})
 
