@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -127,8 +128,23 @@ def _cleaned(baseline: Baseline, checked: Iterable[str]) -> Baseline:
     return replace(baseline, clean=tuple(sorted(target for target in clean if file_name(target) in shared)))
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file, to be written otherwise. Raises UsageError for what is no file: reading a pipe may never
+    end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as fault:
+        raise UsageError(f"the baseline {path} cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"the baseline {path} cannot be read: it is not a regular file; name another one")
+    return True
+
+
 def load(path: Path) -> Baseline:
     """Read a baseline. Raises UsageError where there is none, or where the file is something else."""
+    is_there(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,27 @@ def test_a_broken_or_foreign_file_is_one_sentence(text: str, why: str) -> None:
         assert result.stderr.startswith("initlint: ") and result.stderr.count("\n") == 1
         assert f"base.json is no baseline of initlint: {why}" in result.stderr
         assert Path("base.json").read_bytes() == text.encode("latin-1")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes and no /dev")
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a folder", "a link to itself"])
+@pytest.mark.usefixtures("fakes")
+def test_what_is_no_file_is_refused_before_anything_is_checked(kind: str) -> None:
+    path = Path("base.json")
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path)
+    for option in ("--baseline", "--write-baseline"):
+        result = run("error.onnx", option, "base.json")
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert "base.json" in result.stderr
+        assert "is not a regular file" in result.stderr or kind == "a link to itself"
+    assert path.is_symlink() is (kind in ("a device", "a link to itself"))
 
 
 def test_what_a_run_could_not_judge_stays() -> None:
