@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .locking import alone_in
 from .plugin import Finding, Severity
 from .target_names import file_name, seen_from
 
@@ -157,6 +159,34 @@ def load(path: Path) -> Baseline:
     return Baseline(path, entries, tuple(_texts(document.get("clean", []), path)))
 
 
+def amend(read: Baseline, standings: Sequence[Standing], change: Change) -> Baseline:
+    """Write the baseline that was ``read`` for a run with the ``change`` that its ``standings`` ask for, and return it.
+
+    What others wrote meanwhile stays, unless this run found it too. Raises UsageError.
+    """
+    path = Path(os.path.realpath(read.path))
+    try:
+        with alone_in(path.parent):
+            current = load(read.path) if is_there(read.path) else replace(read, entries=(), clean=())
+            now = change(_without_twins(current, read, standings), standings)
+            save(now)
+            return now
+    except OSError as fault:
+        raise UsageError(f"the baseline {read.path} cannot be written: {fault.strerror or fault}") from fault
+
+
+def _without_twins(current: Baseline, read: Baseline, standings: Iterable[Standing]) -> Baseline:
+    """``current`` without what is new in it since it was ``read`` and is in the standings as well."""
+    own = {(entry.target, entry.rule, entry.address) for standing in standings for entry in standing.current}
+    old = Counter(read.entries)
+    kept: list[Entry] = []
+    for entry in current.entries:
+        old[entry] -= 1
+        if old[entry] >= 0 or (entry.target, entry.rule, entry.address) not in own:
+            kept.append(entry)
+    return replace(current, entries=tuple(kept))
+
+
 def save(baseline: Baseline) -> None:
     """Write it as a whole or not at all: sorted, one entry a line. Raises UsageError."""
     path = Path(os.path.realpath(baseline.path))  # a link stays a link
@@ -169,6 +199,10 @@ def save(baseline: Baseline) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as fault:
         raise UsageError(f"the baseline {baseline.path} cannot be written: {fault.strerror or fault}") from fault
+
+
+Change = Callable[[Baseline, Iterable[Standing]], Baseline]
+"""``renewed`` or ``pruned``."""
 
 
 def _text(baseline: Baseline) -> str:

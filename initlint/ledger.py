@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .baseline import REASON, Baseline, Entry, Standing, is_there, load, pruned, renewed, save
+from .baseline import REASON, Baseline, Entry, Standing, amend, is_there, load, pruned, renewed
 from .errors import UsageError
 from .local_rules import shown
 from .report import Report, Run, Suppressed
@@ -42,14 +42,13 @@ class Ledger:
     def _written(self, run: Run, baseline: Baseline) -> Iterator[str]:
         standings = _standings(run)
         if standings:
-            now, gone = renewed(baseline, standings), len(run.vanished)
-            save(now)
+            now, gone = amend(baseline, standings, renewed), len(run.vanished)
             dropped = f"; dropped {plural(gone, 'finding')} no longer there" if gone else ""
             yield f"{shown(baseline.path)} now holds {plural(len(now.entries), 'known finding')}{dropped}"
 
     def _pruned(self, run: Run, baseline: Baseline) -> Iterator[str]:
         if run.vanished:
-            save(pruned(baseline, _standings(run)))
+            amend(baseline, _standings(run), pruned)
             count = plural(len(run.vanished), "finding")
             yield f"{shown(baseline.path)}: dropped {count} no longer there: {_places(run.vanished)}"
 
