@@ -245,6 +245,10 @@ def test_shapes_give_inputs() -> None:
         (torch.ones(5, 6, dtype=torch.long), {}, r"do not fit the module"),
         (None, {"input_shape": "5x7"}, r"--input-shape does not fit the module: RuntimeError: mat1"),
         (None, {"input_shape": "z:5x6"}, r"--input-shape names 'z', and Linear\.forward takes input"),
+        (torch.ones(0, 6), {}, r"the inputs do not fit: they are empty \(0x6\); give at least one sample"),
+        ({"input": np.ones((5, 0), np.float32)}, {}, r"they are empty \(5x0\)"),
+        (None, {"input_shape": "0x6"}, r"they are empty \(0x6\)"),
+        (None, {"dims": {"batch": 0}}, r"they are empty \(batch=0\)"),
         (None, {"dims": {"sequence": 3}}, r"--dim names 'sequence'.*use --input-shape"),
     ],
 )

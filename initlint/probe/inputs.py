@@ -19,7 +19,7 @@ from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph
 from .input_use import InputUse, uses
 from .payload import Array
-from .signature import Slot, given_arrays, given_shapes, slot_of
+from .signature import Slot, given_arrays, given_shapes, slot_of, usage
 
 DEFAULT_BATCH = 8
 """Samples of a probe: enough to tell a unit that is off for one input from one that is off for all."""
@@ -99,6 +99,19 @@ class Feeder:
             for dim, size in zip(self.slots[name].dims or (), shape, strict=False):
                 if isinstance(dim, str) and dim:
                     self._bound.setdefault(dim, size)
+        self._refuse_empty()
+
+    def _refuse_empty(self) -> None:
+        """Raises TargetError(USAGE) where the user's sizes leave no sample, or no signal; a cache may be empty."""
+        shapes = self.attempt(Sizes()).shapes
+        main = dict(self._main(shapes))
+        whole = [name for name in main if 0 not in shapes[name]]
+        for name, slot in main.items():
+            axis = self._batch_axis(slot)
+            said = name in self._fixed or any(self.settings.dims.get(str(dim)) == 0 for dim in slot.dims or ())
+            if said and 0 in shapes[name] and (not whole or shapes[name][axis] == 0):
+                text = "x".join(map(str, shapes[name]))
+                raise usage(f"the inputs do not fit: {name} is empty ({text}); give it at least one value", self.slots)
 
     def attempts(self) -> Iterator[Attempt]:
         """Guesses to try in turn, each different from those before."""

@@ -10,10 +10,12 @@ from functools import wraps
 from math import ceil, prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from ..errors import FailureKind, TargetError
 from ..fixes import Fix
@@ -58,12 +60,25 @@ def open_module(module: nn.Module, inputs: Any, settings: ProbeSettings) -> Torc
         name = min(settings.dims.keys() - {"batch"})
         text = f"--dim names {name!r}, and inputs of a PyTorch module have no named dimensions; use --input-shape"
         raise TargetError(FailureKind.USAGE, text)
+    if settings.enabled:
+        _refuse_empty(inputs, settings)
     obstacle = _obstacle(module, settings)
     if obstacle:
         return _unrun(module, obstacle)
     if inputs is not None:
         return _with_given(module, torch_inputs.given_calls(module, inputs), settings)
     return _with_guessed(module, settings)
+
+
+def _refuse_empty(inputs: Any, settings: ProbeSettings) -> None:
+    """Raises TargetError(USAGE) where what was given holds no value at all."""
+    leaves = tree_leaves(inputs)
+    shapes = [tuple(each.shape) for each in leaves if isinstance(each, torch.Tensor | np.ndarray)]
+    shapes = shapes or list(settings.shapes.values())
+    if settings.dims.get("batch") == 0 or (shapes and all(0 in shape for shape in shapes)):
+        said = "batch=0" if not shapes else "x".join(map(str, shapes[0]))
+        text = f"the inputs do not fit: they are empty ({said}); give at least one sample"
+        raise TargetError(FailureKind.USAGE, text)
 
 
 def _obstacle(module: nn.Module, settings: ProbeSettings) -> str:
