@@ -220,21 +220,20 @@ def entry_to_dict(entry: Entry) -> dict[str, str]:
 def _entries(document: Any, path: Path) -> Iterable[Entry]:
     if not isinstance(document, Mapping) or "initlint_baseline" not in document:
         raise UsageError(_broken(path, "it holds something else"))
-    if document["initlint_baseline"] != VERSION:
-        raise UsageError(_broken(path, f"it is of version {document['initlint_baseline']}, not {VERSION}"))
+    version = document["initlint_baseline"]
+    if version != VERSION or isinstance(version, bool):
+        raise UsageError(_broken(path, f"it is of version {json.dumps(version)}, not {VERSION}"))
     findings = document.get("findings")
     if not isinstance(findings, list):
         raise UsageError(_broken(path, "its findings are no list"))
     for i, each in enumerate(findings, 1):
-        try:
-            severity = Severity[each["severity"].upper()]
-            entry = Entry(each["target"], each["rule"], each["address"], severity)
-            sound = all(isinstance(text, str) for text in (entry.target, entry.rule, entry.address))
-        except (KeyError, TypeError, AttributeError):
-            sound = False
-        if not sound:
+        told = each if isinstance(each, Mapping) else {}
+        if not all(isinstance(told.get(key), str) for key in ("target", "rule", "address", "severity")):
             raise UsageError(_broken(path, f"finding {i} has no target, rule, address and severity"))
-        yield entry
+        if told["severity"].upper() not in Severity.__members__:
+            known = ", ".join(map(str, reversed(Severity)))
+            raise UsageError(_broken(path, f'finding {i} has the severity "{told["severity"]}", not one of {known}'))
+        yield Entry(told["target"], told["rule"], told["address"], Severity[told["severity"].upper()])
 
 
 def _texts(listed: Any, path: Path) -> Iterable[str]:

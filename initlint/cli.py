@@ -153,7 +153,9 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
 
 
 def _nothing() -> tuple[str, ...]:
-    raise click.UsageError("nothing to check: name at least one model, as in `initlint model.onnx`")
+    raise click.UsageError(
+        "nothing to check: name at least one model, as in `initlint model.onnx`, or give the configuration `targets`"
+    )
 
 
 def _undisputed(context: click.Context) -> dict[str, Any]:

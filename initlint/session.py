@@ -202,8 +202,10 @@ class FileSession:
                 child.end()
                 raise TargetError(FailureKind.CRASHED, f"unreadable answer while {doing}: {error}") from None
         if expired.is_set():
-            text = f"no answer within {wall_seconds:g} s while {doing}"
-            raise TargetError(FailureKind.LIMIT, text) from None
+            advice = "if it only needs longer, raise wall-seconds in the configuration"
+            raise TargetError(
+                FailureKind.LIMIT, f"no answer within {wall_seconds:g} s while {doing}; {advice}"
+            ) from None
         raise TargetError(FailureKind.CRASHED, f"the runtime crashed ({child.epitaph()}) while {doing}") from None
 
 

@@ -116,6 +116,7 @@ def test_it_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         ("[]", "it holds something else"),
         ('{"version": "2.1.0", "runs": []}', "it holds something else"),
         ('{"initlint_baseline": 2, "findings": []}', "it is of version 2, not 1"),
+        ('{"initlint_baseline": "1", "findings": []}', 'it is of version "1", not 1'),
         ('{"initlint_baseline": 1, "findings": {}}', "its findings are no list"),
         ('{"initlint_baseline": 1, "findings": ["a"]}', "finding 1 has no target"),
         (
@@ -124,7 +125,7 @@ def test_it_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         ),
         (
             '{"initlint_baseline": 1, "findings": [{"target": "", "rule": "", "address": "", "severity": "bad"}]}',
-            "finding 1",
+            'finding 1 has the severity "bad", not one of error, warning, note',
         ),
         ('{"initlint_baseline": 1, "findings": [], "clean": "a"}', "its clean targets"),
     ],

@@ -26,6 +26,7 @@ def test_nothing_to_check_is_wrong_usage_with_a_hint() -> None:
         result = run(*arguments)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "name at least one model, as in `initlint model.onnx`" in result.stderr
+        assert "configuration `targets`" in result.stderr
 
 
 def test_a_misspelt_command_is_recognised() -> None:

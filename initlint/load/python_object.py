@@ -205,7 +205,10 @@ def _no_module(name: object, value: Any, verb: str) -> TargetError:
 def function_inputs(name: PythonName, seed: int) -> Any:
     """What the function ``name`` returns as inputs of a probe; raises TargetError with exit status 2."""
     with seeded(seed) if "torch" in sys.modules else contextlib.nullcontext():
-        function = find(name)
+        try:
+            function = find(name)
+        except TargetError as fault:
+            raise TargetError(fault.kind, f"--inputs {name}: {fault}") from None
         if not callable(function):
             text = f"{name} is a {type(function).__name__}, not a function that returns inputs"
             raise TargetError(FailureKind.USAGE, text)

@@ -269,7 +269,10 @@ def _with_loss(settings: ProbeSettings) -> ProbeSettings:
     if not isinstance(settings.loss, str):
         return settings
     name = python_name(settings.loss)
-    loss = find(name) if name is not None else None
+    try:
+        loss = find(name) if name is not None else None
+    except TargetError as fault:
+        raise TargetError(fault.kind, f"--loss {settings.loss}: {fault}") from None
     if not callable(loss):
         text = f"the loss {settings.loss} is of type {type(loss).__name__}; name a function of the model's output"
         raise TargetError(FailureKind.USAGE, text)
