@@ -162,7 +162,7 @@ def builder_arguments(value: object, place: Place) -> dict[str, Any]:
 
 def device(value: object, place: Place) -> str:
     """The name of a device, or a torch.device; "" leaves a module where it is."""
-    if value is None or isinstance(value, (bool, float, Mapping, list, tuple)):
+    if not isinstance(value, str) and type(value).__name__ != "device":  # torch.device; torch is not imported for it
         raise place.fault('a device such as "cpu" or "cuda:0"', value)
     return str(value)
 
@@ -243,14 +243,15 @@ def _allowance(table: object, place: Place) -> Allow:
 
 
 def _day(value: object, place: Place) -> date:
-    if isinstance(value, datetime):
-        return value.date()
-    if isinstance(value, date):
+    if isinstance(value, date) and not isinstance(value, datetime):
         return value
     try:
-        return date.fromisoformat(str(value))
+        if isinstance(value, str) and len(value) == len("2030-12-31"):
+            return datetime.strptime(value, "%Y-%m-%d").date()
     except ValueError:
-        raise place.fault("a date such as 2030-12-31", value) from None
+        pass
+    shown = value if isinstance(value, (str, int, float, bool)) else str(value)
+    raise place.fault("a date such as 2030-12-31", shown)
 
 
 def path(value: object, place: Place) -> Path:

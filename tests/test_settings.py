@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -230,6 +230,11 @@ def test_who_selects_on_the_command_line_is_not_bound_by_what_the_file_ignores()
         ({"allow": [{"rule": "a", "at": "b", "reason": "c", "were": "d"}]}, r'unknown key "were"'),
         ({"allow": {"rule": "a"}}, r"allow has to be an array of tables"),
         ({"allow": [{"rule": "a", "at": "b", "reason": "c", "until": "soon"}]}, r"until has to be a date such as"),
+        ({"device": 3}, r'device has to be a device such as "cpu" or "cuda:0", not 3'),
+        *(
+            ({"allow": [{"rule": "a", "at": "b", "reason": "c", "until": until}]}, r"until has to be a date such as")
+            for until in (20301231, "20301231", "2030-W01-1", datetime(2030, 12, 31, 10, tzinfo=UTC))
+        ),
         ({"overrides": {"target": "a"}}, r"overrides has to be an array of tables"),
         ({"overrides": [{"seed": 1}]}, r"overrides, entry 1.target has to be a pattern of targets"),
         ({"overrides": [{"target": "a", "sede": 1}]}, r'overrides, entry 1: unknown key "sede"'),
