@@ -85,7 +85,7 @@ def open_session(target: Any, settings: ProbeSettings) -> Session:
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            text = f"{target} needs PyTorch, which is not installed; pip install 'initlint[torch]'"
+            text = f"{target} needs PyTorch, which is not installed; run: pip install torch"
             raise TargetError(FailureKind.IMPORT, text) from None
         return open_target(target, settings)
     return FileSession(_source(target), settings.wall_seconds)

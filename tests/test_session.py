@@ -248,6 +248,12 @@ class TestFailures:
 
 
 class TestTargets:
+    def test_without_pytorch_the_advice_can_be_followed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delitem(sys.modules, "initlint.probe.modules", raising=False)
+        monkeypatch.setitem(sys.modules, "torch", None)
+        with pytest.raises(TargetError, match=r"not installed; run: pip install torch$"):
+            open_session("pkg.nets:build", ProbeSettings())
+
     def test_a_missing_file_needs_no_child(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(subprocess, "Popen", None)
         for path in (tmp_path / "no.onnx", tmp_path / "no" / "no.onnx", str(tmp_path / "no.onnx")):
