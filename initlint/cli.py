@@ -90,15 +90,15 @@ def main() -> None:
     Exit status:
       0  nothing found at or above --fail-on (default: error)
       1  findings at or above it
-      2  wrong usage, a missing file, a Python target that cannot be imported or built, a broken
-         configuration or rule pack
+      2  wrong usage, a missing file, a Python target that cannot be imported or built, inputs that
+         do not fit, a broken configuration or rule pack
       3  a file that is unreadable or no supported model, or nothing that could be checked
       4  a model that crashed the runtime or passed a limit
     """
 
 
 @main.command()
-@click.argument("targets", nargs=-1, metavar="TARGET...")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @settings_options
 @option("--write-baseline", metavar="FILE", help="Write all findings to a baseline, or bring it up to date.")
 @option("--prune-baseline", is_flag=True, help="Drop what is gone from the baseline.")

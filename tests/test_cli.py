@@ -41,6 +41,11 @@ def test_help_and_version_exit_with_0() -> None:
     assert run("--version").output == f"initlint {initlint.__version__}\n"
 
 
+def test_help_tells_of_inputs_that_do_not_fit_and_that_a_target_may_be_left_out() -> None:
+    assert "inputs that do not fit" in " ".join(run("--help").output.split())
+    assert "[OPTIONS] [TARGET]..." in run("check", "--help").output
+
+
 def test_a_folder_is_refused_with_an_example(tmp_path: Path) -> None:
     (tmp_path / "inner.onnx").touch()
     result = run(str(tmp_path), "clean.onnx")
