@@ -16,7 +16,7 @@ import click
 from .closed_streams import discard, lost_reader, replace_missing
 from .errors import InitlintError
 from .options import Command, given, option, settings_options, settle
-from .reporters import FORMATS
+from .reporters import BY_TARGET, FORMATS
 
 if TYPE_CHECKING:
     from .checking import Plan
@@ -139,11 +139,12 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
     detail = Detail.QUIET if said["quiet"] else (Detail.VERBOSE if said["verbose"] else Detail.NORMAL)
     layout = output.stdout_layout(said["color"], detail)
     for_people = said["output_format"] == "text" and not said["statistics"]
-    run = _run(targets, planned, layout, stream=for_people, ledger=ledger)
+    streamed = said["output_format"] if for_people or said["output_format"] in BY_TARGET else ""
+    run = _run(targets, planned, layout, streamed, ledger, files)
     if said["statistics"]:
         _write_statistics(run, layout)
     elif not for_people:
-        _write_for_programs(run, said["output_format"], layout)
+        _write_for_programs(run, "" if streamed else said["output_format"], layout)
     output.write_files(run, files, detail)
     if "github" in (said["output_format"], *(name for name, _ in files)):
         output.write_step_summary(run)
@@ -170,8 +171,18 @@ def _undisputed(context: click.Context) -> dict[str, Any]:
     return said
 
 
-def _run(targets: tuple[str, ...], planned: Plan, layout: Layout, stream: bool, ledger: Ledger) -> Run:
-    """Check one target after the other; with ``stream`` each report is shown as soon as it is there."""
+def _run(
+    targets: tuple[str, ...],
+    planned: Plan,
+    layout: Layout,
+    streamed: str,
+    ledger: Ledger,
+    files: Sequence[tuple[str, Path]],
+) -> Run:
+    """Check one target after the other; in the format ``streamed`` each report is shown as soon as it is there.
+
+    Who interrupts that finds in the ``files`` what was done until then.
+    """
     from . import output
     from .checking import check_target
     from .progress import Progress
@@ -179,20 +190,31 @@ def _run(targets: tuple[str, ...], planned: Plan, layout: Layout, stream: bool, 
     from .reporters.layout import Detail
 
     run = Run()
-    for target in targets:
-        with Progress(target) as progress, redirect_stdout(sys.stderr):  # a Python target may print
-            report = check_target(target, planned, weights=layout.detail is Detail.VERBOSE, progress=progress)
-        report = ledger.entered(report)
-        run = Run((*run.reports, report))
-        if stream:
-            from .reporters.as_text import render_report
-
-            output.write(render_report(report, layout), layout.color)
-    if stream:
+    try:
+        for target in targets:
+            with Progress(target) as progress, redirect_stdout(sys.stderr):  # a Python target may print
+                report = check_target(target, planned, weights=layout.detail is Detail.VERBOSE, progress=progress)
+            run = Run((*run.reports, ledger.entered(report)))
+            _show_last(run, streamed, layout)
+    except KeyboardInterrupt:
+        output.write_files(run, files if run.reports else (), layout.detail)
+        raise
+    if streamed == "text":
         from .reporters.as_text import render_summary
 
         output.write(render_summary(run, layout), layout.color)
     return run
+
+
+def _show_last(run: Run, streamed: str, layout: Layout) -> None:
+    from . import output
+
+    if streamed == "text":
+        from .reporters.as_text import render_report
+
+        output.write(render_report(run.reports[-1], layout), layout.color)
+    elif streamed:
+        output.write_last(run, streamed, layout)
 
 
 def _write_statistics(run: Run, layout: Layout) -> None:
@@ -206,7 +228,8 @@ def _write_statistics(run: Run, layout: Layout) -> None:
 def _write_for_programs(run: Run, output_format: str, layout: Layout) -> None:
     from . import output
 
-    output.write_report(run, output_format, layout)
+    if output_format:  # else each report was written when it was there
+        output.write_report(run, output_format, layout)
     _complain_of_failures(run)
 
 

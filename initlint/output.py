@@ -15,7 +15,7 @@ from .closed_streams import discard
 from .errors import UsageError
 from .files_read import FileRead, is_same_file
 from .report import Run
-from .reporters import FORMATS, render
+from .reporters import FORMATS, render, render_last
 from .reporters.layout import ASCII, UNICODE, Detail, Layout, Signs
 from .reporters.places import source_of
 
@@ -141,6 +141,11 @@ def parse_output_files(given: Sequence[str], read: Sequence[FileRead]) -> list[t
 def write_report(run: Run, output_format: str, layout: Layout) -> None:
     """Write ``run`` to stdout in a format that is laid out in one piece."""
     write(render(run, output_format, _placed(run, layout)))
+
+
+def write_last(run: Run, output_format: str, layout: Layout) -> None:
+    """Write the last report of ``run`` to stdout, in a format that goes target by target."""
+    write(render_last(run, output_format, _placed(run, layout)))
 
 
 def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> None:

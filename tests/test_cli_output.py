@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fake_sessions import run
+from fake_sessions import FakeSession, run
 
 from initlint.cli import main
 
@@ -47,6 +47,28 @@ def test_output_files_are_written_beside_stdout() -> None:
     assert "2 errors" in result.stdout
     assert json.loads(Path("a.json").read_text())["summary"]["errors"] == 2
     assert len(Path("b.txt").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("output_format", ["text", "concise", "json-lines"])
+def test_who_interrupts_a_run_keeps_what_was_found(output_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(session: FakeSession) -> None:
+        if session.target == "clean.onnx":
+            raise KeyboardInterrupt
+        return stats(session)
+
+    stats = FakeSession.stats
+    monkeypatch.setattr(FakeSession, "stats", interrupted)
+    result = run("error.onnx", "clean.onnx", "--output-format", output_format, "--output-file", "json=a.json")
+    assert (result.exit_code, result.stderr.strip()) == (130, "initlint: interrupted")
+    assert "error.0.weight" in result.stdout
+    assert [report["target"] for report in json.loads(Path("a.json").read_text())["reports"]] == ["error.onnx"]
+
+
+@pytest.mark.parametrize("output_format", ["concise", "json-lines"])
+def test_what_is_written_target_by_target_is_what_a_file_gets(output_format: str) -> None:
+    targets = ("error.onnx", "warning.onnx", "crash.onnx", "error.onnx")
+    result = run(*targets, "--output-format", output_format, "--output-file", f"{output_format}=a.txt")
+    assert result.stdout == Path("a.txt").read_text()
 
 
 def test_an_output_file_never_overwrites_a_target() -> None:
