@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .locking import alone_in
 from .plugin import Finding, Severity
 from .target_names import file_name, seen_from
 
@@ -127,8 +130,23 @@ def _cleaned(baseline: Baseline, checked: Iterable[str]) -> Baseline:
     return replace(baseline, clean=tuple(sorted(target for target in clean if file_name(target) in shared)))
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file, to be written otherwise. Raises UsageError for what is no file: reading a pipe may never
+    end."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as fault:
+        raise UsageError(f"the baseline {path} cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"the baseline {path} cannot be read: it is not a regular file; name another one")
+    return True
+
+
 def load(path: Path) -> Baseline:
     """Read a baseline. Raises UsageError where there is none, or where the file is something else."""
+    is_there(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -139,6 +157,34 @@ def load(path: Path) -> Baseline:
         raise UsageError(_broken(path, f"it is no JSON ({fault})")) from fault
     entries = tuple(_entries(document, path))
     return Baseline(path, entries, tuple(_texts(document.get("clean", []), path)))
+
+
+def amend(read: Baseline, standings: Sequence[Standing], change: Change) -> Baseline:
+    """Write the baseline that was ``read`` for a run with the ``change`` that its ``standings`` ask for, and return it.
+
+    What others wrote meanwhile stays, unless this run found it too. Raises UsageError.
+    """
+    path = Path(os.path.realpath(read.path))
+    try:
+        with alone_in(path.parent):
+            current = load(read.path) if is_there(read.path) else replace(read, entries=(), clean=())
+            now = change(_without_twins(current, read, standings), standings)
+            save(now)
+            return now
+    except OSError as fault:
+        raise UsageError(f"the baseline {read.path} cannot be written: {fault.strerror or fault}") from fault
+
+
+def _without_twins(current: Baseline, read: Baseline, standings: Iterable[Standing]) -> Baseline:
+    """``current`` without what is new in it since it was ``read`` and is in the standings as well."""
+    own = {(entry.target, entry.rule, entry.address) for standing in standings for entry in standing.current}
+    old = Counter(read.entries)
+    kept: list[Entry] = []
+    for entry in current.entries:
+        old[entry] -= 1
+        if old[entry] >= 0 or (entry.target, entry.rule, entry.address) not in own:
+            kept.append(entry)
+    return replace(current, entries=tuple(kept))
 
 
 def save(baseline: Baseline) -> None:
@@ -153,6 +199,10 @@ def save(baseline: Baseline) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as fault:
         raise UsageError(f"the baseline {baseline.path} cannot be written: {fault.strerror or fault}") from fault
+
+
+Change = Callable[[Baseline, Iterable[Standing]], Baseline]
+"""``renewed`` or ``pruned``."""
 
 
 def _text(baseline: Baseline) -> str:
@@ -170,21 +220,20 @@ def entry_to_dict(entry: Entry) -> dict[str, str]:
 def _entries(document: Any, path: Path) -> Iterable[Entry]:
     if not isinstance(document, Mapping) or "initlint_baseline" not in document:
         raise UsageError(_broken(path, "it holds something else"))
-    if document["initlint_baseline"] != VERSION:
-        raise UsageError(_broken(path, f"it is of version {document['initlint_baseline']}, not {VERSION}"))
+    version = document["initlint_baseline"]
+    if version != VERSION or isinstance(version, bool):
+        raise UsageError(_broken(path, f"it is of version {json.dumps(version)}, not {VERSION}"))
     findings = document.get("findings")
     if not isinstance(findings, list):
         raise UsageError(_broken(path, "its findings are no list"))
     for i, each in enumerate(findings, 1):
-        try:
-            severity = Severity[each["severity"].upper()]
-            entry = Entry(each["target"], each["rule"], each["address"], severity)
-            sound = all(isinstance(text, str) for text in (entry.target, entry.rule, entry.address))
-        except (KeyError, TypeError, AttributeError):
-            sound = False
-        if not sound:
+        told = each if isinstance(each, Mapping) else {}
+        if not all(isinstance(told.get(key), str) for key in ("target", "rule", "address", "severity")):
             raise UsageError(_broken(path, f"finding {i} has no target, rule, address and severity"))
-        yield entry
+        if told["severity"].upper() not in Severity.__members__:
+            known = ", ".join(map(str, reversed(Severity)))
+            raise UsageError(_broken(path, f'finding {i} has the severity "{told["severity"]}", not one of {known}'))
+        yield Entry(told["target"], told["rule"], told["address"], Severity[told["severity"].upper()])
 
 
 def _texts(listed: Any, path: Path) -> Iterable[str]:

@@ -117,6 +117,12 @@ def options_of(rules: Sequence[Rule], settings: Settings) -> dict[str, object]:
         if name not in names:
             raise UsageError(f'{settings.place("rules")}: there is no rule "{name}"{did_you_mean(name, names)}')
     for allow in settings.allow:
+        if allow.rule in {rule.category for rule in rules}:
+            members = ", ".join(rule.name for rule in rules if rule.category == allow.rule)
+            raise UsageError(
+                f'{settings.place("allow")}: "{allow.rule}" is a category, and an exception is for one rule; write one '
+                f"for each that you mean: {members}"
+            )
         if allow.rule not in names:
             raise UsageError(
                 f'{settings.place("allow")}: there is no rule "{allow.rule}"{did_you_mean(allow.rule, names)}'

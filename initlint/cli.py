@@ -16,7 +16,7 @@ import click
 from .closed_streams import discard, lost_reader, replace_missing
 from .errors import InitlintError
 from .options import Command, given, option, settings_options, settle
-from .reporters import FORMATS
+from .reporters import BY_TARGET, FORMATS
 
 if TYPE_CHECKING:
     from .checking import Plan
@@ -90,15 +90,15 @@ def main() -> None:
     Exit status:
       0  nothing found at or above --fail-on (default: error)
       1  findings at or above it
-      2  wrong usage, a missing file, a Python target that cannot be imported or built, a broken
-         configuration or rule pack
+      2  wrong usage, a missing file, a Python target that cannot be imported or built, inputs that
+         do not fit, a broken configuration or rule pack
       3  a file that is unreadable or no supported model, or nothing that could be checked
       4  a model that crashed the runtime or passed a limit
     """
 
 
 @main.command()
-@click.argument("targets", nargs=-1, metavar="TARGET...")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @settings_options
 @option("--write-baseline", metavar="FILE", help="Write all findings to a baseline, or bring it up to date.")
 @option("--prune-baseline", is_flag=True, help="Drop what is gone from the baseline.")
@@ -127,22 +127,24 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
 
     from . import configuration, output
     from .checking import plan
+    from .files_read import files_read
     from .ledger import expired, opened
     from .reporters.layout import Detail
 
     settings = _settings(context)
     targets = targets or configuration.targets(settings) or _nothing()
-    files = output.parse_output_files(said["output_file"], targets)
     ledger = opened(said["write_baseline"], said["prune_baseline"], settings, targets)
+    files = output.parse_output_files(said["output_file"], files_read(targets, settings, ledger.baseline))
     planned = plan(settings, targets, ledger.baseline)
     detail = Detail.QUIET if said["quiet"] else (Detail.VERBOSE if said["verbose"] else Detail.NORMAL)
     layout = output.stdout_layout(said["color"], detail)
     for_people = said["output_format"] == "text" and not said["statistics"]
-    run = _run(targets, planned, layout, stream=for_people, ledger=ledger)
+    streamed = said["output_format"] if for_people or said["output_format"] in BY_TARGET else ""
+    run = _run(targets, planned, layout, streamed, ledger, files)
     if said["statistics"]:
         _write_statistics(run, layout)
     elif not for_people:
-        _write_for_programs(run, said["output_format"], layout)
+        _write_for_programs(run, "" if streamed else said["output_format"], layout)
     output.write_files(run, files, detail)
     if "github" in (said["output_format"], *(name for name, _ in files)):
         output.write_step_summary(run)
@@ -152,7 +154,9 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
 
 
 def _nothing() -> tuple[str, ...]:
-    raise click.UsageError("nothing to check: name at least one model, as in `initlint model.onnx`")
+    raise click.UsageError(
+        "nothing to check: name at least one model, as in `initlint model.onnx`, or give the configuration `targets`"
+    )
 
 
 def _undisputed(context: click.Context) -> dict[str, Any]:
@@ -167,8 +171,18 @@ def _undisputed(context: click.Context) -> dict[str, Any]:
     return said
 
 
-def _run(targets: tuple[str, ...], planned: Plan, layout: Layout, stream: bool, ledger: Ledger) -> Run:
-    """Check one target after the other; with ``stream`` each report is shown as soon as it is there."""
+def _run(
+    targets: tuple[str, ...],
+    planned: Plan,
+    layout: Layout,
+    streamed: str,
+    ledger: Ledger,
+    files: Sequence[tuple[str, Path]],
+) -> Run:
+    """Check one target after the other; in the format ``streamed`` each report is shown as soon as it is there.
+
+    Who interrupts that finds in the ``files`` what was done until then.
+    """
     from . import output
     from .checking import check_target
     from .progress import Progress
@@ -176,20 +190,31 @@ def _run(targets: tuple[str, ...], planned: Plan, layout: Layout, stream: bool, 
     from .reporters.layout import Detail
 
     run = Run()
-    for target in targets:
-        with Progress(target) as progress, redirect_stdout(sys.stderr):  # a Python target may print
-            report = check_target(target, planned, weights=layout.detail is Detail.VERBOSE, progress=progress)
-        report = ledger.entered(report)
-        run = Run((*run.reports, report))
-        if stream:
-            from .reporters.as_text import render_report
-
-            output.write(render_report(report, layout), layout.color)
-    if stream:
+    try:
+        for target in targets:
+            with Progress(target) as progress, redirect_stdout(sys.stderr):  # a Python target may print
+                report = check_target(target, planned, weights=layout.detail is Detail.VERBOSE, progress=progress)
+            run = Run((*run.reports, ledger.entered(report)))
+            _show_last(run, streamed, layout)
+    except KeyboardInterrupt:
+        output.write_files(run, files if run.reports else (), layout.detail)
+        raise
+    if streamed == "text":
         from .reporters.as_text import render_summary
 
         output.write(render_summary(run, layout), layout.color)
     return run
+
+
+def _show_last(run: Run, streamed: str, layout: Layout) -> None:
+    from . import output
+
+    if streamed == "text":
+        from .reporters.as_text import render_report
+
+        output.write(render_report(run.reports[-1], layout), layout.color)
+    elif streamed:
+        output.write_last(run, streamed, layout)
 
 
 def _write_statistics(run: Run, layout: Layout) -> None:
@@ -203,7 +228,8 @@ def _write_statistics(run: Run, layout: Layout) -> None:
 def _write_for_programs(run: Run, output_format: str, layout: Layout) -> None:
     from . import output
 
-    output.write_report(run, output_format, layout)
+    if output_format:  # else each report was written when it was there
+        output.write_report(run, output_format, layout)
     _complain_of_failures(run)
 
 

@@ -7,7 +7,7 @@ Each origin is a mapping of the keys below. They are checked alike and merged, l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,8 @@ KEYS: Mapping[str, Key] = {
     "inputs": Key("inputs", values.inputs, probe=True),
     "input-shape": Key("shapes", values.shapes, probe=True, adds=True),
     "dims": Key("dims", values.dims, probe=True, adds=True),
-    "batch": Key("batch", values.positive, probe=True),
-    "seed": Key("seed", values.natural, probe=True),
+    "batch": Key("batch", values.batch, probe=True),
+    "seed": Key("seed", values.seed, probe=True),
     "kwargs": Key("kwargs", values.builder_arguments, probe=True),
     "loss": Key("loss", values.loss, probe=True),
     "trust": Key("trust", values.switch, probe=True),
@@ -115,7 +115,7 @@ def read(path: Path) -> Origin:
         raise UsageError(
             f"{_shown(path)}: trust is not for files, which come with what they trust; give --trust instead"
         )
-    return origin(_shown(path), table, folder=path.parent)
+    return replace(origin(_shown(path), table, folder=path.parent), file=path)
 
 
 def origin(label: str, raw: Mapping[str, object], folder: Path = Path()) -> Origin:
@@ -220,6 +220,8 @@ def _table(path: Path) -> Mapping[str, object] | None:
 
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as fault:
+        raise UsageError(f"{_shown(path)} is no readable TOML: it is nested too deeply") from fault
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise UsageError(f"{_shown(path)} is no readable TOML: {fault}") from fault
     tool = document.get("tool")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -9,16 +10,27 @@ from pathlib import Path
 _QUOTE = 400
 """Characters of a foreign message that fit into one sentence."""
 
+_STACK = "\nException raised from "
+"""What PyTorch puts between a message and the stack of its C++ code."""
+
+_NO_MEMORY = re.compile(r"allocate memory|out of memory|Storage size calculation overflowed", re.IGNORECASE)
+"""How PyTorch, on whatever device, says that there is none left."""
+
 _HERE = str(Path(__file__).parent)
 
 
 def described(error: BaseException) -> str:
     """ "ValueError: no such width (model.py:12)": type, message, and the user's line that it came from."""
-    text = " ".join(str(_text(error)).split())
+    text = " ".join(str(_text(error)).partition(_STACK)[0].split())
     text = text if len(text) <= _QUOTE else f"{text[: _QUOTE - 3]}..."
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     place = _place(error)
     return f"{said} ({place})" if place else said
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether more memory was asked for than there is."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
 def is_own(error: BaseException) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .baseline import REASON, Baseline, Entry, Standing, load, pruned, renewed, save
+from .baseline import REASON, Baseline, Entry, Standing, amend, is_there, load, pruned, renewed
 from .errors import UsageError
 from .local_rules import shown
 from .report import Report, Run, Suppressed
@@ -41,14 +42,13 @@ class Ledger:
     def _written(self, run: Run, baseline: Baseline) -> Iterator[str]:
         standings = _standings(run)
         if standings:
-            now, gone = renewed(baseline, standings), len(run.vanished)
-            save(now)
+            now, gone = amend(baseline, standings, renewed), len(run.vanished)
             dropped = f"; dropped {plural(gone, 'finding')} no longer there" if gone else ""
             yield f"{shown(baseline.path)} now holds {plural(len(now.entries), 'known finding')}{dropped}"
 
     def _pruned(self, run: Run, baseline: Baseline) -> Iterator[str]:
         if run.vanished:
-            save(pruned(baseline, _standings(run)))
+            amend(baseline, _standings(run), pruned)
             count = plural(len(run.vanished), "finding")
             yield f"{shown(baseline.path)}: dropped {count} no longer there: {_places(run.vanished)}"
 
@@ -72,13 +72,14 @@ def opened(write: str | None, prunes: bool, settings: Settings, targets: Sequenc
         raise UsageError("--baseline and --write-baseline name different files; leave one of them out")
     if write is not None or prunes:
         _refuse_unwritable(path, targets)
-    fresh = write is not None and not path.exists()
+    fresh = write is not None and not is_there(path)
     return Ledger(Baseline(path) if fresh else load(path), write is not None, prunes)
 
 
 def _refuse_unwritable(path: Path, targets: Sequence[str]) -> None:
-    if not path.parent.is_dir():
-        raise UsageError(f"the baseline {shown(path)}: there is no folder {shown(path.parent)}; create it first")
+    folder = Path(os.path.realpath(path)).parent  # a link stays a link
+    if not folder.is_dir():
+        raise UsageError(f"the baseline {shown(path)}: there is no folder {shown(folder)}; create it first")
     if path.exists() and any(Path(target).exists() and path.samefile(target) for target in targets):
         raise UsageError(f"the baseline {shown(path)} would overwrite a target; name another file")
 

@@ -13,8 +13,9 @@ import click
 
 from .closed_streams import discard
 from .errors import UsageError
+from .files_read import FileRead, is_same_file
 from .report import Run
-from .reporters import FORMATS, render
+from .reporters import FORMATS, render, render_last
 from .reporters.layout import ASCII, UNICODE, Detail, Layout, Signs
 from .reporters.places import source_of
 
@@ -115,8 +116,9 @@ def write(text: str, color: bool = False) -> None:
         raise UsageError(f"the report cannot be written to stdout: {fault.strerror or fault}") from fault
 
 
-def parse_output_files(given: Sequence[str], targets: Sequence[str]) -> list[tuple[str, Path]]:
-    """FORMAT=FILE pairs. Raises UsageError, before anything is checked, for what could not be written afterwards."""
+def parse_output_files(given: Sequence[str], read: Sequence[FileRead]) -> list[tuple[str, Path]]:
+    """FORMAT=FILE pairs. Raises UsageError, before anything is checked, for what could not be written afterwards, or
+    would overwrite what the run reads."""
     files: list[tuple[str, Path]] = []
     for pair in given:
         name, equals, file = pair.partition("=")
@@ -127,9 +129,10 @@ def parse_output_files(given: Sequence[str], targets: Sequence[str]) -> list[tup
             raise UsageError(f"--output-file {pair}: there is no folder {path.parent}; create it first")
         if path.is_dir():
             raise UsageError(f"--output-file {pair}: {path} is a folder; name a file in it")
-        if path.exists() and any(Path(target).exists() and path.samefile(target) for target in targets):
-            raise UsageError(f"--output-file {pair}: would overwrite a target; name another file")
-        if path in [known for _, known in files]:
+        for what, other in read:
+            if is_same_file(path, other):
+                raise UsageError(f"--output-file {pair}: would overwrite {what}; name another file")
+        if any(is_same_file(path, other) for _, other in files):
             raise UsageError(f"--output-file {pair}: another format goes to the same file; name two files")
         files.append((name, path))
     return files
@@ -138,6 +141,11 @@ def parse_output_files(given: Sequence[str], targets: Sequence[str]) -> list[tup
 def write_report(run: Run, output_format: str, layout: Layout) -> None:
     """Write ``run`` to stdout in a format that is laid out in one piece."""
     write(render(run, output_format, _placed(run, layout)))
+
+
+def write_last(run: Run, output_format: str, layout: Layout) -> None:
+    """Write the last report of ``run`` to stdout, in a format that goes target by target."""
+    write(render_last(run, output_format, _placed(run, layout)))
 
 
 def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> None:

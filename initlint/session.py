@@ -85,7 +85,7 @@ def open_session(target: Any, settings: ProbeSettings) -> Session:
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            text = f"{target} needs PyTorch, which is not installed; pip install 'initlint[torch]'"
+            text = f"{target} needs PyTorch, which is not installed; run: pip install torch"
             raise TargetError(FailureKind.IMPORT, text) from None
         return open_target(target, settings)
     return FileSession(_source(target), settings.wall_seconds)
@@ -202,8 +202,10 @@ class FileSession:
                 child.end()
                 raise TargetError(FailureKind.CRASHED, f"unreadable answer while {doing}: {error}") from None
         if expired.is_set():
-            text = f"no answer within {wall_seconds:g} s while {doing}"
-            raise TargetError(FailureKind.LIMIT, text) from None
+            advice = "if it only needs longer, raise wall-seconds in the configuration"
+            raise TargetError(
+                FailureKind.LIMIT, f"no answer within {wall_seconds:g} s while {doing}; {advice}"
+            ) from None
         raise TargetError(FailureKind.CRASHED, f"the runtime crashed ({child.epitaph()}) while {doing}") from None
 
 

@@ -15,6 +15,9 @@ from typing import Any
 from .plugin import Finding, Severity
 from .target_names import target_matches
 
+SEEDS = 2**64
+"""What PyTorch's generators tell apart: seeds that are made of others wrap around."""
+
 
 @dataclass(frozen=True)
 class ProbeSettings:
@@ -79,6 +82,8 @@ class Origin:
     label: str
     values: Mapping[str, Any] = field(default_factory=dict)
     """By configuration key."""
+    file: Path | None = None
+    """The file that says it, if it is one."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .errors import UsageError
 from .load.target import python_name
 from .plugin import Severity
 from .report import FAIL_NEVER
-from .settings import Allow
+from .settings import SEEDS, Allow
 from .spelling import did_you_mean
 
 THRESHOLDS: Mapping[str, int] = {**{str(severity): severity for severity in reversed(Severity)}, "never": FAIL_NEVER}
@@ -70,18 +70,37 @@ def negated(value: object, place: Place) -> bool:
     return not value
 
 
-def natural(value: object, place: Place) -> int:
-    """An integer of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise place.fault("a whole number of at least 0", value)
+def seed(value: object, place: Place) -> int:
+    """An integer that every generator takes."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < SEEDS:
+        raise place.fault("a whole number of at least 0 and at most 2**64-1", value)
     return value
 
 
-def positive(value: object, place: Place) -> int:
-    """An integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise place.fault("a whole number of at least 1", value)
+LARGEST_SIZE = 2**31 - 1
+"""Of a batch or a dimension: runtimes count in 32 bits here and there, and one float a sample is 8 GB already."""
+
+
+def size(value: object, place: Place) -> int:
+    """The size of a dimension, which may be 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_SIZE:
+        raise place.fault(f"a whole number of at least 0 and at most {LARGEST_SIZE}", value)
     return value
+
+
+def batch(value: object, place: Place) -> int:
+    """A number of samples."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIZE:
+        raise place.fault(f"a whole number of at least 1 and at most {LARGEST_SIZE}", value)
+    return value
+
+
+def _spelt(digits: str, place: Place) -> int:
+    """The size that ``digits`` spell; Python refuses to convert thousands of them."""
+    digits = digits.lstrip("0") or "0"
+    if len(digits) > len(str(LARGEST_SIZE)):
+        raise place.fault(f"made of sizes of at most {LARGEST_SIZE}", digits[:30])
+    return size(int(digits), place)
 
 
 def seconds(value: object, place: Place) -> float:
@@ -134,7 +153,7 @@ def builder_arguments(value: object, place: Place) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{place.label} has to be {expected}: {error}") from None
     if not isinstance(value, Mapping):
         raise place.fault(expected, value)
@@ -143,7 +162,7 @@ def builder_arguments(value: object, place: Place) -> dict[str, Any]:
 
 def device(value: object, place: Place) -> str:
     """The name of a device, or a torch.device; "" leaves a module where it is."""
-    if value is None or isinstance(value, (bool, float, Mapping, list, tuple)):
+    if not isinstance(value, str) and type(value).__name__ != "device":  # torch.device; torch is not imported for it
         raise place.fault('a device such as "cpu" or "cuda:0"', value)
     return str(value)
 
@@ -165,22 +184,22 @@ def _shape(sizes: object, place: Place) -> tuple[int, ...]:
         parts = [] if text == "[]" else text.removeprefix("[").removesuffix("]").replace("x", ",").split(",")
         if not all(part.isascii() and part.isdigit() for part in parts):
             raise place.fault("a shape such as 1x3x224x224 or [1,3,224,224]", sizes)
-        return tuple(int(part) for part in parts)
+        return tuple(_spelt(part, place) for part in parts)
     if not isinstance(sizes, (list, tuple)):
         raise place.fault("a list of sizes such as [1, 3, 224, 224]", sizes)
-    return tuple(natural(size, place) for size in sizes)
+    return tuple(size(each, place) for each in sizes)
 
 
 def dims(value: object, place: Place) -> dict[str, int]:
     """{"batch": 8}, or strings such as "batch=8"."""
     if isinstance(value, Mapping):
-        return {str(name): natural(size, place.at(str(name))) for name, size in value.items()}
+        return {str(name): size(each, place.at(str(name))) for name, each in value.items()}
     found: dict[str, int] = {}
     for text in _texts(value, "a dimension and its size, as in batch=8", place):
-        name, _, size = text.rpartition("=")
-        if not name or not (size.isascii() and size.isdigit()):
+        name, _, digits = text.rpartition("=")
+        if not name or not (digits.isascii() and digits.isdigit()):
             raise place.fault("a dimension and its size, as in batch=8", text)
-        found[name] = int(size)
+        found[name] = _spelt(digits, place)
     return found
 
 
@@ -224,14 +243,15 @@ def _allowance(table: object, place: Place) -> Allow:
 
 
 def _day(value: object, place: Place) -> date:
-    if isinstance(value, datetime):
-        return value.date()
-    if isinstance(value, date):
+    if isinstance(value, date) and not isinstance(value, datetime):
         return value
     try:
-        return date.fromisoformat(str(value))
+        if isinstance(value, str) and len(value) == len("2030-12-31"):
+            return datetime.strptime(value, "%Y-%m-%d").date()
     except ValueError:
-        raise place.fault("a date such as 2030-12-31", value) from None
+        pass
+    shown = value if isinstance(value, (str, int, float, bool)) else str(value)
+    raise place.fault("a date such as 2030-12-31", shown)
 
 
 def path(value: object, place: Place) -> Path:

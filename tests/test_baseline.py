@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_sessions import LAYERS, run
 
 from initlint import baseline, checking
-from initlint.baseline import Baseline, Entry, Standing, load, recognised, renewed, save
+from initlint.baseline import Baseline, Entry, Standing, amend, load, pruned, recognised, renewed, save
 from initlint.errors import UsageError
 from initlint.plugin import Finding, Severity
 
@@ -112,6 +116,7 @@ def test_it_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         ("[]", "it holds something else"),
         ('{"version": "2.1.0", "runs": []}', "it holds something else"),
         ('{"initlint_baseline": 2, "findings": []}', "it is of version 2, not 1"),
+        ('{"initlint_baseline": "1", "findings": []}', 'it is of version "1", not 1'),
         ('{"initlint_baseline": 1, "findings": {}}', "its findings are no list"),
         ('{"initlint_baseline": 1, "findings": ["a"]}', "finding 1 has no target"),
         (
@@ -120,7 +125,7 @@ def test_it_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         ),
         (
             '{"initlint_baseline": 1, "findings": [{"target": "", "rule": "", "address": "", "severity": "bad"}]}',
-            "finding 1",
+            'finding 1 has the severity "bad", not one of error, warning, note',
         ),
         ('{"initlint_baseline": 1, "findings": [], "clean": "a"}', "its clean targets"),
     ],
@@ -136,10 +141,81 @@ def test_a_broken_or_foreign_file_is_one_sentence(text: str, why: str) -> None:
         assert Path("base.json").read_bytes() == text.encode("latin-1")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes and no /dev")
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a folder", "a link to itself"])
+@pytest.mark.usefixtures("fakes")
+def test_what_is_no_file_is_refused_before_anything_is_checked(kind: str) -> None:
+    path = Path("base.json")
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path)
+    for option in ("--baseline", "--write-baseline"):
+        result = run("error.onnx", option, "base.json")
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert "base.json" in result.stderr
+        assert "is not a regular file" in result.stderr or kind == "a link to itself"
+    assert path.is_symlink() is (kind in ("a device", "a link to itself"))
+
+
 def test_what_a_run_could_not_judge_stays() -> None:
     old = Baseline(Path("b"), (entry("m.onnx", "met"), entry("m.onnx", "gone"), entry("n.onnx"), entry(rule="asleep")))
     standing = Standing("m.onnx", (entry("m.onnx", "new"),), (old.entries[0],), (old.entries[1],))
     assert set(renewed(old, [standing]).entries) == {entry("m.onnx", "new"), entry("n.onnx"), entry(rule="asleep")}
+
+
+def standing(target: str, *current: Entry, read: Baseline) -> Standing:
+    return Standing(target, current, tuple(each for each in read.entries if each in current))
+
+
+def test_what_others_wrote_meanwhile_stays(tmp_path: Path) -> None:
+    read = Baseline(tmp_path / "base.json", (entry(address="old"),))
+    save(replace(read, entries=(*read.entries, entry("n.onnx"), entry(rule="other"))))
+    found = standing("m.onnx", entry(address="old"), entry(address="new"), read=read)
+    now = amend(read, [found], renewed)
+    assert set(now.entries) == set(load(read.path).entries)
+    expected = [entry("m.onnx", "old"), entry("m.onnx", "new"), entry("n.onnx"), entry(rule="other")]
+    assert sorted(now.entries, key=str) == sorted(expected, key=str)
+
+
+def test_what_two_found_at_the_same_time_is_written_once(tmp_path: Path) -> None:
+    read = Baseline(tmp_path / "base.json")
+    found = standing("m.onnx", entry(), entry(address="b", severity=Severity.NOTE), read=read)
+    first = amend(read, [found], renewed)
+    assert len(first.entries) == 2
+    assert sorted(amend(read, [found], renewed).entries, key=str) == sorted(first.entries, key=str)
+
+
+def test_what_others_pruned_meanwhile_is_gone(tmp_path: Path) -> None:
+    read = Baseline(tmp_path / "base.json", (entry(address="a"), entry(address="b")))
+    save(replace(read, entries=(entry(address="b"),)))
+    assert amend(read, [Standing("m.onnx", vanished=(entry(address="b"),))], pruned).entries == ()
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from initlint.baseline import Baseline, Entry, Standing, amend, renewed
+from initlint.plugin import Severity
+path, name = Path(sys.argv[1]), sys.argv[2]
+for i in range(20):
+    found = Standing(f"{name}{i}.onnx", (Entry(f"{name}{i}.onnx", "r", "a", Severity.ERROR),))
+    amend(Baseline(path), [found], renewed)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no locks on folders")
+def test_processes_that_write_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "base.json"
+    command = [sys.executable, "-c", _WRITER, str(path)]
+    writers = [subprocess.Popen([*command, name]) for name in "abcd"]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    assert {each.target for each in load(path).entries} == {f"{name}{i}.onnx" for name in "abcd" for i in range(20)}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # The command line ----------------------------------------------------------------------------------------------------

@@ -220,6 +220,13 @@ def test_a_wrong_option_is_an_error(rules: tuple[Rule, ...], given: dict[str, di
         catalog.options_of(rules, Settings(options=given))
 
 
+def test_an_allowance_of_a_category_says_which_rules_it_could_be_for(rules: tuple[Rule, ...]) -> None:
+    category = rules[0].category
+    members = ", ".join(rule.name for rule in rules if rule.category == category)
+    with pytest.raises(UsageError, match=f'"{category}" is a category, and an exception is for one rule.*: {members}'):
+        catalog.options_of(rules, Settings(allow=(Allow(category, "*", "because"),)))
+
+
 def test_an_allowance_of_an_unknown_rule_is_an_error(rules: tuple[Rule, ...]) -> None:
     with pytest.raises(UsageError, match=r'there is no rule "zeroes"; did you mean "zeros"\?'):
         catalog.options_of(rules, Settings(allow=(Allow("zeroes", "*", "because"),)))

@@ -26,6 +26,7 @@ def test_nothing_to_check_is_wrong_usage_with_a_hint() -> None:
         result = run(*arguments)
         assert (result.exit_code, result.stdout) == (2, "")
         assert "name at least one model, as in `initlint model.onnx`" in result.stderr
+        assert "configuration `targets`" in result.stderr
 
 
 def test_a_misspelt_command_is_recognised() -> None:
@@ -38,6 +39,11 @@ def test_help_and_version_exit_with_0() -> None:
     for arguments in (["--help"], ["-h"], ["check", "--help"], ["--version"]):
         assert run(*arguments).exit_code == 0
     assert run("--version").output == f"initlint {initlint.__version__}\n"
+
+
+def test_help_tells_of_inputs_that_do_not_fit_and_that_a_target_may_be_left_out() -> None:
+    assert "inputs that do not fit" in " ".join(run("--help").output.split())
+    assert "[OPTIONS] [TARGET]..." in run("check", "--help").output
 
 
 def test_a_folder_is_refused_with_an_example(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fake_sessions import run
+from fake_sessions import FakeSession, run
 
 from initlint.cli import main
 
@@ -49,11 +49,65 @@ def test_output_files_are_written_beside_stdout() -> None:
     assert len(Path("b.txt").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize("output_format", ["text", "concise", "json-lines"])
+def test_who_interrupts_a_run_keeps_what_was_found(output_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(session: FakeSession) -> None:
+        if session.target == "clean.onnx":
+            raise KeyboardInterrupt
+        return stats(session)
+
+    stats = FakeSession.stats
+    monkeypatch.setattr(FakeSession, "stats", interrupted)
+    result = run("error.onnx", "clean.onnx", "--output-format", output_format, "--output-file", "json=a.json")
+    assert (result.exit_code, result.stderr.strip()) == (130, "initlint: interrupted")
+    assert "error.0.weight" in result.stdout
+    assert [report["target"] for report in json.loads(Path("a.json").read_text())["reports"]] == ["error.onnx"]
+
+
+@pytest.mark.parametrize("output_format", ["concise", "json-lines"])
+def test_what_is_written_target_by_target_is_what_a_file_gets(output_format: str) -> None:
+    targets = ("error.onnx", "warning.onnx", "crash.onnx", "error.onnx")
+    result = run(*targets, "--output-format", output_format, "--output-file", f"{output_format}=a.txt")
+    assert result.stdout == Path("a.txt").read_text()
+
+
 def test_an_output_file_never_overwrites_a_target() -> None:
     Path("model.onnx").write_bytes(b"precious")
     result = run("model.onnx", "--output-file", "json=./model.onnx")
     assert result.exit_code == 2
     assert Path("model.onnx").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "what"),
+    [
+        ("known.json", ["--baseline", "known.json"], "the baseline"),
+        ("fresh.json", ["--write-baseline", "fresh.json"], "the baseline"),
+        ("initlint.toml", [], "the configuration"),
+        ("other.toml", ["--config", "other.toml"], "the configuration"),
+        ("x.npz", ["--inputs", "x.npz"], "the inputs"),
+        ("data.py", ["--inputs", "data.py:batch"], "the inputs"),
+        ("special.npz", [], "the inputs"),
+        ("net.py", ["net.py:build"], "a target"),
+    ],
+)
+def test_an_output_file_never_overwrites_what_the_run_reads(file: str, arguments: list[str], what: str) -> None:
+    for name in ("x.npz", "special.npz", "data.py", "net.py"):
+        Path(name).write_text("precious")
+    Path("initlint.toml").write_text('[[overrides]]\ntarget = "a.onnx"\ninputs = "special.npz"\n')
+    Path("other.toml").write_text("seed = 1\n")
+    Path("known.json").write_text('{"initlint_baseline": 1, "findings": []}')
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    result = run("clean.onnx", *arguments, "--output-file", f"json=../{Path.cwd().name}/{file}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"would overwrite {what}; name another file" in result.stderr
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_two_reports_never_go_to_one_file() -> None:
+    result = run("clean.onnx", "--output-file", "json=a", "--output-file", f"sarif=../{Path.cwd().name}/a")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "another format goes to the same file" in result.stderr
 
 
 @pytest.mark.parametrize(

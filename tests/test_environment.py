@@ -75,6 +75,7 @@ def test_an_empty_variable_says_nothing() -> None:
     [
         ({"batch": "many"}, "INITLINT_BATCH: 'many' is not a valid integer"),
         ({"seed": "-1"}, "INITLINT_SEED: seed has to be a whole number"),
+        ({"seed": str(2**64)}, "INITLINT_SEED: seed has to be a whole number of at least 0 and at most 2**64-1"),
         ({"fail_on": "fatal"}, "INITLINT_FAIL_ON: 'fatal' is not one of"),
         ({"select": "name-so"}, 'INITLINT_SELECT: select: there is no rule or category "name-so"'),
         ({"layers": "'a"}, "INITLINT_LAYERS: a quotation mark is not closed"),

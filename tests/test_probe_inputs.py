@@ -53,6 +53,32 @@ DECODER = graph(
 )
 
 
+def test_more_values_than_can_be_addressed_are_a_lack_of_memory() -> None:
+    with pytest.raises(MemoryError):
+        drawn(CONV, ProbeSettings(dims={"n": 2**31 - 1, "h": 2**31 - 1, "w": 2**31 - 1}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (ProbeSettings(dims={"batch": 0}), r"the inputs do not fit: x is empty \(0x3\).*the model's inputs are x"),
+        (ProbeSettings(shapes={"x": (8, 0)}), r"x is empty \(8x0\)"),
+        (ProbeSettings(inputs={"x": normal(0, 3)}), r"x is empty \(0x3\)"),
+    ],
+)
+def test_inputs_without_values_do_not_fit(settings: ProbeSettings, said: str) -> None:
+    with pytest.raises(TargetError, match=said) as caught:
+        drawn(LINEAR, settings)
+    assert caught.value.kind is FailureKind.USAGE
+
+
+def test_no_samples_do_not_fit_and_an_empty_cache_does() -> None:
+    with pytest.raises(TargetError, match="input_ids is empty"):
+        drawn(DECODER, ProbeSettings(dims={"batch": 0}))
+    cached = drawn(DECODER, ProbeSettings(dims={"past_sequence": 0}))
+    assert cached["past_key_values_0_key"].shape == (8, 2, 0, 4)
+
+
 class TestShapes:
     def test_of_an_image_come_from_the_first_convolution(self) -> None:
         assert shapes(CONV) == {"x": (8, 4, 64, 64)}

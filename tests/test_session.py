@@ -190,7 +190,7 @@ class TestFailures:
             ("crash", FailureKind.CRASHED, r"the runtime crashed \(SIGABRT.*\) while probing"),
             ("segfault", FailureKind.CRASHED, r"the runtime crashed \(SIGSEGV.*\) while probing"),
             ("forge", FailureKind.CRASHED, "unreadable answer while probing"),
-            ("starve", FailureKind.LIMIT, "memory"),
+            ("starve", FailureKind.LIMIT, "more memory than there is; give a smaller --batch"),
             ("break", FailureKind.CRASHED, "please report"),
         ],
     )
@@ -220,7 +220,7 @@ class TestFailures:
     def test_a_hang_ends_at_the_wall_limit(self, opened: Opened) -> None:
         session = opened("hang-in-probe.onnx")
         session.stats()
-        with pytest.raises(TargetError, match=r"no answer within 0\.2 s while probing") as caught:
+        with pytest.raises(TargetError, match=r"no answer within 0\.2 s while probing.*wall-seconds") as caught:
             session.probe(ProbeSettings(wall_seconds=0.2))
         assert caught.value.kind is FailureKind.LIMIT
         assert session._child._process.poll() is not None
@@ -248,6 +248,12 @@ class TestFailures:
 
 
 class TestTargets:
+    def test_without_pytorch_the_advice_can_be_followed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delitem(sys.modules, "initlint.probe.modules", raising=False)
+        monkeypatch.setitem(sys.modules, "torch", None)
+        with pytest.raises(TargetError, match=r"not installed; run: pip install torch$"):
+            open_session("pkg.nets:build", ProbeSettings())
+
     def test_a_missing_file_needs_no_child(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(subprocess, "Popen", None)
         for path in (tmp_path / "no.onnx", tmp_path / "no" / "no.onnx", str(tmp_path / "no.onnx")):

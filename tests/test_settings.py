@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -199,10 +199,15 @@ def test_who_selects_on_the_command_line_is_not_bound_by_what_the_file_ignores()
     [
         ({"sed": 1}, r'here: unknown key "sed"; did you mean "seed"\?'),
         ({"ignores": []}, r'unknown key "ignores"; did you mean "ignore"\?'),
-        ({"seed": "1"}, r"here: seed has to be a whole number of at least 0, not '1'"),
+        ({"seed": "1"}, r"here: seed has to be a whole number of at least 0 and at most 2\*\*64-1, not '1'"),
+        ({"seed": 2**64}, r"seed has to be"),
         ({"seed": True}, r"seed has to be"),
         ({"seed": -1}, r"seed has to be"),
-        ({"batch": 0}, r"batch has to be a whole number of at least 1, not 0"),
+        ({"batch": 0}, r"batch has to be a whole number of at least 1 and at most 2147483647, not 0"),
+        ({"batch": 2**31}, r"batch has to be a whole number of at least 1 and at most 2147483647"),
+        ({"dims": ["n=2147483648"]}, r"dims has to be a whole number of at least 0 and at most 2147483647"),
+        ({"dims": [f"n={'9' * 5000}"]}, r"dims has to be made of sizes of at most 2147483647, not '9{30}'"),
+        ({"input_shape": [f"x:8x{'9' * 5000}"]}, r"input-shape has to be made of sizes of at most"),
         ({"wall_seconds": 0}, r"wall-seconds has to be a positive number of seconds"),
         ({"select": 3}, r"select has to be a list"),
         ({"select": [3]}, r"select has to be a list"),
@@ -225,6 +230,11 @@ def test_who_selects_on_the_command_line_is_not_bound_by_what_the_file_ignores()
         ({"allow": [{"rule": "a", "at": "b", "reason": "c", "were": "d"}]}, r'unknown key "were"'),
         ({"allow": {"rule": "a"}}, r"allow has to be an array of tables"),
         ({"allow": [{"rule": "a", "at": "b", "reason": "c", "until": "soon"}]}, r"until has to be a date such as"),
+        ({"device": 3}, r'device has to be a device such as "cpu" or "cuda:0", not 3'),
+        *(
+            ({"allow": [{"rule": "a", "at": "b", "reason": "c", "until": until}]}, r"until has to be a date such as")
+            for until in (20301231, "20301231", "2030-W01-1", datetime(2030, 12, 31, 10, tzinfo=UTC))
+        ),
         ({"overrides": {"target": "a"}}, r"overrides has to be an array of tables"),
         ({"overrides": [{"seed": 1}]}, r"overrides, entry 1.target has to be a pattern of targets"),
         ({"overrides": [{"target": "a", "sede": 1}]}, r'overrides, entry 1: unknown key "sede"'),
@@ -246,6 +256,7 @@ def test_a_fault_says_where_what_and_what_is_expected(said: dict[str, object], m
     ("name", "text", "message"),
     [
         ("initlint.toml", "seed = \n", r"initlint.toml is no readable TOML: .*line 1"),
+        ("initlint.toml", f"a = {'[' * 3000}", r"initlint.toml is no readable TOML: it is nested too deeply"),
         ("initlint.toml", "sede = 1", r'initlint.toml: unknown key "sede"'),
         ("pyproject.toml", "[tool]\ninitlint = 3", r"tool.initlint has to be a table"),
         ("pyproject.toml", "[tool.other]", r"has no \[tool.initlint\] table"),
@@ -290,7 +301,7 @@ def test_inputs_may_be_a_function_named_like_a_target(folder: Path) -> None:
 def test_builder_arguments_are_a_json_object_or_a_table() -> None:
     assert resolve(None, True, origin("x", {"kwargs": '{"width": 8}'})).probe.kwargs == {"width": 8}
     assert resolve(None, True, origin("x", {"kwargs": {"width": 8}})).probe.kwargs == {"width": 8}
-    for wrong in ("{width: 8}", "[8]", 8):
+    for wrong in ("{width: 8}", "[8]", 8, "[" * 100_000):
         with pytest.raises(UsageError, match="JSON object"):
             origin("x", {"kwargs": wrong})
 

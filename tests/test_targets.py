@@ -436,7 +436,7 @@ def test_a_loss_is_named_on_the_command_line(folder: Path) -> None:
     [
         ("nets_losses.py:broken", "the loss could not be computed: ValueError: no labels"),
         ("nets_losses.py:number", "is of type int; name a function of the model's output"),
-        ("nets_losses.py:absent", "has no 'absent'"),
+        ("nets_losses.py:absent", "--loss nets_losses.py:absent: nets_losses.py has no 'absent'"),
         ("entropy", "has to be a function of the model's output, as pkg.mod:function"),
     ],
 )

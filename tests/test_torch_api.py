@@ -308,3 +308,11 @@ def test_a_loss_that_works_only_once_is_said() -> None:
 
     report = initlint.check(module, torch.randn(8, 4), loss)
     assert [entry.at for entry in report.not_checked if "once only" in entry.reason] == ["the loss at the start"]
+
+
+def test_every_seed_that_is_taken_works() -> None:
+    module, _ = relu_mlp(0)
+    report = initlint.check(lambda: relu_mlp(0)[0], seed=2**64 - 1)
+    assert (report.probe.forward, report.probe.seed, report.failure) == ("measured", 2**64 - 1, None)
+    with pytest.raises(InitlintError, match=r"seed has to be a whole number .*at most 2\*\*64-1"):
+        initlint.check(module, seed=2**64)

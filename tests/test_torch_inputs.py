@@ -245,6 +245,10 @@ def test_shapes_give_inputs() -> None:
         (torch.ones(5, 6, dtype=torch.long), {}, r"do not fit the module"),
         (None, {"input_shape": "5x7"}, r"--input-shape does not fit the module: RuntimeError: mat1"),
         (None, {"input_shape": "z:5x6"}, r"--input-shape names 'z', and Linear\.forward takes input"),
+        (torch.ones(0, 6), {}, r"the inputs do not fit: they are empty \(0x6\); give at least one sample"),
+        ({"input": np.ones((5, 0), np.float32)}, {}, r"they are empty \(5x0\)"),
+        (None, {"input_shape": "0x6"}, r"they are empty \(0x6\)"),
+        (None, {"dims": {"batch": 0}}, r"they are empty \(batch=0\)"),
         (None, {"dims": {"sequence": 3}}, r"--dim names 'sequence'.*use --input-shape"),
     ],
 )
@@ -267,6 +271,30 @@ def test_a_forward_that_raises_leaves_a_static_report() -> None:
         said = reason(Raises(6, 2), inputs)
         assert "its forward raised NotImplementedError: work in progress (" in said
         assert "test_torch_inputs.py:" in said
+
+
+NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
+
+
+@pytest.mark.parametrize(
+    "text", [NO_MEMORY, "CUDA out of memory.", "Storage size calculation overflowed with sizes=[9]"]
+)
+def test_a_lack_of_memory_is_told_with_what_to_do(text: str) -> None:
+    class Hungry(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError(f"{text}\nException raised from alloc at alloc.cpp:1\nframe #0: c10::Error")
+
+    for inputs, settings in ((None, {"batch": 3}), (None, {"input_shape": "5x6"}), (torch.ones(5, 6), {})):
+        said = reason(Hungry(6, 2), inputs, **settings)
+        assert said == "it needs more memory than there is; give a smaller --batch, or smaller inputs"
+
+
+def test_the_stack_of_an_operator_is_left_out() -> None:
+    class Broken(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no kernel\nException raised from call at dispatch.cpp:1\nframe #0: c10::Error")
+
+    assert "its forward raised RuntimeError: no kernel (" in reason(Broken(6, 2))
 
 
 def test_where_no_guess_fits_the_report_says_how_to_give_inputs() -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FailureKind, TargetError
 from ..foreign import described
+from ..settings import SEEDS
 from ..spelling import did_you_mean
 from .target import PythonName, is_module
 
@@ -103,7 +104,7 @@ def seeded(seed: int) -> Iterator[None]:
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     try:
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % SEEDS)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         yield
@@ -204,7 +205,10 @@ def _no_module(name: object, value: Any, verb: str) -> TargetError:
 def function_inputs(name: PythonName, seed: int) -> Any:
     """What the function ``name`` returns as inputs of a probe; raises TargetError with exit status 2."""
     with seeded(seed) if "torch" in sys.modules else contextlib.nullcontext():
-        function = find(name)
+        try:
+            function = find(name)
+        except TargetError as fault:
+            raise TargetError(fault.kind, f"--inputs {name}: {fault}") from None
         if not callable(function):
             text = f"{name} is a {type(function).__name__}, not a function that returns inputs"
             raise TargetError(FailureKind.USAGE, text)

@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
+from ..settings import SEEDS
+
 
 def shuffled(tree: Any, seed: int) -> Any:
     """The same nest with the tensors' samples mixed: each feature keeps its own values, so indices stay in range.
 
     Masks (at most two different values), one-dimensional integers (lengths, labels) and sorted positions stay.
     """
-    generator = torch.Generator().manual_seed(7_919 * seed + 1)
+    generator = torch.Generator().manual_seed((7_919 * seed + 1) % SEEDS)
     return _mapped(tree, generator)
 
 

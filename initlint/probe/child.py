@@ -174,20 +174,21 @@ def _serve(pending: queue.SimpleQueue[tuple[Any, ...]], answers: BinaryIO, opene
             else:
                 answer = ("ok", backend.probe(*arguments))
         except BaseException as error:  # noqa: BLE001 - whatever a model provokes is an answer, not an end
-            answer = _failure(error)
+            answer = _failure(error, verb)
         try:
             wire.send(answers, answer)
         except TypeError as error:  # raised before the first byte is written: something that wire does not know
-            wire.send(answers, _failure(error))
+            wire.send(answers, _failure(error, verb))
 
 
-def _failure(error: BaseException) -> tuple[str, str, str]:
+def _failure(error: BaseException, verb: str) -> tuple[str, str, str]:
     """What the parent is told; the traceback goes to stderr, which it shows under INITLINT_DEBUG=1 only."""
     if isinstance(error, TargetError):
         return ("error", error.kind.value, str(error))
     traceback.print_exception(error)
     if isinstance(error, MemoryError):
-        return ("error", FailureKind.LIMIT.value, "the model needs more memory than there is")
+        advice = "; give a smaller --batch, or smaller inputs" if verb == "probe" else ""
+        return ("error", FailureKind.LIMIT.value, f"the model needs more memory than there is{advice}")
     text = " ".join(f"{type(error).__name__}: {error}".split())[:_QUOTE]
     message = f"initlint itself failed ({text}); please report this, with the output under INITLINT_DEBUG=1"
     return ("error", FailureKind.CRASHED.value, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph
 from .input_use import InputUse, uses
 from .payload import Array
-from .signature import Slot, given_arrays, given_shapes, slot_of
+from .signature import Slot, given_arrays, given_shapes, slot_of, usage
 
 DEFAULT_BATCH = 8
 """Samples of a probe: enough to tell a unit that is off for one input from one that is off for all."""
@@ -28,6 +29,9 @@ SEQUENCE = 8
 
 IMAGE = 64
 """Height and width of an image of unstated size; 224 where a network strides too often for that."""
+
+_MOST_VALUES = 2**60
+"""What numpy can address at 8 bytes each."""
 
 _CHANNELS = 3
 _DIFFUSION_STEPS = 1000
@@ -95,6 +99,19 @@ class Feeder:
             for dim, size in zip(self.slots[name].dims or (), shape, strict=False):
                 if isinstance(dim, str) and dim:
                     self._bound.setdefault(dim, size)
+        self._refuse_empty()
+
+    def _refuse_empty(self) -> None:
+        """Raises TargetError(USAGE) where the user's sizes leave no sample, or no signal; a cache may be empty."""
+        shapes = self.attempt(Sizes()).shapes
+        main = dict(self._main(shapes))
+        whole = [name for name in main if 0 not in shapes[name]]
+        for name, slot in main.items():
+            axis = self._batch_axis(slot)
+            said = name in self._fixed or any(self.settings.dims.get(str(dim)) == 0 for dim in slot.dims or ())
+            if said and 0 in shapes[name] and (not whole or shapes[name][axis] == 0):
+                text = "x".join(map(str, shapes[name]))
+                raise usage(f"the inputs do not fit: {name} is empty ({text}); give it at least one value", self.slots)
 
     def attempts(self) -> Iterator[Attempt]:
         """Guesses to try in turn, each different from those before."""
@@ -130,7 +147,7 @@ class Feeder:
         return self.attempt(replace(attempt.sizes, batch=batch))
 
     def arrays(self, attempt: Attempt, run: int) -> dict[str, Array]:
-        """Values for one run; the same settings give the same values."""
+        """Values for one run; the same settings give the same values. Raises MemoryError."""
         generator = np.random.Generator(np.random.PCG64([self.settings.seed, run]))
         arrays = {name: self._draw(slot, attempt, generator) for name, slot in self.slots.items()}
         return arrays | self.given
@@ -247,6 +264,8 @@ class Feeder:
     def _draw(self, slot: Slot, attempt: Attempt, generator: np.random.Generator) -> Array:
         shape, dtype, meaning = attempt.shapes[slot.name], slot.dtype, self._meaning(slot)
         rows = self.uses[slot.name].rows
+        if math.prod(shape) > _MOST_VALUES:  # numpy would call it a wrong value
+            raise MemoryError
         if slot.is_float:
             dtype = np.dtype(np.float32)
         if meaning is Meaning.NUMBERS:

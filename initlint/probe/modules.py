@@ -10,14 +10,16 @@ from functools import wraps
 from math import ceil, prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from ..errors import FailureKind, TargetError
 from ..fixes import Fix
-from ..foreign import described, is_own
+from ..foreign import described, is_lack_of_memory, is_own
 from ..load import from_modules
 from ..load.python_object import Built, build, construct, find, function_inputs
 from ..load.registered import tensors_of
@@ -58,12 +60,25 @@ def open_module(module: nn.Module, inputs: Any, settings: ProbeSettings) -> Torc
         name = min(settings.dims.keys() - {"batch"})
         text = f"--dim names {name!r}, and inputs of a PyTorch module have no named dimensions; use --input-shape"
         raise TargetError(FailureKind.USAGE, text)
+    if settings.enabled:
+        _refuse_empty(inputs, settings)
     obstacle = _obstacle(module, settings)
     if obstacle:
         return _unrun(module, obstacle)
     if inputs is not None:
         return _with_given(module, torch_inputs.given_calls(module, inputs), settings)
     return _with_guessed(module, settings)
+
+
+def _refuse_empty(inputs: Any, settings: ProbeSettings) -> None:
+    """Raises TargetError(USAGE) where what was given holds no value at all."""
+    leaves = tree_leaves(inputs)
+    shapes = [tuple(each.shape) for each in leaves if isinstance(each, torch.Tensor | np.ndarray)]
+    shapes = shapes or list(settings.shapes.values())
+    if settings.dims.get("batch") == 0 or (shapes and all(0 in shape for shape in shapes)):
+        said = "batch=0" if not shapes else "x".join(map(str, shapes[0]))
+        text = f"the inputs do not fit: they are empty ({said}); give at least one sample"
+        raise TargetError(FailureKind.USAGE, text)
 
 
 def _obstacle(module: nn.Module, settings: ProbeSettings) -> str:
@@ -117,6 +132,8 @@ def _with_guessed(module: nn.Module, settings: ProbeSettings) -> TorchSession | 
             first = first or error
             if other is None and (isinstance(error, _NoTensor) or is_own(error) or not _is_misfit(error)):
                 other = error
+    if other is not None and is_lack_of_memory(other):
+        return _unrun(module, _why_not(other))
     if settings.shapes:
         assert first is not None
         text = f"--input-shape does not fit the module: {_said(first)}; give the shapes its forward takes"
@@ -198,12 +215,15 @@ def _norm_samples() -> Iterator[list[int]]:
 
 
 def _is_misfit(error: Exception) -> bool:
-    return isinstance(error, IndexError) or bool(_MISFIT.search(str(error)))
+    says_so = isinstance(error, IndexError) or bool(_MISFIT.search(str(error)))
+    return says_so and not is_lack_of_memory(error)
 
 
 def _why_not(error: Exception) -> str:
+    if is_lack_of_memory(error):
+        return "it needs more memory than there is; give a smaller --batch, or smaller inputs"
     if is_own(error):
-        return f"initlint could not follow its forward ({type(error).__name__}: {error}); please report this"
+        return f"initlint could not follow its forward ({described(error)}); please report this"
     return f"its forward raised {described(error)}; make `module(inputs)` work first"
 
 
@@ -249,7 +269,10 @@ def _with_loss(settings: ProbeSettings) -> ProbeSettings:
     if not isinstance(settings.loss, str):
         return settings
     name = python_name(settings.loss)
-    loss = find(name) if name is not None else None
+    try:
+        loss = find(name) if name is not None else None
+    except TargetError as fault:
+        raise TargetError(fault.kind, f"--loss {settings.loss}: {fault}") from None
     if not callable(loss):
         text = f"the loss {settings.loss} is of type {type(loss).__name__}; name a function of the model's output"
         raise TargetError(FailureKind.USAGE, text)

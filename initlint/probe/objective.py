@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 from ..errors import FailureKind, TargetError
 from ..foreign import described
 from ..load.from_torch import output_tensors
+from ..settings import SEEDS
 from .limits import MEMBERS
 from .signals import Loss, LossStart
 
@@ -63,7 +64,7 @@ class Objective:
         for output in outputs:
             values = torch.view_as_real(output.resolve_conj()) if output.is_complex() else output
             if values.shape not in drawn:
-                generator = torch.Generator().manual_seed(1_000_003 * self.seed + 97 * draw + len(drawn))
+                generator = torch.Generator().manual_seed((1_000_003 * self.seed + 97 * draw + len(drawn)) % SEEDS)
                 drawn[values.shape] = torch.randn(values.shape, generator=generator) / max(1, values.numel()) ** 0.5
             coefficients = drawn[values.shape].to(values)
             if self.alike:

@@ -100,7 +100,7 @@ def given_shapes(slots: Mapping[str, Slot], settings: ProbeSettings) -> dict[str
     for dim in settings.dims:
         if dim not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise _usage(f"--dim names {dim!r}, which no input has; named dimensions: {names}", slots)
+            raise usage(f"--dim names {dim!r}, which no input has; named dimensions: {names}", slots)
     return shapes
 
 
@@ -110,11 +110,12 @@ def _resolve(name: str, slots: Mapping[str, Slot], where: str) -> str:
     if name == "" and len(slots) == 1:
         return next(iter(slots))
     if name == "":
-        raise _usage(f"{where} must name the input it is for", slots)
-    raise _usage(f"{where} names {name!r}, which is not an input", slots)
+        raise usage(f"{where} must name the input it is for", slots)
+    raise usage(f"{where} names {name!r}, which is not an input", slots)
 
 
-def _usage(problem: str, slots: Mapping[str, Slot]) -> TargetError:
+def usage(problem: str, slots: Mapping[str, Slot]) -> TargetError:
+    """A fault of what the user gave, with what the model takes."""
     return TargetError(FailureKind.USAGE, f"{problem}; the model's inputs are {listing(slots)}.")
 
 
@@ -140,10 +141,10 @@ def _fitted(value: Array, target: Slot, slots: Mapping[str, Slot]) -> Array:
     _check_shape(value.shape, target, slots, "inputs")
     if target.is_float:
         if value.dtype.kind not in "fiub" and value.dtype.name != "bfloat16":
-            raise _usage(f"inputs give {value.dtype} values for {target.name!r}, which takes floats", slots)
+            raise usage(f"inputs give {value.dtype} values for {target.name!r}, which takes floats", slots)
         return np.ascontiguousarray(to_float32(value))
     if value.dtype.kind not in "iubf" or (value.dtype.kind == "f" and not bool((value == np.round(value)).all())):
-        raise _usage(f"inputs give {value.dtype} values for {target.name!r}, which takes {target.dtype}", slots)
+        raise usage(f"inputs give {value.dtype} values for {target.name!r}, which takes {target.dtype}", slots)
     return np.ascontiguousarray(value.astype(target.dtype))
 
 
@@ -155,4 +156,4 @@ def _check_shape(shape: tuple[int, ...], target: Slot, slots: Mapping[str, Slot]
     )
     if not fits:
         text = "x".join(map(str, shape)) or "scalar"
-        raise _usage(f"{where} gives shape {text} for {target.name!r}", slots)
+        raise usage(f"{where} gives shape {text} for {target.name!r}", slots)

@@ -10,6 +10,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from ..settings import SEEDS
+
 SEQUENCE = 8
 """Inferred sequences have so many positions."""
 
@@ -62,7 +64,7 @@ class Maker:
 
     def numbers(self, shape: Sequence[int], salt: int = 0) -> torch.Tensor:
         """Standard normal; another ``salt`` draws other values."""
-        generator = torch.Generator().manual_seed(self.seed + 7919 * salt)
+        generator = torch.Generator().manual_seed((self.seed + 7919 * salt) % SEEDS)
         return torch.randn(tuple(shape), generator=generator).to(self.device, self.dtype)
 
     def integers(self, shape: Sequence[int], limit: int) -> torch.Tensor:

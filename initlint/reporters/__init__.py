@@ -30,3 +30,13 @@ def render(run: Run, output_format: str, layout: Layout) -> str:
     """``run`` in one of FORMATS, ending with a newline unless it is empty."""
     text: str = import_module(f".{FORMATS[output_format]}", __name__).render(run, layout)
     return text
+
+
+BY_TARGET = ("concise", "json-lines")
+"""Formats for programs whose lines can be written as soon as a target is done: they have a ``render_last``."""
+
+
+def render_last(run: Run, output_format: str, layout: Layout) -> str:
+    """What ``render`` says of the last report, in one of BY_TARGET."""
+    text: str = import_module(f".{FORMATS[output_format]}", __name__).render_last(run, layout)
+    return text

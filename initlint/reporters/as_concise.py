@@ -17,6 +17,10 @@ def render(run: Run, layout: Layout) -> str:
     return "".join(f"{line}\n" for report in run.reports for line in lines(report, layout))
 
 
+def render_last(run: Run, layout: Layout) -> str:
+    return "".join(f"{line}\n" for line in lines(run.reports[-1], layout))
+
+
 def lines(report: Report, layout: Layout) -> Iterator[str]:
     """Headlines (with ``-v`` consequences too), then the failure if there is one, then the gaps."""
     target = printable(report.target)

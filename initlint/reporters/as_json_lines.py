@@ -18,9 +18,17 @@ from .layout import Layout
 
 
 def render(run: Run, layout: Layout) -> str:
+    return "".join(_text(report, fingerprints) for report, fingerprints in identified(run, layout))
+
+
+def render_last(run: Run, layout: Layout) -> str:
+    """All reports count: a target that is given twice has its findings numbered."""
+    return _text(*list(identified(run, layout))[-1])
+
+
+def _text(report: Report, fingerprints: tuple[str, ...]) -> str:
     found = (
         {"schema_version": SCHEMA_VERSION, "type": kind, "target": report.target, **rest}
-        for report, fingerprints in identified(run, layout)
         for kind, rest in _lines(report, fingerprints)
     )
     return "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in found)
