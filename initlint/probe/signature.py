@@ -85,7 +85,7 @@ def given_arrays(slots: Mapping[str, Slot], settings: ProbeSettings) -> dict[str
         assert target is not None
         given[target.name] = _fitted(np.asarray(value), target, slots)
         if target.is_float and bool(np.isnan(given[target.name]).any()):
-            raise _usage(f"the values given for {name} hold NaN; mend the data, or give others", slots)
+            raise usage(f"the values given for {name} hold NaN; mend the data, or give others", slots)
     return given
 
 
