@@ -208,6 +208,13 @@ def test_in_the_way(initlint):
     result.stdout.fnmatch_lines(["initlint: *all.json cannot be written: *"])
 
 
+def test_no_report_overwrites_the_configuration(project: pytest.Pytester) -> None:
+    configuration = project.makeini("[pytest]\n")
+    result = run(project, BROKEN, "--initlint-report=json=tox.ini")
+    result.stderr.fnmatch_lines(["ERROR: --initlint-report *overwrite the configuration*"])
+    assert configuration.read_text() == "[pytest]\n"
+
+
 def test_nothing_is_written_where_nothing_runs(project: pytest.Pytester) -> None:
     result = run(project, BROKEN, "--initlint-report=json=all.json", "--collect-only", "-q")
     assert result.ret == 0

@@ -130,7 +130,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from ..output import parse_output_files
 
     try:
-        files = parse_output_files(given, ())
+        files = parse_output_files(given, () if config.inipath is None else (("the configuration", config.inipath),))
     except UsageError as fault:
         raise pytest.UsageError(str(fault).replace("--output-file", "--initlint-report")) from None
     config.stash[_SESSION] = kept = _Session([(name, path.absolute()) for name, path in files])

@@ -69,7 +69,7 @@ class BackwardProbe:
         except TargetError:
             raise
         except Exception as error:  # noqa: BLE001 - a backward of the user's own, or what autograd cannot do
-            said = f"initlint could not follow its backward ({error}); please report this"
+            said = f"initlint could not follow its backward ({described(error)}); please report this"
             raised = f"its backward in evaluation mode raised {described(error)}"
             return replace(forward, backward_reason=f"no gradients: {said if is_own(error) else raised}")
         start = self.differentiator.loss_start(run)
