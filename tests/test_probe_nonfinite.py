@@ -9,6 +9,7 @@ import onnx
 import pytest
 from probing import graph, probe, taps
 
+from initlint.errors import TargetError
 from initlint.probe.signals import NonFiniteOrigin, Signals
 from initlint.settings import ProbeSettings
 
@@ -116,9 +117,15 @@ class TestOrigin:
 
     def test_is_an_input_that_was_not_finite_when_it_was_given(self) -> None:
         model = named(graph("g (float[n,3] x) => (float[n,5] y) { y = MatMul(x, w) }", w=normal(3, 5)))
-        given = ProbeSettings(inputs={"x": np.array([[1, np.nan, 2]], np.float32)})
+        given = ProbeSettings(inputs={"x": np.array([[1, np.inf, 2]], np.float32)})
         found = origin(probe(model, taps("y"), given, roots={"w": ("fc.weight",)}))
-        assert found == NonFiniteOrigin("y", "input x", (), "nan")
+        assert (found.layer, found.operation, found.tensors) == ("y", "input x", ())
+
+    def test_is_not_looked_for_where_nan_was_given(self) -> None:
+        model = named(graph("g (float[n,3] x) => (float[n,5] y) { y = MatMul(x, w) }", w=normal(3, 5)))
+        given = ProbeSettings(inputs={"x": np.array([[1, np.nan, 2]], np.float32)})
+        with pytest.raises(TargetError, match="the values given for x hold NaN"):
+            probe(model, taps("y"), given)
 
     def test_lies_at_a_batch_norm_where_its_gain_is_infinite(self) -> None:
         text = """g (float[n,3,h,w] x) => (float[n,3,h,w] y) {
