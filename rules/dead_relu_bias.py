@@ -95,10 +95,13 @@ def _dead_units(
         return 0
     if signal is None or len(signal.unit_max) != len(bias.values):
         return sum(b < edge - options.certain_deviations * s for b, s in zip(bias.values, spreads, strict=True))
-    return sum(
-        b < edge - options.deviations * s and top <= edge < top - b
-        for b, s, top in zip(bias.values, spreads, signal.unit_max, strict=True)
-    )
+    off = 0
+    for b, s, top, spread in zip(bias.values, spreads, signal.unit_max, signal.unit_std, strict=True):
+        fires_without = edge < top - b
+        # what gets nothing, as behind a layer that is off itself, is judged as without a probe
+        held = b < edge - (options.deviations if fires_without else options.certain_deviations) * s
+        off += top <= edge and held and (fires_without or spread == 0.0)
+    return off
 
 
 def _spreads(layer: Layer, weight: WeightStats) -> list[float]:

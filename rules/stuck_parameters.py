@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Fill, Fix, Liveness, Needs, Severity, Suspicion, Tensor, fresh, rule
+from initlint.plugin import Context, Fill, Fix, Liveness, Needs, Severity, Suspicion, fresh, fresh_at, rule
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,20 @@ def stuck_parameters(context: Context, options: Options) -> Iterator[Suspicion]:
         tensor = address if packed is None else packed.address
         told = tensor != address and signals.liveness.get(tensor) is Liveness.STUCK
         if verdict is Liveness.STUCK and not told:
-            yield Suspicion(address, Severity.ERROR, data, _fix(context, tensors.get(address)), proven=True)
+            yield Suspicion(address, Severity.ERROR, data, _fix(context, address), proven=True)
     for address, rows in signals.stuck_rows.items():
         if address in tensors:
             shape = tensors[address].shape
             padded = len(shape) == 2 and shape[0] % options.align == 0 and rows < options.align
             severity = Severity.NOTE if padded else Severity.ERROR
-            yield Suspicion(address, severity, {"rows": rows, "of": shape[0], **data}, message="rows", proven=True)
+            fix = None if padded else fresh(context.model, tensors[address])
+            yield Suspicion(address, severity, {"rows": rows, "of": shape[0], **data}, fix, "rows", proven=True)
 
 
-def _fix(context: Context, tensor: Tensor | None) -> Fix | None:
-    """A zero weight is drawn, a zero gain becomes one; what is not zero is held by something else."""
-    stats = None if tensor is None else context.stats.get(tensor.address)
+def _fix(context: Context, address: str) -> Fix | None:
+    """A zero weight, or packed part, is drawn, a zero gain becomes one; what is not zero is held by something else."""
+    tensor, stats = context.model.tensor(address), context.stats.get(address)
     if tensor is None or stats is None or not stats.all_zero:
         return None
-    edit = fresh(context.model, tensor)
-    return None if edit == Fill(tensor.address, 0.0) else edit
+    edit = fresh_at(context.model, tensor, address)
+    return None if edit == Fill(address, 0.0) else edit

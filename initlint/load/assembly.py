@@ -312,7 +312,8 @@ class _Assembly:
                     continue
                 array = self._constants.spec(value)
                 if array is not None and array.ndim >= 2 and array.dtype.kind not in "OSUb":
-                    yield NotChecked(value, f"operator {node.op!r} is not known to initlint")
+                    at = value if value in self._graph.initializers else node.scope or value
+                    yield NotChecked(at, f"operator {node.op!r} is not known to initlint")
 
     def _folded(self, layers: list[Layer]) -> tuple[FoldedNorm, ...]:
         by_weight = {layer.weight.address: layer for layer in layers}

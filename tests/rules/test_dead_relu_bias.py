@@ -55,6 +55,11 @@ def squeeze_excite(seed: int = 0) -> onnx.ModelProto:
     Good("near miss: -1.5 in front of GELU", partial(mlp, activation="Gelu", changes={"2.bias": -1.5})),
     Bad("-10 in front of ReLU", planted(relu_mlp, Fault.RELU_BIAS, "2.bias"), ["2.bias"], ERROR),
     Bad("all units off by -20", partial(mlp, changes={"2.bias": -20.0}), ["2.bias"], ERROR),
+    Bad(
+        "every layer off: each by its own bias, also where nothing arrives any more",
+        partial(mlp, depth=5, changes={f"{2 * layer}.bias": -20.0 for layer in range(4)}),
+        [f"{2 * layer}.bias" for layer in range(4)],
+    ),
     Bad("all units off by three deviations", partial(mlp, changes={"2.bias": -4.0}), ["2.bias"], WARNING),
     Bad("-10 in half of the units", partial(mlp, changes={"2.bias": first(0.6, -10.0)}), ["2.bias"], WARNING),
     Bad("-10 in a quarter of the units", partial(mlp, changes={"2.bias": first(0.3, -10.0)}), ["2.bias"], NOTE),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from judging import findings
+from judging import Build, findings
 from models import adaln_zero, batchnorm_resnet, gpt, influence, lora, re_zero, relu_mlp
 from models.altered import altered
 from models.deadlocks import auxiliary, packed_attention, packed_experts, spare, sparse_experts, zero_gate
 
+import initlint
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
@@ -33,13 +34,8 @@ ERROR = Severity.ERROR
     Good("near miss: a width padded from 61 to 64", altered(relu_mlp, lambda m: m[2].weight[61:].zero_())),
     Bad("eight of 64 units", altered(relu_mlp, lambda m: m[2].weight[:8].zero_()), ["2.weight"], ERROR),
     Bad("behind a frozen zero", influence.gated, ["branch.weight", "branch.bias"], ERROR, exporters=()),
-    Bad("one of four packed experts is empty", packed_experts, ["up", "down"], ERROR),
-    Bad(
-        "zero query and key of a packed projection",
-        packed_attention,
-        [f"attention.in_proj_{name}[{part}]" for name in ("weight", "bias") for part in "qk"],
-        ERROR,
-    ),
+    Bad("one of four packed experts is empty", packed_experts, ["up"], ERROR),
+    Bad("zero query and key of a packed projection", packed_attention, ["attention.in_proj_weight[q]"], ERROR),
     Bad("two zero factors of a gate", zero_gate, ["1.inner.weight"], ERROR),
     Bad(
         "both of a low-rank pair",
@@ -68,3 +64,24 @@ def test_zero_gain_speaks_for_its_branch() -> None:
     build = altered(batchnorm_resnet, lambda m: m.blocks[0].bn1.weight.zero_())
     found = findings(build, select=["stuck-parameters", "zero-norm-gain"])
     assert [(finding.rule, finding.address) for finding in found] == [("zero-norm-gain", "blocks.0.bn1.weight")]
+
+
+@pytest.mark.parametrize(
+    ("build", "first", "others"),
+    [
+        (packed_experts, "up", ["down"]),
+        (
+            packed_attention,
+            "attention.in_proj_weight[q]",
+            ["attention.in_proj_bias[k]", "attention.in_proj_bias[q]", "attention.in_proj_weight[k]"],
+        ),
+    ],
+    ids=["experts", "query and key"],
+)
+def test_of_zero_factors_that_hold_each_other_one_speaks_for_all(build: Build, first: str, others: list[str]) -> None:
+    module, inputs = build(0)
+    found = initlint.check(module, inputs, select=["stuck-parameters"]).findings
+    assert [(each.address, each.severity, each.verified) for each in found if each.caused_by is None] == [
+        (first, ERROR, True)
+    ]
+    assert sorted(each.address for each in found if each.caused_by is not None) == others
