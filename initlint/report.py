@@ -134,6 +134,12 @@ class Report:
         """Exceptions whose findings count again."""
         return tuple(used.allow for used in self.exceptions if used.is_over and used.findings)
 
+    @property
+    def not_probed(self) -> str:
+        """Why a target that did not fail has no signals; empty where it has some, or needs none."""
+        probe = self.probe
+        return probe.reason if self.failure is None and probe.forward is Forward.NONE else ""
+
     def count(self, severity: Severity) -> int:
         return sum(finding.severity is severity for finding in self.headlines)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_reports import CLEAN, MISSING
 
 import initlint
 from initlint.errors import InitlintError
+from initlint.probe.signals import Forward
+from initlint.report import ProbeSummary
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -58,3 +62,11 @@ def test_public_names_are_there() -> None:
         assert name in dir(initlint)
     with pytest.raises(AttributeError):
         initlint.nothing_of_that_name  # noqa: B018
+
+
+def test_a_report_says_why_there_are_no_signals() -> None:
+    unprobed = replace(CLEAN, probe=ProbeSummary(reason="the inputs do not fit"))
+    assert unprobed.not_probed == "the inputs do not fit"
+    assert replace(unprobed, failure=MISSING.failure).not_probed == "", "the failure says it"
+    assert replace(CLEAN, probe=ProbeSummary(Forward.MEASURED, reason="no gradients")).not_probed == ""
+    assert replace(CLEAN, probe=ProbeSummary()).not_probed == ""

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ..probe.signals import Forward
 from ..report import Report, Run
 from .as_json import SCHEMA_VERSION, report_to_dict
 from .identities import identified
@@ -45,8 +44,8 @@ def _lines(report: Report, fingerprints: tuple[str, ...]) -> Iterator[tuple[str,
             yield "suppressed", {"fingerprint": fingerprint, **finding, "reason": reason}
     if report.failure is not None:
         yield "failure", {"status": told["status"], **told["failure"]}
-    elif report.probe.forward is Forward.NONE and report.probe.reason:
-        yield "not-probed", {"reason": report.probe.reason}
+    if report.not_probed:
+        yield "not-probed", {"reason": report.not_probed}
     for entry in told["skipped_rules"]:
         yield "skipped-rule", entry
     for entry in told["not_checked"]:

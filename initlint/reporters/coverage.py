@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..baseline import REASON
-from ..probe.signals import Forward
 from ..report import Report
 from ..settings import Allow
 from .grouping import grouped
@@ -39,8 +38,8 @@ class Gap:
 
 def gaps(report: Report) -> Iterator[Gap]:
     """All that was not checked of a target, its failure aside; nothing where the report covers everything."""
-    if report.failure is None and report.probe.forward is Forward.NONE and report.probe.reason:
-        yield Gap("not probed", (), report.probe.reason)
+    if report.not_probed:
+        yield Gap("not probed", (), report.not_probed)
     for reason, rules in skipped(report, everything=False).items():
         yield Gap("skipped rules", tuple(rules), reason)
     for reason, places in not_checked(report).items():
@@ -69,8 +68,8 @@ def not_checked(report: Report) -> dict[str, list[str]]:
 def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
     """Nothing for a report that covers everything."""
     everything = layout.detail is Detail.VERBOSE
-    if report.failure is None and report.probe.forward is Forward.NONE and report.probe.reason:
-        yield "not probed", printable(report.probe.reason)
+    if report.not_probed:
+        yield "not probed", printable(report.not_probed)
     yield from _skipped(report, everything)
     yield from _not_checked(report, everything)
     if orphans:
