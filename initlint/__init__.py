@@ -65,12 +65,9 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
     from .load.target import format_of
 
     accepted = _accepted(target)
-    chosen = from_call(inputs, settings)
-    if loss is not None:
-        runs = format_of(accepted) == "torch" or chosen.probe.trust
-        if not runs or not (callable(loss) or isinstance(loss, str)):
-            raise InitlintError("a loss is a function of a PyTorch module's output; leave out loss= for files")
-        chosen = from_call(inputs, {**settings, "loss": loss})
+    chosen = from_call(inputs, settings if loss is None else {**settings, "loss": loss})
+    if loss is not None and not (format_of(accepted) == "torch" or chosen.probe.trust):
+        raise InitlintError("a loss is a function of a PyTorch module's output; leave out loss= for files")
     report = check_target(accepted, plan(chosen))
     if report.failure is not None and report.failure.kind.exit_status == 2:
         raise TargetError(report.failure.kind, report.failure.message)

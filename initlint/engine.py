@@ -108,12 +108,19 @@ def _editable(model: Model, fix: Fix | None) -> Fix | None:
 
 
 def _checked(data: Mapping[str, object]) -> dict[str, Value]:
-    checked: dict[str, Value] = {}
-    for key, value in data.items():
-        if not isinstance(value, str | int | float | bool | list):
-            raise TypeError(f"data[{key!r}] is a {type(value).__name__}; findings hold numbers, strings and lists")
-        checked[key] = value
-    return checked
+    """``data`` in plain types: a report may be sent to a process that does not know a rule's own."""
+    return {key: _plain(key, value) for key, value in data.items()}
+
+
+def _plain(key: str, value: object) -> Value:
+    if isinstance(value, list):
+        return [str(each) for each in value]
+    if isinstance(value, bool):
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    raise TypeError(f"data[{key!r}] is a {type(value).__name__}; findings hold numbers, strings and lists of addresses")
 
 
 def _place(model: Model, at: Tensor | Layer | Model | str) -> tuple[str | None, str | None]:

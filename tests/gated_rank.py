@@ -43,8 +43,10 @@ def main(rank: int, store: str, case: str) -> None:
         print(*trained(rank, gated=True))
     elif case == "broken":
         model = sharded(net())
-        gates.stand(model, lambda: sys.exit("a sharded model was run"), "raise")
+        asked = gates.Asked(None, None, False, "raise", {})
+        asked.stand(model, lambda: sys.exit("a sharded model was run"), resumed=False)
         refused(model, None)
+        refused(net(), None, given={} if rank == 0 else batch(0, rank))
         refused(DistributedDataParallel(net()), nn.CrossEntropyLoss(), select=["no-such-rule"])
         refused(DistributedDataParallel(net()), raising)
         trained(rank, gated=True, broken=True)
@@ -76,10 +78,10 @@ def trained(rank: int, gated: bool, broken: bool = False) -> list[float]:
     return losses
 
 
-def refused(model: nn.Module, loss: Any, **settings: Any) -> None:
+def refused(model: nn.Module, loss: Any, given: Any = None, **settings: Any) -> None:
     """Show what the gate raises; the ranks have to be in step afterwards."""
     try:
-        initlint.gate(model, batch(0, 0), loss, **settings)
+        initlint.gate(model, batch(0, 0) if given is None else given, loss, **settings)
     except initlint.InitlintError as error:
         print(f"{type(error).__name__}: {error}".replace("\n", " "))
 

@@ -15,8 +15,6 @@ from torch.nn.parallel import DataParallel
 import initlint
 from initlint.errors import FindingsError, InitlintError, UsageError
 from initlint.integrations import gates, samples
-from initlint.plugin import Finding, Severity
-from initlint.report import Report
 
 
 def net(broken: bool = False) -> nn.Sequential:
@@ -165,12 +163,9 @@ def test_trained_weights_are_no_reason_to_stop() -> None:
     assert [entry.reason for entry in report.suppressed] == [gates.TRAINED_ON_PURPOSE]
 
 
-def test_a_report_can_be_sent_whatever_a_rule_put_into_it() -> None:
-    finding = Finding("odd", "signal", Severity.ERROR, None, "0.weight", "odd", {"function": lambda: None})
-    sent = pickle.loads(pickle.dumps(gates.portable(Report("Net", "torch", findings=(finding,)))))  # noqa: S301
-    assert sent.exit_status == 1
+def test_a_report_can_be_sent_to_other_processes() -> None:
     whole = initlint.check(net(broken=True))
-    assert pickle.loads(pickle.dumps(gates.portable(whole))) == whole  # noqa: S301
+    assert pickle.loads(pickle.dumps(whole)) == whole  # noqa: S301
 
 
 class Augmented(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):

@@ -62,9 +62,10 @@ def test_all_ranks_stop_with_the_same_error(tmp_path: Path) -> None:
     (first, first_out, first_err), (second, second_out, second_err) = run("broken", tmp_path)
     assert (first, second) == (1, 1)
     assert first_out == second_out
-    sharded, usage, loss = first_out.splitlines()
+    sharded, empty, usage, loss = first_out.splitlines()
     assert sharded.startswith("FindingsError: ")
     assert "call initlint.gate(model, batch) before the model is sharded" in sharded
+    assert empty.startswith("UsageError: a gate needs one batch")
     assert usage.startswith("UsageError: ")
     assert "no-such-rule" in usage
     assert loss.startswith("TargetError: the loss could not be computed: ZeroDivisionError: by the user's loss")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FailureKind, FindingsError, InitlintError, TargetError, UsageError
-from ..report import Failure, Report, Status, Suppressed
+from ..report import Failure, Report, Status
+from . import samples
 
 if TYPE_CHECKING:
     import torch
@@ -37,24 +37,9 @@ def gate(model: Any, batch: Any, loss: Any, on_findings: str, settings: Mapping[
     __tracebackhide__ = True
     refuse_unknown(on_findings)
     module = unwrapped(model)
-    _refuse_misuse(module, batch)
+    _refuse_no_module(module)
     report = unshardable(module) or shared(lambda: judged(module, batch, loss, settings))
     return passed(report, on_findings)
-
-
-def stand(model: Any, judge: Callable[[], Report], on_findings: str) -> None:
-    """As ``gate``, for callbacks: what is sharded passes with a warning, since nobody can call a callback earlier."""
-    if unshardable(inner := unwrapped(model)) is not None:
-        if is_first_rank():
-            log.warning("initlint did not check %s: %s", type(inner).__name__, SHARDED)
-        return
-    passed(shared(judge), on_findings)
-
-
-def skipped(reason: str) -> None:
-    """One line that says why nothing was checked."""
-    if is_first_rank():
-        log.info("initlint did not check the model: %s", reason)
 
 
 def refuse_unknown(on_findings: str) -> None:
@@ -63,25 +48,38 @@ def refuse_unknown(on_findings: str) -> None:
         raise UsageError(f"on_findings has to be one of {', '.join(ON_FINDINGS)}, not {on_findings!r}")
 
 
-def _refuse_misuse(module: Any, batch: Any) -> None:
-    """Raises UsageError for what is no module, and for what gives batches instead of being one."""
+def _refuse_no_module(module: Any) -> None:
+    """Raises UsageError."""
     from ..load.target import is_module
 
     if isinstance(module, type) or not is_module(module):
         what = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
         raise UsageError(f"a gate checks a torch.nn.Module that has been built, not {what}")
-    nothing = isinstance(batch, (str, bytes, int, float)) or (isinstance(batch, (Mapping, list, tuple)) and not batch)
-    if nothing or hasattr(batch, "__next__") or type(batch).__name__.endswith("DataLoader"):
-        what = f"an empty {type(batch).__name__}" if isinstance(batch, (Mapping, list, tuple)) else type(batch).__name__
+
+
+def _refuse_no_batch(batch: Any) -> None:
+    """Raises UsageError for what gives batches instead of being one, and for what holds nothing."""
+    from torch.utils.data import DataLoader
+
+    empty = isinstance(batch, (Mapping, list, tuple)) and not batch
+    if empty or isinstance(batch, (str, bytes, int, float, DataLoader)) or hasattr(batch, "__next__"):
+        what = f"an empty {type(batch).__name__}" if empty else type(batch).__name__
         raise UsageError(f"a gate needs one batch, as next(iter(loader)) gives it, not {what}")
 
 
 def judged(module: Any, batch: Any, loss: Any, settings: Mapping[str, Any]) -> Report:
-    """The report on a module that is not wrapped, fed with ``batch`` as a training loop gets it."""
+    """The report on a module that is not wrapped, fed with ``batch`` as a training loop gets it.
+
+    Fine-tuning is no fault: what a rule says of trained weights, and what follows from them, is accepted.
+    """
     from .. import check
 
+    _refuse_no_batch(batch)
     inputs, of_output = fitted(module, batch, loss)
-    return _with_trained_weights(check(module, inputs, of_output, **settings))
+    allow = settings.get("allow", ())
+    if isinstance(allow, Sequence) and not isinstance(allow, str):  # what is no list is refused by check
+        allow = [*allow, {"rule": "looks-trained", "at": "*", "reason": TRAINED_ON_PURPOSE}]
+    return check(module, inputs, of_output, **{**settings, "allow": allow})
 
 
 def passed(report: Report, on_findings: str) -> Report:
@@ -93,23 +91,13 @@ def passed(report: Report, on_findings: str) -> Report:
         return report
     if not report.ok:
         log.warning("initlint would have stopped this run:\n%s", report)
+    elif report.not_probed:
+        log.warning("initlint saw the weights of %s only: %s", report.target, report.not_probed)
     elif report.probe.reason:
-        log.warning("initlint saw the weights of %s only: %s", report.target, report.probe.reason)
+        log.warning("initlint saw no gradients of %s: %s", report.target, report.probe.reason)
     else:
         log.info("initlint lets %s pass (%.1f s)", report.target, report.seconds)
     return report
-
-
-def _with_trained_weights(report: Report) -> Report:
-    """Fine-tuning is no fault: what a rule says of trained weights, and what follows from them, is accepted."""
-
-    def learned(finding: Any) -> bool:
-        cause = finding.caused_by
-        return "looks-trained" in (finding.rule, cause.rule if cause is not None else "")
-
-    accepted = tuple(Suppressed(finding, TRAINED_ON_PURPOSE) for finding in report.findings if learned(finding))
-    findings = tuple(finding for finding in report.findings if not learned(finding))
-    return replace(report, findings=findings, suppressed=(*report.suppressed, *accepted))
 
 
 # -- wrappers -------------------------------------------------------------------------------------------------------
@@ -149,6 +137,46 @@ def _is_sharded(module: torch.nn.Module) -> bool:
     tensors = sys.modules.get("torch.distributed.tensor")
     distributed = getattr(tensors, "DTensor", ())
     return any(isinstance(each, distributed) or hasattr(each, "ds_tensor") for each in module.parameters())
+
+
+# -- callbacks ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a callback was told; its own docstring says what the words mean."""
+
+    batch: Any
+    loss: Any
+    real_batch: bool
+    on_findings: str
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        refuse_unknown(self.on_findings)
+
+    def sampled(self, loader: Any) -> Any:
+        """Samples of the loader's data; the ``batch`` that was given where they cannot be had."""
+        try:
+            return samples.batch_of(loader)
+        except samples.NoBatch as reason:
+            log.warning("initlint could not take a batch of the training data: %s", reason)
+            return self.batch
+
+    def stand(self, model: Any, judge: Callable[[], Report], resumed: bool) -> None:
+        """As ``gate``, but a run that is resumed is not checked, and what is sharded passes with a warning, since
+        nobody can call a callback earlier."""
+        if resumed:
+            _tell_skipped("the run is resumed")
+        elif unshardable(inner := unwrapped(model)) is None:
+            passed(shared(judge), self.on_findings)
+        elif is_first_rank():
+            log.warning("initlint did not check %s: %s", type(inner).__name__, SHARDED)
+
+
+def _tell_skipped(reason: str) -> None:
+    if is_first_rank():
+        log.info("initlint did not check the model: %s", reason)
 
 
 # -- batches --------------------------------------------------------------------------------------------------------
@@ -253,11 +281,11 @@ def shared(judge: Callable[[], Report]) -> Report:
         return received
     try:
         report = judge()
+        _broadcast(group, report)  # in here, as what cannot be sent is found before anything is
     except BaseException as error:  # Ctrl-C included: the other ranks are waiting
         kind = str(error.kind) if isinstance(error, TargetError) else ""
         _broadcast(group, _Fault(type(error).__name__, str(error), kind))
         raise
-    _broadcast(group, portable(report))
     return report
 
 
@@ -273,15 +301,3 @@ def _broadcast(group: Any, value: Any) -> Any:
     values = [value]
     group.broadcast_object_list(values, src=0)
     return values[0]
-
-
-def portable(report: Report) -> Report:
-    """The report as it can be sent: a foreign rule may have put anything into the data of its findings."""
-    try:
-        pickle.dumps(report)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        plain = tuple(
-            replace(each, data={name: str(value) for name, value in each.data.items()}) for each in report.findings
-        )
-        return replace(report, findings=plain, suppressed=())
-    return report

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..load.python_object import seeded
 from ..report import Report
-from . import gates, samples
+from . import gates
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 
@@ -53,36 +53,30 @@ class InitlintCallback(*_bases()):  # type: ignore[misc]
         **settings: Any,
     ) -> None:
         super().__init__()
-        gates.refuse_unknown(on_findings)
-        self._batch, self._loss, self._real_batch = batch, loss, real_batch
-        self._on_findings, self._settings = on_findings, settings
+        self._asked = gates.Asked(batch, loss, real_batch, on_findings, settings)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Lightning's hook: the model is on its device, nothing has run."""
-        if not self._real_batch:
-            self._check(trainer, pl_module, lambda: self._batch)
+        if not self._asked.real_batch:
+            self._check(trainer, pl_module, lambda: self._asked.batch)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Lightning's hook: the loaders are there, no step was taken."""
-        if self._real_batch:
+        if self._asked.real_batch:
             self._check(trainer, pl_module, lambda: self._sampled(trainer))
 
     def _check(self, trainer: Any, pl_module: Any, batch: Callable[[], Any]) -> None:
         def judge() -> Report:
-            return gates.judged(_runnable(gates.unwrapped(pl_module)), batch(), self._loss, self._settings)
+            module = _runnable(gates.unwrapped(pl_module))
+            return gates.judged(module, batch(), self._asked.loss, self._asked.settings)
 
-        if trainer.ckpt_path or trainer.global_step:
-            gates.skipped("the run is resumed")
-        else:
-            gates.stand(pl_module, judge, self._on_findings)
+        self._asked.stand(pl_module, judge, resumed=bool(trainer.ckpt_path or trainer.global_step))
 
     def _sampled(self, trainer: Any) -> Any:
-        """Data as ``training_step`` gets them; the ``batch`` that was given where there are none."""
-        try:
-            batch = samples.batch_of(trainer.train_dataloader)
-        except samples.NoBatch as reason:
-            gates.log.warning("initlint could not take a batch of the training data: %s", reason)
-            return self._batch
+        """Data as ``training_step`` gets them."""
+        batch = self._asked.sampled(trainer.train_dataloader)
+        if batch is self._asked.batch:
+            return batch
         with seeded(0):  # transfer hooks may augment
             return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
 

@@ -157,10 +157,7 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "teardown" and (made := item.stash.get(_MADE, None)):
         if _SESSION in item.config.stash:
-            from .gates import portable
-
-            sent = pickle.dumps([portable(each) for each in made])
-            setattr(report, _CARRIED, base64.b64encode(sent).decode("ascii"))
+            setattr(report, _CARRIED, base64.b64encode(pickle.dumps(made)).decode("ascii"))
         made.clear()
     return report
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InitlintError
+from ..foreign import described
 from ..load.python_object import seeded
 
 SAMPLES = 32
@@ -18,7 +19,7 @@ class NoBatch(InitlintError):
 def batch_of(loader: Any) -> Any:
     """Samples spread evenly over the data set (it may be sorted by class), collated as the loader would.
 
-    Raises NoBatch for what only gives its data one after the other.
+    Raises NoBatch for what only gives its data one after the other, or to its own sampler alone.
     """
     data, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
     if data is None or collate is None:
@@ -26,11 +27,14 @@ def batch_of(loader: Any) -> Any:
     if not _is_indexed(data):
         raise NoBatch(f"its data set ({type(data).__name__}) gives its samples only one after the other, or has none")
     size = getattr(loader, "batch_size", None) or getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
-    with seeded(0):
-        if size is None and getattr(loader, "batch_sampler", None) is None:  # an item is a batch already
-            return collate(data[0])
-        count = min(size or SAMPLES, SAMPLES, len(data))
-        return collate(_items(data, [number * len(data) // count for number in range(count)]))
+    try:
+        with seeded(0):
+            if size is None and getattr(loader, "batch_sampler", None) is None:  # an item is a batch already
+                return collate(data[0])
+            count = min(size or SAMPLES, SAMPLES, len(data))
+            return collate(_items(data, [number * len(data) // count for number in range(count)]))
+    except Exception as error:  # the user's own data set: its keys may be names that only its sampler knows
+        raise NoBatch(f"its data set ({type(data).__name__}) gave none: {described(error)}") from error
 
 
 def _is_indexed(data: Any) -> bool:

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from transformers.utils import generic
 
 from ..report import Report
-from . import gates, samples
+from . import gates
 
 
 class InitlintCallback(TrainerCallback):
@@ -36,31 +36,19 @@ class InitlintCallback(TrainerCallback):
         **settings: Any,
     ) -> None:
         super().__init__()
-        gates.refuse_unknown(on_findings)
-        self._batch, self._loss, self._real_batch = batch, loss, real_batch
-        self._on_findings, self._settings = on_findings, settings
+        self._asked = gates.Asked(batch, loss, real_batch, on_findings, settings)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The trainer's hook: the model is where it will be trained, no step was taken."""
-        model = kwargs["model"]
+        model, asked = kwargs["model"], self._asked
 
         def judge() -> Report:
-            batch = self._sampled(kwargs.get("train_dataloader")) if self._real_batch else self._batch
+            batch = asked.sampled(kwargs.get("train_dataloader")) if asked.real_batch else asked.batch
             module = gates.unwrapped(model)
-            loss = self._loss or (_own_loss if _has_labels(module, batch) else None)
-            return gates.judged(module, batch, loss, self._settings)
+            loss = asked.loss or (_own_loss if _has_labels(module, batch) else None)
+            return gates.judged(module, batch, loss, asked.settings)
 
-        if state.global_step:
-            gates.skipped("the run is resumed")
-        else:
-            gates.stand(model, judge, self._on_findings)
-
-    def _sampled(self, loader: Any) -> Any:
-        try:
-            return samples.batch_of(loader)
-        except samples.NoBatch as reason:
-            gates.log.warning("initlint could not take a batch of the training data: %s", reason)
-            return self._batch
+        asked.stand(model, judge, resumed=bool(state.global_step))
 
 
 def _has_labels(module: Any, batch: Any) -> bool:
