@@ -7,7 +7,8 @@ The protocol was fixed before any outcome was seen:
 Nets      MLPs of width 48 with ``depth`` hidden layers of relu, tanh or gelu, plain or as pre-norm residual blocks
           (layer norm); healthy weights are normal of std gain / sqrt(fan_in) (relu and gelu 1.41, tanh and head 1),
           biases 0.
-Faults    the head times g; every layer but norms times g; the bias of the head at +g.
+Faults    the head times g; every layer but norms times g; the bias of the head at +g; targets of 1 / g with the
+          healthy head, against a twin whose head is divided by g.
 Tasks     ``wave`` and ``restore`` of ``training.py``, whose protocol of training and whose labels are used; as in
           ``truth/labels.py`` an optimiser with which the twin stays below 0.5 is left out.
 Start     the mean square error of the first 32 samples, over that of outputs that are all zero.
@@ -18,13 +19,13 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from side_by_side import bands, decades
 from torch import Tensor, nn
-from training import LABELS, MARGIN, Task, observe, tasks, tune
+from training import LABELS, MARGIN, Facts, Task, Tuned, observe, tasks, tune
 from truth.labels import LEARNS
 
 WIDTH = 48
@@ -33,6 +34,7 @@ GAINS = {"relu": math.sqrt(2.0), "tanh": 1.0, "gelu": math.sqrt(2.0)}
 HEAD = (3.0, 10.0, 30.0, 100.0, 1000.0)
 ALL = (1.5, 2.0, 4.0, 10.0)
 BIAS = (3.0, 10.0, 30.0, 100.0)
+TARGETS = (10.0, 30.0, 100.0, 1000.0)
 
 
 class Residual(nn.Module):
@@ -102,9 +104,32 @@ def study(each: Architecture) -> Iterator[Outcome]:
         torch.manual_seed(0)
         ratio = start_of(each.build(fault, g), task)
         facts = observe(lambda fault=fault, g=g: each.build(fault, g), task, tuned)
-        print(f"# {each.name}, {fault} {g:g}: {ratio:.3g} {facts.better}", flush=True)
-        counted = [facts.labels[name] for name, target in tuned.targets.items() if target + MARGIN >= LEARNS]
-        yield Outcome(each.name, fault, ratio, dict(facts.labels), min(counted, key=LABELS.index))
+        yield told(Outcome(each.name, fault, ratio, dict(facts.labels), better(facts, tuned)))
+    for g in TARGETS:
+        yield from small_targets(each, task, g)
+
+
+def small_targets(each: Architecture, task: Task, g: float) -> Iterator[Outcome]:
+    small = replace(task, target=task.target / g, test_target=task.test_target / g)
+    tuned = tune(lambda: each.build("head", 1.0 / g), small)
+    if tuned.best < LEARNS:
+        print(f"# {each.name}, targets / {g:g}: the twin reaches {tuned.best:.2f} only, left out", flush=True)
+        return
+    torch.manual_seed(0)
+    ratio = start_of(each.build(), small)
+    facts = observe(each.build, small, tuned)
+    yield told(Outcome(each.name, "targets", ratio, dict(facts.labels), better(facts, tuned)))
+
+
+def better(facts: Facts, tuned: Tuned) -> str:
+    """The label with the better one of the optimisers that the twin learns with."""
+    counted = [facts.labels[name] for name, target in tuned.targets.items() if target + MARGIN >= LEARNS]
+    return min(counted, key=LABELS.index)
+
+
+def told(outcome: Outcome) -> Outcome:
+    print(f"# {outcome.name}, {outcome.fault}: {outcome.ratio:.3g} {outcome.better}", flush=True)
+    return outcome
 
 
 def report(outcomes: list[Outcome]) -> str:
@@ -115,10 +140,11 @@ def report(outcomes: list[Outcome]) -> str:
     ]
     lines += ["protocol. Ratio: the first error over that of zero outputs.", ""]
     kinds = (
-        ("all faults", ("", "head", "all", "bias")),
+        ("all faults", ("", "head", "all", "bias", "targets")),
         ("head", ("head",)),
         ("all layers", ("all",)),
         ("bias", ("bias",)),
+        ("targets", ("targets",)),
     )
     for title, faults in kinds:
         lines += [

@@ -8,6 +8,13 @@ from dataclasses import replace
 from .model import Model
 from .plugin import Cause, Finding, Rule, Severity
 
+Place = tuple[str, str]
+"""Rule and address of a finding."""
+
+
+def place(finding: Finding | Cause) -> Place:
+    return finding.rule, finding.address
+
 
 def fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -> list[Finding]:
     """Put consequences under their cause, which takes over the severity that the consequences prove.
@@ -35,39 +42,26 @@ def fold(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -
                 ),
             )
     folded = list(findings)
+    for i, j in cause_of.items():
+        folded[i] = replace(folded[i], caused_by=Cause(findings[j].rule, findings[j].address))
+    return raised(rooted(folded))
+
+
+def rooted(findings: Sequence[Finding]) -> list[Finding]:
+    """All under the end of their chain of causes: a cause that is a consequence itself hands its own on."""
+    positions: dict[Place, int] = {}
+    for i, each in enumerate(findings):
+        positions.setdefault(place(each), i)
+    cause_of = {
+        i: positions[cause]
+        for i, each in enumerate(findings)
+        if each.caused_by is not None and (cause := place(each.caused_by)) in positions
+    }
+    told = list(findings)
     for i in cause_of:
-        root = _root(i, cause_of, findings)
-        if root != i:
-            folded[i] = replace(folded[i], caused_by=Cause(findings[root].rule, findings[root].address))
-    return raised(folded)
-
-
-def raised(findings: Sequence[Finding]) -> list[Finding]:
-    """Causes with the severity that their consequences prove.
-
-    What is proven of a tensor (it never learns, say) proves nothing of the tensor of a cause that is no error itself:
-    such consequences stand by themselves, the first for the others.
-    """
-    severities: dict[tuple[str, str], Severity] = {}
-    for each in findings:
-        if each.caused_by is not None and not each.proven:
-            cause = each.caused_by.rule, each.caused_by.address
-            severities[cause] = max(each.severity, severities.get(cause, Severity.NOTE))
-    told = [_at_least(each, severities.get((each.rule, each.address), Severity.NOTE)) for each in findings]
-    now = {(each.rule, each.address): each.severity for each in told}
-    heads: dict[tuple[str, str], Finding] = {}
-    for i, each in enumerate(told):
-        if each.caused_by is None or not each.proven:
-            continue
-        cause = each.caused_by.rule, each.caused_by.address
-        if each.severity > now.get(cause, Severity.ERROR):
-            head = heads.setdefault(cause, each)
-            told[i] = replace(each, caused_by=None if head is each else Cause(head.rule, head.address))
+        root = findings[j] if (j := _root(i, cause_of, findings)) != i else None
+        told[i] = replace(told[i], caused_by=None if root is None else Cause(root.rule, root.address))
     return told
-
-
-def _at_least(finding: Finding, severity: Severity) -> Finding:
-    return finding if finding.severity is Severity.NOTE else replace(finding, severity=max(finding.severity, severity))
 
 
 def _root(symptom: int, cause_of: Mapping[int, int], findings: Sequence[Finding]) -> int:
@@ -79,6 +73,34 @@ def _root(symptom: int, cause_of: Mapping[int, int], findings: Sequence[Finding]
         return trail[-1]
     circle = trail[trail.index(cause_of[trail[-1]]) :]
     return min(circle, key=lambda i: (-findings[i].severity, i))
+
+
+def raised(findings: Sequence[Finding]) -> list[Finding]:
+    """Causes with the severity that their consequences prove.
+
+    What is proven of a tensor (it never learns, say) proves nothing of the tensor of a cause that is no error itself:
+    such consequences stand by themselves, the first for the others.
+    """
+    severities: dict[Place, Severity] = {}
+    for each in findings:
+        if each.caused_by is not None and not each.proven:
+            cause = place(each.caused_by)
+            severities[cause] = max(each.severity, severities.get(cause, Severity.NOTE))
+    told = [_at_least(each, severities.get(place(each), Severity.NOTE)) for each in findings]
+    now = {place(each): each.severity for each in told}
+    heads: dict[Place, Finding] = {}
+    for i, each in enumerate(told):
+        if each.caused_by is None or not each.proven:
+            continue
+        cause = place(each.caused_by)
+        if each.severity > now.get(cause, Severity.ERROR):
+            head = heads.setdefault(cause, each)
+            told[i] = replace(each, caused_by=None if head is each else Cause(head.rule, head.address))
+    return told
+
+
+def _at_least(finding: Finding, severity: Severity) -> Finding:
+    return finding if finding.severity is Severity.NOTE else replace(finding, severity=max(finding.severity, severity))
 
 
 def reaches(model: Model, cause: Finding, symptom: Finding) -> bool:

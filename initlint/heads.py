@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 
 from .fixes import Fill, Fix
 from .model import Kind, Layer, Model, Tensor, Use
-from .paths import measured_gain
+from .paths import entry_rms, measured_gain
 from .probe.signals import Signals
 from .redraw import fresh
 from .stats import WeightStats
+
+HE = math.sqrt(2.0)
+"""The gain of a redrawn head, at most (He et al. 2015, equation 10)."""
 
 
 def heads(model: Model) -> list[Layer]:
@@ -45,12 +48,13 @@ def to_blame(
     stats: Mapping[str, WeightStats],
     among: Iterable[Layer],
     louder: float,
-    level: bool = False,
+    quieter: float | None = None,
 ) -> tuple[Tensor | Layer | Model, Fix | None]:
     """Of the loudest head its bias, or its weight if its output is ``louder`` times its input; else the layer itself.
 
-    ``level`` says that what the biases of all units have in common counts, as it does unless a softmax takes it away.
-    The model, without a fix, where no head was measured.
+    ``quieter``: how many times, where it is known. What the biases of all units have in common counts then; otherwise
+    a softmax takes it away. A head that no redraw makes as quiet as that, since it and its input are of normal size
+    and the targets are small, is to start at zero. The model, without a fix, where no head was measured.
     """
     measured = [head for head in among if head.name in signals.layers]
     head = max(measured, key=lambda each: signals.layers[each.name].rms, default=None)
@@ -58,10 +62,13 @@ def to_blame(
         return model, None
     bias = stats.get(head.bias.address) if head.bias is not None else None
     if head.bias is not None and bias is not None:
-        size = math.hypot(bias.mean, bias.std) if level else bias.std
+        size = bias.std if quieter is None else math.hypot(bias.mean, bias.std)
         if size > signals.layers[head.name].std:
             return head.bias, Fill(head.bias.address, 0.0)
     if not head.kind.is_map:
         return head, None
     gain = measured_gain(model, head, signals) or 0.0
-    return head.weight if gain >= louder else head, fresh(model, head.weight)
+    normal = entry_rms(model, head, signals) < louder * (signals.input_rms or 1.0)
+    beyond = quieter is not None and normal and gain < quieter * HE
+    fix = Fill(head.weight.address, 0.0) if beyond else fresh(model, head.weight)
+    return head.weight if gain >= louder else head, fix

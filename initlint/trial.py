@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from .causes import fold, raised
+from .causes import Place, fold, place, raised, rooted
 from .fixes import Edit, Fill, Several, edits_of
 from .holding import placed
 from .model import Layer, Model
@@ -34,9 +34,6 @@ MANY = 2
 
 MEASURED = Needs.SIGNAL | Needs.FORWARD | Needs.BACKWARD | Needs.LIVENESS
 """What another tensor's fix may change."""
-
-Place = tuple[str, str]
-"""Rule and address of a finding."""
 
 OWN = "redrawing the weights does not change this, so it comes with the architecture"
 
@@ -56,10 +53,6 @@ class Examined:
 
 Examine = Callable[[tuple[Edit, ...]], Examined]
 """Probes and judges with edits. Raises TargetError."""
-
-
-def place(finding: Finding) -> Place:
-    return finding.rule, finding.address
 
 
 def settle(start: Examined, rules: Mapping[str, Rule], examine: Examine) -> tuple[Finding, ...]:
@@ -173,9 +166,10 @@ class _Trial:
     def _note_cured(self, after: Examined, tried: Sequence[Finding]) -> None:
         """``tried`` are those whose fixes, or others in their place, were applied."""
         cured = [finding for finding in self.subjects if self._is_cured(finding, after)]
-        known = self.confirmed.keys() if self._surplus(after) else self.verified
+        clean = not self._surplus(after)
+        known = self.verified if clean else self.confirmed.keys()
         self.confirmed |= {place(finding): after for finding in cured if place(finding) not in known}
-        if not self._surplus(after):
+        if clean:
             places = {place(finding) for finding in tried}
             applied = {edit for finding in tried for edit in self.edits(finding)}
             self.verified |= {
@@ -326,7 +320,7 @@ class _Trial:
     def settled(self, folded: Sequence[Finding]) -> tuple[Finding, ...]:
         """``folded`` with the verdicts; a cause takes over the severity that its consequences prove."""
         found = [*(each for each in folded if place(each) not in self.revealed), *self.revealed.values()]
-        return tuple(raised(_to_the_root([self._told(finding) for finding in found])))
+        return tuple(raised(rooted([self._told(finding) for finding in found])))
 
     def _chain(self, finding: Finding) -> dict[Place, Finding]:
         """It and what explains it, over as many steps as it takes; never a circle."""
@@ -335,18 +329,13 @@ class _Trial:
             found[place(cause)] = finding = cause
         return found
 
-    def _root(self, finding: Finding) -> Finding | None:
-        """The end of its chain of causes; None where it has none."""
-        *_, last = self._chain(finding).values()
-        return None if last is finding else last
-
     def _told(self, finding: Finding) -> Finding:
         at = place(finding)
         if finding not in self.subjects:
             return finding
         if at in self.own:
             return replace(finding, severity=Severity.NOTE, caused_by=None, message=f"{finding.message}; {OWN}")
-        cause = self._root(finding)
+        cause = self.cause_of.get(at)
         if cause is not None:
             finding = replace(finding, caused_by=Cause(cause.rule, cause.address))
         elif any(place(each) == at for each in self.causes):
@@ -362,21 +351,6 @@ class _Trial:
             before={name: before[name] for name in changed},
             after={name: after[name] for name in changed},
         )
-
-
-def _to_the_root(findings: Sequence[Finding]) -> list[Finding]:
-    """Causes that are consequences themselves hand theirs on to what they come from."""
-    causes = {place(each): each.caused_by for each in findings}
-    told = []
-    for each in findings:
-        seen, cause = {place(each)}, each.caused_by
-        while cause is not None and (further := causes.get((cause.rule, cause.address))) is not None:
-            if (cause.rule, cause.address) in seen:
-                break
-            seen.add((cause.rule, cause.address))
-            cause = further
-        told.append(replace(each, caused_by=cause))
-    return told
 
 
 def numbers(examined: Examined, finding: Finding) -> dict[str, float]:

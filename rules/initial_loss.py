@@ -16,13 +16,15 @@ A loss is taken for a cross-entropy if outputs of zero cost ln C; any other one 
 
 ## Fix
 
-Draw the head smaller: `nn.init.normal_(self.lm_head.weight, std=512 ** -0.5)` or less, or start it at zero.
+Draw the head smaller: `nn.init.normal_(self.lm_head.weight, std=512 ** -0.5)` or less, or start it at zero. Where the
+targets of a regression are small, scale them to a standard deviation of one.
 
 ## References
 
 - huggingface/transformers#16749: T5's first loss of 110 where 11 is right
 - Karpathy 2019, A recipe for training neural networks: "verify loss @ init"
 - Derrida 1981, random energy model
+- Zhang, Dauphin, Ma 2019, Fixup, arXiv:1901.09321: a head that starts at zero
 - `benchmarks/results/`: `calibrate_scale.md` (nets by the size of their logits), `calibrate_regression.md`
 """
 
@@ -61,11 +63,7 @@ def initial_loss(context: Context, options: Options) -> Iterator[Suspicion]:
         yield Suspicion(context.model, Severity.ERROR, {"loss": start.value}, message="nan", proven=True)
         return
     if start is not None and not start.classes and start.value >= options.over * start.at_zero > 0.0:
-        every = heads(context.model)
-        at, fix = to_blame(context.model, context.signals, context.stats, every, options.blamed, level=True)
-        data = {"loss": start.value, "ratio": start.value / start.at_zero, "threshold": options.over}
-        severity = Severity.ERROR if start.value >= options.lost * start.at_zero else Severity.WARNING
-        yield Suspicion(at, severity, data, fix, message="over")
+        yield _over(context, start.value, start.value / start.at_zero, options)
         return
     for loud, excess, classes in _excesses(context):
         if excess < options.warn:
@@ -74,6 +72,13 @@ def initial_loss(context: Context, options: Options) -> Iterator[Suspicion]:
         even = math.log(classes)
         data = {"loss": even + excess, "classes": classes, "even": even, "excess": excess, "threshold": options.warn}
         yield Suspicion(at, Severity.ERROR if excess >= options.fail else Severity.WARNING, data, fix)
+
+
+def _over(context: Context, loss: float, ratio: float, options: Options) -> Suspicion:
+    quieter = math.sqrt(ratio / options.over)  # the outputs, if the loss is their squared error
+    at, fix = to_blame(context.model, context.signals, context.stats, heads(context.model), options.blamed, quieter)
+    data = {"loss": loss, "ratio": ratio, "threshold": options.over}
+    return Suspicion(at, Severity.ERROR if ratio >= options.lost else Severity.WARNING, data, fix, message="over")
 
 
 def _excesses(context: Context) -> Iterator[tuple[list[Layer], float, int]]:

@@ -285,3 +285,28 @@ def test_symmetry_and_numerics_still_speak_of_a_folded_export(exporter: str) -> 
     report = initlint.check(default_export(module, inputs, exporter))
     found = {(finding.rule, finding.address) for finding in report.headlines}
     assert found == {("folded-norm", ""), ("constant-weights", "head.weight"), ("non-finite-weights", "head.bias")}
+
+
+def test_what_a_rule_measured_is_told_in_plain_types() -> None:
+    """A report may go to a process that knows neither numpy nor the rule's own types."""
+    measured = {"share": np.float64(0.5), "units": np.str_("3 of 4"), "address": [np.str_("a.weight")], "flag": True}
+
+    def odd(context: Context, options: object) -> Iterator[Suspicion]:
+        yield Suspicion(context.model, ERROR, measured)
+
+    verdict = judge(context(), (rule(category="test", message="said")(odd),), {})
+    (finding,) = verdict.findings
+    assert finding.data == measured
+    assert [type(value) for value in finding.data.values()] == [float, str, list, bool]
+    assert type(finding.data["address"][0]) is str
+
+
+def test_what_cannot_be_told_costs_the_rule_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INITLINT_DEBUG", raising=False)
+
+    def odd(context: Context, options: object) -> Iterator[Suspicion]:
+        yield Suspicion(context.model, ERROR, {"function": print})
+
+    verdict = judge(context(), (rule(category="test", message="said")(odd),), {})
+    assert verdict.findings == ()
+    assert "data['function'] is a builtin_function_or_method" in verdict.skipped[0].reason

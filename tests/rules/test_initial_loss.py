@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import initlint
-from initlint.plugin import Severity
+from initlint.fixes import edits_of
+from initlint.plugin import Fill, Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -93,6 +94,23 @@ def test_targets_far_from_zero_and_losses_that_vanish_at_zero_say_nothing() -> N
     module, inputs = loud()
     for loss in (lambda y: (y - 1e4).square().mean(), lambda y: y.square().mean(), lambda y: y.sum()):
         assert initlint.check(module, inputs, loss=loss, select=["initial-loss"]).findings == ()
+
+
+@pytest.mark.parametrize("size", [0.1, 0.01, 0.001])
+def test_a_head_that_no_redraw_makes_quiet_enough_for_small_targets_is_to_start_at_zero(size: float) -> None:
+    module, inputs = altered(relu_mlp, lambda m: m[-1].weight.normal_(std=m[-1].in_features ** -0.5))(0)
+    target = size * torch.randn(module(inputs[0]).shape, generator=torch.Generator().manual_seed(0))
+    (finding,) = initlint.check(module, inputs, loss=lambda y: functional.mse_loss(y, target)).findings
+    assert (finding.rule, finding.layer, finding.severity) == ("initial-loss", "6", ERROR if size < 0.03 else WARNING)
+    assert (finding.fix, finding.verified) == (Fill("6.weight", 0.0), True)
+
+
+def test_a_head_is_not_silenced_where_the_layers_before_it_are_loud() -> None:
+    module, inputs = altered(relu_mlp, lambda m: [m[number].weight.mul_(20.0) for number in (0, 2, 4)])(0)
+    loss = partial(functional.mse_loss, target=torch.randn(module(inputs[0]).shape))
+    findings = initlint.check(module, inputs, loss=loss).findings
+    assert "initial-loss" in {finding.rule for finding in findings}
+    assert all(edit.kind == "reinit" for finding in findings for edit in edits_of(finding.fix))
 
 
 def test_binary_cross_entropy_starts_at_the_log_of_two() -> None:
