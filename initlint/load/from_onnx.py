@@ -15,6 +15,7 @@ from ..probe.taps import SoftmaxTap, Tap
 from ..probe.weights import Weights
 from . import graph as flat
 from . import onnx_file
+from .anchoring import anchored
 from .assembly import assemble, pieces
 from .constants import Constants
 from .folding import Array, is_float
@@ -82,6 +83,7 @@ def open_onnx(source: Path | bytes) -> Opened:
     constants = Constants(graph, file.base_dir)
     producer = f"{file.proto.producer_name} {file.proto.producer_version}".strip()
     found = assemble(graph, constants, "onnx", producer)
+    stored_at = anchored(found.stored_at, graph, constants)
     return Opened(
-        found.model, file.proto, file.base_dir, found.taps, found.roots, constants, found.stored_at, found.softmaxes
+        found.model, file.proto, file.base_dir, found.taps, found.roots, constants, stored_at, found.softmaxes
     )
