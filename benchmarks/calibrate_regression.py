@@ -1,6 +1,6 @@
 """How far above the loss of zero outputs may a regression start? A calibration of initial-loss.
 
-    python benchmarks/calibrate_regression.py [--quick] [--write benchmarks/results/calibrate_regression.md]   # 8 min
+    python benchmarks/calibrate_regression.py [--quick] [--write benchmarks/results/calibrate_regression.md]   # 25 min
 
 The protocol was fixed before any outcome was seen:
 

@@ -6,8 +6,9 @@ gradients, equal steps, and so on for ever. That needs equal biases, too, which 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +25,9 @@ CANCELS = 1e-4
 """Of what the same rows do when they move together: rounding leaves 1e-7 per operation, and up to 1e-3 of the tangents
 of operators without a rule (``differentiation.STEP``) is curvature, which is equal too."""
 TESTS = 64
-"""Runs per weight; classes and units beyond count as different."""
+"""Runs per weight; classes and units that would need more count as different."""
+HALVINGS = 256
+"""Runs per model that may go into the search for blocks of equal units."""
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Symmetry:
     setup: Setup
     weights: Weights
     chosen: Sequence[str]
+    _halvings: int = field(default=HALVINGS, init=False)
 
     def still_equal(self, model: Model, stats: Mapping[str, WeightStats]) -> dict[str, int]:
         """By address of each weight that has equal units: how many equal another one for good."""
@@ -65,12 +69,28 @@ class Symmetry:
             return 0
         if self._cancels(runs, tensor, classes):
             return sum(len(each) - 1 for each in classes)
+        if max(map(len, classes)) * len(classes) > TESTS:
+            return self._by_halves(runs, tensor, classes)
         equal = 0
-        for each in classes[:TESTS]:
+        for each in classes:
             if len(classes) > 1 and self._cancels(runs, tensor, [each]):
                 equal += len(each) - 1
-            elif len(classes) * len(each) <= TESTS and len(each) > 2:
+            elif len(each) > 2:
                 equal += sum(self._cancels(runs, tensor, [each[[0, other]]]) for other in range(1, len(each)))
+        return equal
+
+    def _by_halves(self, runs: TangentRuns, tensor: Tensor, classes: list[Array]) -> int:
+        """Neighbours are more often alike than others: heads, gates and experts are blocks of rows."""
+        pending, equal = deque(classes if len(classes) > 1 else _halves(classes[0])), 0
+        for _ in range(min(TESTS, self._halvings)):
+            if not pending:
+                break
+            self._halvings -= 1
+            rows = pending.popleft()
+            if self._cancels(runs, tensor, [rows]):
+                equal += len(rows) - 1
+            else:
+                pending += _halves(rows)
         return equal
 
     def _cancels(self, runs: TangentRuns, tensor: Tensor, classes: Sequence[Array]) -> bool:
@@ -124,6 +144,10 @@ class Symmetry:
             second = self.weights.stored(other, along * np.float32(sign), zero=True)
             sizes.append(strength(_told_alike(runs.run({**first, **second}, 0), self.chosen), self.chosen))
         return not (0 < sizes[0] < np.inf and sizes[1] <= CANCELS * sizes[0])
+
+
+def _halves(rows: Array) -> list[Array]:
+    return [half for half in np.array_split(rows, 2) if len(half) > 1]
 
 
 def _by_part(tensor: Tensor, classes: Sequence[Array]) -> Iterator[tuple[str, list[Array]]]:
