@@ -62,7 +62,7 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
     from .checking import check_target, plan
     from .configuration import from_call
     from .errors import InitlintError, TargetError
-    from .load.target import format_of
+    from .load.target import format_of, name_of
 
     accepted = _accepted(target)
     chosen = from_call(inputs, settings)
@@ -71,7 +71,7 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
         if not runs or not (callable(loss) or isinstance(loss, str)):
             raise InitlintError("a loss is a function of a PyTorch module's output; leave out loss= for files")
         chosen = from_call(inputs, {**settings, "loss": loss})
-    report = check_target(accepted, plan(chosen))
+    report = check_target(accepted, plan(chosen, [name_of(accepted)]))
     if report.failure is not None and report.failure.kind.exit_status == 2:
         raise TargetError(report.failure.kind, report.failure.message)
     return report

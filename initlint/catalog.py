@@ -81,20 +81,25 @@ def _home(rule: Rule) -> str:
     return local_rules.file_of(rule.generate.__module__) or rule.generate.__module__
 
 
-def choose(rules: Sequence[Rule], settings: Settings) -> tuple[Rule, ...]:
-    """The rules that ``settings`` select. A rule's own name counts for more than its category; ``ignore`` for more than
-    ``select``.
-
-    Raises UsageError for names that no rule and no category bears, and where no rule is left.
-    """
-    chosen = {rule.name for rule in rules} if not settings.select else set()
-    selected = (*settings.select, *settings.extend_select)
+def check_selected_names(rules: Sequence[Rule], settings: Settings) -> None:
+    """Raises UsageError for names that no rule and no category bears."""
     for key, names in (
         ("select", settings.select),
         ("extend-select", settings.extend_select),
         ("ignore", settings.ignore),
     ):
         _check_names(rules, names, settings.place(key))
+
+
+def choose(rules: Sequence[Rule], settings: Settings) -> tuple[Rule, ...]:
+    """The rules that ``settings`` select. A rule's own name counts for more than its category; ``ignore`` for more than
+    ``select``.
+
+    Raises UsageError for names that no rule and no category bears, and where no rule is left.
+    """
+    check_selected_names(rules, settings)
+    chosen = {rule.name for rule in rules} if not settings.select else set()
+    selected = (*settings.select, *settings.extend_select)
     chosen |= {rule.name for rule in rules if rule.category in selected}
     chosen -= {rule.name for rule in rules if rule.category in settings.ignore}
     chosen |= {rule.name for rule in rules if rule.name in selected}

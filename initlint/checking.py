@@ -38,6 +38,7 @@ class Plan:
 
     settings: Settings
     rules: tuple[Rule, ...]
+    """Those for targets without overrides; empty if overrides hold for each of them."""
     options: Mapping[str, object]
     """An options instance by rule name."""
     catalog: tuple[Rule, ...] = ()
@@ -55,9 +56,9 @@ class Plan:
         return reads
 
     def of(self, target: str) -> Plan:
-        """The plan with the overrides for one target."""
+        """The plan with the overrides for one target. Raises UsageError where they leave no rule to run."""
         settings = of_target(self.settings, target)
-        if settings is self.settings:
+        if settings is self.settings and self.rules:
             return self
         options = catalog.options_of(self.catalog, settings)
         return replace(self, settings=settings, rules=catalog.choose(self.catalog, settings), options=options)
@@ -74,17 +75,20 @@ class Plan:
 def plan(settings: Settings, targets: Sequence[str] = (), baseline: Baseline | None = None) -> Plan:
     """Hold ``settings`` against the installed rules; ``baseline`` stands in for the one that they name.
 
-    Raises UsageError: a fault of the settings stops everything.
+    Raises UsageError: a fault of the settings stops everything. Whether they leave a rule to run is asked for each of
+    the ``targets`` with all of its overrides.
     """
     rules = catalog.load_rules(files=settings.rule_files)
     options = catalog.options_of(rules, settings)
-    chosen = catalog.choose(rules, settings)
+    catalog.check_selected_names(rules, settings)
     for special in each_override(settings):
         catalog.options_of(rules, special)
-        catalog.choose(rules, special)
+        catalog.check_selected_names(rules, special)
+    in_force = [of_target(settings, target) for target in targets] or [settings]
+    chosen = {id(each): catalog.choose(rules, each) for each in in_force}
     if baseline is None and settings.baseline is not None:
         baseline = load(settings.baseline)
-    return Plan(settings, chosen, options, rules, baseline, tuple(targets))
+    return Plan(settings, chosen.get(id(settings), ()), options, rules, baseline, tuple(targets))
 
 
 def today() -> date:

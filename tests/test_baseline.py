@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_sessions import LAYERS, run
+from fake_sessions import LAYERS, SESSIONS, run
 
+import initlint
 from initlint import baseline, checking
 from initlint.baseline import Baseline, Entry, Standing, amend, load, pruned, recognised, renewed, save
 from initlint.errors import UsageError
@@ -378,8 +379,6 @@ def test_a_baseline_never_overwrites_a_target() -> None:
 
 
 def test_python_callers_have_the_baseline_of_the_configuration(adopted: None) -> None:
-    import initlint
-
     Path("initlint.toml").write_text('baseline = "base.json"\n')
     assert not initlint.check("error.onnx").ok
     assert initlint.check("error.onnx", config="initlint.toml").ok
@@ -468,3 +467,39 @@ def test_a_fault_of_any_override_stops_the_run() -> None:
     result = run("error.onnx")
     assert (result.exit_code, result.stdout) == (2, "")
     assert 'initlint.toml: overrides, entry 1: select: there is no rule or category "name-so"' in result.stderr
+
+
+NAMES, SIGNAL = 'select = ["names"]', 'select = ["signal"]'
+
+
+def special(*overrides: tuple[str, str], besides: str = "") -> None:
+    tables = [f'[[overrides]]\ntarget = "{target}"\n{said}\n' for target, said in overrides]
+    Path("initlint.toml").write_text("\n".join([besides, *tables]))
+
+
+@pytest.mark.usefixtures("fakes")
+def test_an_override_that_leaves_no_rule_stops_only_runs_over_its_targets() -> None:
+    special(("error.onnx", NAMES))
+    assert run("clean.onnx", "--ignore", "names").exit_code == 0
+    result = run("clean.onnx", "error.onnx", "--ignore", "names")
+    assert (result.exit_code, result.stdout, len(SESSIONS)) == (2, "", 1)
+    assert "initlint.toml: overrides, entry 1: select and command line: ignore: no rule is left" in result.stderr
+
+
+@pytest.mark.usefixtures("fakes")
+def test_overrides_that_leave_no_rule_together_stop_the_run_before_anything_is_checked() -> None:
+    special(("*r.onnx", NAMES), ("err*.onnx", 'ignore = ["names"]'))
+    result = run("warning.onnx", "error.onnx", "clean.onnx")
+    assert (result.exit_code, result.stdout, SESSIONS) == (2, "", [])
+    assert "overrides, entry 1: select and initlint.toml: overrides, entry 2: ignore: no rule is left" in result.stderr
+    assert run("warning.onnx", "clean.onnx").exit_code == 0
+
+
+@pytest.mark.usefixtures("fakes")
+def test_what_holds_for_no_target_need_not_leave_a_rule() -> None:
+    special(("*.onnx", SIGNAL), besides=NAMES)
+    assert run("error.onnx", "--ignore", "names").exit_code == 0
+    assert run("config", "--ignore", "names").exit_code == 2
+    assert initlint.check("error.onnx", config="initlint.toml", ignore=["names"]).ok
+    with pytest.raises(UsageError, match="no rule is left"):
+        initlint.check("error.pt2", config="initlint.toml", ignore=["names"])
