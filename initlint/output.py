@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -15,7 +15,7 @@ from .closed_streams import discard
 from .errors import UsageError
 from .files_read import FileRead, is_same_file
 from .report import Run
-from .reporters import FORMATS, render, render_last
+from .reporters import BY_TARGET, FORMATS, render, render_last
 from .reporters.layout import ASCII, UNICODE, Detail, Layout, Signs
 from .reporters.places import source_of
 
@@ -138,14 +138,37 @@ def parse_output_files(given: Sequence[str], read: Sequence[FileRead]) -> list[t
     return files
 
 
-def write_report(run: Run, output_format: str, layout: Layout) -> None:
-    """Write ``run`` to stdout in a format that is laid out in one piece."""
-    write(render(run, output_format, _placed(run, layout)))
+@dataclass(frozen=True)
+class Stdout:
+    """What stdout gets of a run: its reports in one format, or counts per rule in their place."""
 
+    layout: Layout
+    output_format: str = "text"
+    statistics: bool = False
 
-def write_last(run: Run, output_format: str, layout: Layout) -> None:
-    """Write the last report of ``run`` to stdout, in a format that goes target by target."""
-    write(render_last(run, output_format, _placed(run, layout)))
+    @property
+    def is_for_people(self) -> bool:
+        """Whether it tells of targets that failed in their own words."""
+        return self.output_format == "text" and not self.statistics
+
+    def show_last(self, run: Run) -> None:
+        """Write the last report of ``run``, in a format that goes target by target."""
+        if self.is_for_people:
+            from .reporters.as_text import render_report
+
+            write(render_report(run.reports[-1], self.layout), self.layout.color)
+        elif self.output_format in BY_TARGET:
+            write(render_last(run, self.output_format, _placed(run, self.layout)))
+
+    def show_whole(self, run: Run) -> None:
+        """Write what is said of all targets together, after what went target by target."""
+        if self.output_format == "text":
+            from .reporters.as_text import render_statistics, render_summary
+
+            counts = render_statistics(run, self.layout) if self.statistics else ""
+            write(counts + render_summary(run, self.layout), self.layout.color)
+        elif self.output_format not in BY_TARGET:
+            write(render(run, self.output_format, _placed(run, self.layout)))
 
 
 def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> None:
