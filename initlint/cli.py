@@ -139,13 +139,11 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
     detail = Detail.QUIET if said["quiet"] else (Detail.VERBOSE if said["verbose"] else Detail.NORMAL)
     stdout = output.Stdout(output.stdout_layout(said["color"], detail), said["output_format"], said["statistics"])
     run = _run(targets, planned, stdout, ledger, files)
-    stdout.show_whole(run)
-    if not stdout.is_for_people:
-        _complain_of_failures(run)
-    output.write_files(run, files, detail)
-    if "github" in (said["output_format"], *(name for name, _ in files)):
-        output.write_step_summary(run)
-    notices = [*ledger.close(run), *([] if stdout.is_for_people else expired(run))]
+    try:
+        notices = [*ledger.close(run), *([] if stdout.is_for_people else expired(run))]
+        run = ledger.entered(run)
+    finally:  # no report calls known what is not in the baseline
+        _report(run, stdout, ledger, files)
     _complain_of(notices if detail is not Detail.QUIET else [])
     return run.exit_status
 
@@ -171,7 +169,8 @@ def _undisputed(context: click.Context) -> dict[str, Any]:
 def _run(
     targets: tuple[str, ...], planned: Plan, stdout: Stdout, ledger: Ledger, files: Sequence[tuple[str, Path]]
 ) -> Run:
-    """Check one target after the other; a format that goes target by target shows each report as soon as it is there.
+    """Check one target after the other; a format that goes target by target shows each report as soon as it is there,
+    unless it is to be in a baseline first.
 
     Who interrupts that finds in the ``files`` what was done until then.
     """
@@ -186,12 +185,29 @@ def _run(
         for target in targets:
             with Progress(target) as progress, redirect_stdout(sys.stderr):  # a Python target may print
                 report = check_target(target, planned, weights=detail is Detail.VERBOSE, progress=progress)
-            run = Run((*run.reports, ledger.entered(report)))
-            stdout.show_last(run)
+            run = Run((*run.reports, report))
+            if not ledger.writes:
+                stdout.show_last(run)
     except KeyboardInterrupt:
+        if ledger.writes:
+            stdout.show_each(run)
         output.write_files(run, files if run.reports else (), detail)
         raise
     return run
+
+
+def _report(run: Run, stdout: Stdout, ledger: Ledger, files: Sequence[tuple[str, Path]]) -> None:
+    """Write what was not written while targets were checked."""
+    from . import output
+
+    if ledger.writes:
+        stdout.show_each(run)
+    stdout.show_whole(run)
+    if not stdout.is_for_people:
+        _complain_of_failures(run)
+    output.write_files(run, files, stdout.layout.detail)
+    if "github" in (stdout.output_format, *(name for name, _ in files)):
+        output.write_step_summary(run)
 
 
 def _complain_of_failures(run: Run) -> None:

@@ -24,13 +24,9 @@ class Ledger:
     writes: bool = False
     prunes: bool = False
 
-    def entered(self, report: Report) -> Report:
-        """The report as it is once its findings are in the baseline, if they are to be written there. A target that was
-        not checked to the end stays what it is."""
-        if not self.writes or report.standing is None:
-            return report
-        known = tuple(Suppressed(finding, REASON) for finding in report.findings)
-        return replace(report, findings=(), suppressed=(*report.suppressed, *known))
+    def entered(self, run: Run) -> Run:
+        """The run as it is once ``close`` has written its findings to the baseline, if it writes them."""
+        return Run(tuple(map(_entered, run.reports))) if self.writes else run
 
     def close(self, run: Run) -> Iterator[str]:
         """Write or prune the baseline, and tell what there is to say of it and of the exceptions. Raises UsageError."""
@@ -82,6 +78,14 @@ def _refuse_unwritable(path: Path, targets: Sequence[str]) -> None:
         raise UsageError(f"the baseline {shown(path)}: there is no folder {shown(folder)}; create it first")
     if path.exists() and any(Path(target).exists() and path.samefile(target) for target in targets):
         raise UsageError(f"the baseline {shown(path)} would overwrite a target; name another file")
+
+
+def _entered(report: Report) -> Report:
+    """A target that was not checked to the end stays what it is."""
+    if report.standing is None:
+        return report
+    known = tuple(Suppressed(finding, REASON) for finding in report.findings)
+    return replace(report, findings=(), suppressed=(*report.suppressed, *known))
 
 
 def unused(run: Run) -> Iterator[str]:

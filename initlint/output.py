@@ -160,6 +160,11 @@ class Stdout:
         elif self.output_format in BY_TARGET:
             write(render_last(run, self.output_format, _placed(run, self.layout)))
 
+    def show_each(self, run: Run) -> None:
+        """Write all reports as they would be shown one by one."""
+        for i in range(len(run.reports)):
+            self.show_last(Run(run.reports[: i + 1]))
+
     def show_whole(self, run: Run) -> None:
         """Write what is said of all targets together, after what went target by target."""
         if self.output_format == "text":

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_sessions import LAYERS, SESSIONS, run
+from fake_sessions import LAYERS, SESSIONS, FakeSession, run
 
 import initlint
 from initlint import baseline, checking
@@ -246,6 +246,59 @@ def test_writing_a_baseline_says_so_and_passes() -> None:
     assert (result.exit_code, result.stderr) == (0, "initlint: base.json now holds 4 known findings\n")
     assert "known: 3 findings in the baseline (-v lists them)" in result.stdout
     assert lines() == KNOWN
+
+
+def unknown(reported: str) -> None:
+    """A report in JSON that calls nothing known."""
+    document = json.loads(reported)
+    assert [len(report["findings"]) for report in document["reports"]] == [3]
+    assert (document["reports"][0]["suppressed"], document["summary"]["exit_status"]) == ([], 1)
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("output_format", ["text", "concise", "json-lines"])
+def test_no_report_of_an_interrupted_run_calls_known_what_is_in_no_baseline(
+    output_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(session: FakeSession) -> object:
+        if session.target == "warning.onnx":
+            raise KeyboardInterrupt
+        return stats(session)
+
+    stats = FakeSession.stats
+    monkeypatch.setattr(FakeSession, "stats", interrupted)
+    arguments = ("--output-format", output_format, "--output-file", "json=o.json", "--write-baseline", "base.json")
+    result = run("error.onnx", "warning.onnx", *arguments)
+    assert (result.exit_code, Path("base.json").exists()) == (130, False)
+    assert "error.0.weight" in result.stdout
+    assert "in the baseline" not in result.stdout
+    unknown(Path("o.json").read_text())
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("output_format", ["text", "concise", "json"])
+def test_no_report_calls_known_what_could_not_be_written_to_a_baseline(
+    output_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(baseline.os, "replace", full)
+    arguments = ("--output-format", output_format, "--output-file", "json=o.json", "--write-baseline", "base.json")
+    result = run("error.onnx", *arguments)
+    assert (result.exit_code, Path("base.json").exists()) == (2, False)
+    assert "base.json cannot be written: No space left on device" in result.stderr
+    assert "error.0.weight" in result.stdout
+    assert "in the baseline" not in result.stdout
+    unknown(Path("o.json").read_text())
+
+
+@pytest.mark.usefixtures("fakes")
+def test_reports_of_a_run_that_wrote_a_baseline_all_say_the_same() -> None:
+    targets = ("error.onnx", "warning.onnx", "crash.onnx", "error.onnx")
+    for output_format in ("concise", "json-lines"):
+        arguments = ("--output-format", output_format, "--output-file", f"{output_format}=a.txt")
+        assert run(*targets, *arguments, "--write-baseline", "base.json").stdout == Path("a.txt").read_text()
 
 
 @pytest.mark.usefixtures("adopted")
