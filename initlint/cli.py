@@ -207,7 +207,7 @@ def _report(run: Run, stdout: Stdout, ledger: Ledger, files: Sequence[tuple[str,
         _complain_of_failures(run)
     output.write_files(run, files, stdout.layout.detail)
     if "github" in (stdout.output_format, *(name for name, _ in files)):
-        output.write_step_summary(run)
+        _complain_of(output.write_step_summary(run))
 
 
 def _complain_of_failures(run: Run) -> None:

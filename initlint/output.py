@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -186,8 +186,9 @@ def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> 
             raise UsageError(f"{path} cannot be written: {fault.strerror or fault}") from fault
 
 
-def write_step_summary(run: Run) -> None:
-    """Append ``run`` to the summary of the GitHub step, where there is one; a fault of that is told, and no more."""
+def write_step_summary(run: Run) -> Iterator[str]:
+    """Append ``run`` to the summary of the GitHub step, where there is one, and tell what hinders that: it is no fault
+    of the run."""
     file = os.environ.get(STEP_SUMMARY)
     if not file:
         return
@@ -196,14 +197,9 @@ def write_step_summary(run: Run) -> None:
     try:
         with open(file, "ab") as summary:
             room = _LARGEST_SUMMARY - summary.tell()
-            text = (
-                comment(run, room, Detail.VERBOSE).encode("utf-8", "backslashreplace")
-                if room >= _LEAST_SUMMARY
-                else b""
-            )
-            summary.write(text)
+            if room >= _LEAST_SUMMARY:
+                summary.write(comment(run, room, Detail.VERBOSE).encode("utf-8", "backslashreplace"))
+            else:
+                yield "the step summary is full, so nothing was added to it"
     except OSError as fault:
-        click.echo(f"initlint: the step summary cannot be written: {fault.strerror or fault}", err=True)
-        return
-    if not text:
-        click.echo("initlint: the step summary is full, so nothing was added to it", err=True)
+        yield f"the step summary cannot be written: {fault.strerror or fault}"
