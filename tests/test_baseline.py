@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from fake_sessions import LAYERS, SESSIONS, FakeSession, run
 
 import initlint
-from initlint import baseline, checking
+from initlint import baseline, checking, target_names
 from initlint.baseline import Baseline, Entry, Standing, amend, load, pruned, recognised, renewed, save
 from initlint.errors import UsageError
 from initlint.plugin import Finding, Severity
@@ -33,7 +34,8 @@ def finding(address: str | None = "a", severity: Severity = Severity.ERROR) -> F
 def known(path: Path, target: str, *others: str, clean: tuple[str, ...] = ()) -> list[str]:
     entries = (entry("a/m.onnx", "of a"), entry("b/m.onnx", "of b"), entry("a/n.onnx", "other"))
     held = Baseline(path / "base.json", entries, clean)
-    return [each.address for each in held.known(str(path / target), [str(path / other) for other in others])]
+    beside = [held.label(str(path / other)) for other in others]
+    return [each.address for each in held.known(str(path / target), beside)]
 
 
 def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path: Path) -> None:
@@ -51,6 +53,29 @@ def test_a_file_that_did_not_move_keeps_what_is_its_own(tmp_path: Path) -> None:
     assert known(tmp_path, "c/m.onnx", "a/m.onnx", "c/m.onnx") == ["of b"]
     assert known(tmp_path, "c/m.onnx", "a/m.onnx", "b/m.onnx") == []
     assert known(tmp_path, "clean/m.onnx", clean=("clean/m.onnx",)) == []
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_work_grows_with_targets_and_entries_and_not_with_their_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(count: int) -> int:
+        """How often a path was looked at that has to do with the baseline."""
+        targets = tuple(f"error{i}.onnx" for i in range(count))
+        monkeypatch.setattr(baseline, "file_name", counting(target_names.file_name))
+        monkeypatch.setattr(baseline, "seen_from", counting(target_names.seen_from))
+        assert run(*targets, "--write-baseline", f"{count}.json").exit_code == 0
+        calls.clear()
+        assert run(*targets, "--baseline", f"{count}.json").exit_code == 0
+        return len(calls)
+
+    def counting(function: Callable[..., str]) -> Callable[..., str]:
+        def counted(*arguments: object) -> str:
+            calls.append(function)
+            return function(*arguments)
+
+        return counted
+
+    calls: list[object] = []
+    assert 0 < asked(16) <= 2 * asked(8)
 
 
 def test_python_targets_are_known_by_their_text(tmp_path: Path) -> None:
