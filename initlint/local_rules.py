@@ -26,13 +26,24 @@ def modules(path: Path) -> Iterator[ModuleType]:
     A folder becomes a package under a name of its own, so that its files can import each other relatively and none
     hides a module of the same name. Raises UsageError, which names the file, for one that fails to import.
     """
-    folder = path.parent if path.suffix == ".py" and path.is_file() else path
+    folder = _folder(path)
     package = _package(folder)
-    init = folder / "__init__.py"
-    files = [path] if folder is not path else sorted(_rule_files(folder), key=lambda file: (file != init, file))
-    for file in files:
+    for file in files(path):
         parts = file.relative_to(folder).with_suffix("").parts
         yield _imported(".".join([package, *(part for part in parts if part != "__init__")]), file)
+
+
+def files(path: Path) -> list[Path]:
+    """The rule files that ``path`` means, in the order in which they are imported."""
+    if _folder(path) != path:
+        return [path]
+    init = path / "__init__.py"
+    return sorted(_rule_files(path), key=lambda file: (file != init, file))
+
+
+def _folder(path: Path) -> Path:
+    """Itself, or where the single file lies."""
+    return path.parent if path.suffix == ".py" and path.is_file() else path
 
 
 def file_of(module: str) -> str | None:
