@@ -61,16 +61,16 @@ class DefaultToCheck(click.Group):
             _show(fault)
             status = fault.exit_code
         except InitlintError as fault:
-            _complain(str(fault))
+            complain(str(fault))
             status = USAGE
         except (click.Abort, KeyboardInterrupt):
-            _complain("interrupted")
+            complain("interrupted")
             status = INTERRUPTED
         except Exception:  # noqa: BLE001 - whatever it is must not end as "findings"
             import traceback
 
             traceback.print_exc()
-            _complain("this is a fault in initlint itself; please report it with the lines above")
+            complain("this is a fault in initlint itself; please report it with the lines above")
             status = INTERNAL_FAULT
         sys.exit(status or 0)
 
@@ -214,10 +214,10 @@ def _complain_of_failures(run: Run) -> None:
     """People should see them although a program reads the report."""
     for report in run.reports:
         if report.failure is not None:
-            _complain(f"{report.target}: {report.failure.message}")
+            complain(f"{report.target}: {report.failure.message}")
 
 
-def _complain(message: str) -> None:
+def complain(message: str) -> None:
     from .reporters.wording import printable
 
     try:
@@ -235,7 +235,7 @@ def _show(fault: click.ClickException) -> None:
 
 def _complain_of(messages: Iterable[str]) -> None:
     for message in messages:
-        _complain(message)
+        complain(message)
 
 
 def _settings(context: click.Context) -> Settings:
