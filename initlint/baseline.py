@@ -119,9 +119,26 @@ def renewed(baseline: Baseline, standings: Iterable[Standing]) -> Baseline:
     other targets, targets that failed, rules that did not run."""
     standings = list(standings)
     gone = {*vanished(standings), *(entry for standing in standings for entry in standing.met)}
-    current = [entry for standing in standings for entry in standing.current]
+    current = _current(standings)
     entries = (*(entry for entry in baseline.entries if entry not in gone), *current)
     return _cleaned(replace(baseline, entries=entries), [standing.target for standing in standings])
+
+
+def _current(standings: Iterable[Standing]) -> list[Entry]:
+    """What is found now, of a target that was given twice once: a spare entry would accept what is still to come."""
+    found: dict[tuple[str, str, str], list[Entry]] = {}
+    for standing in standings:
+        own: dict[tuple[str, str, str], list[Entry]] = {}
+        for entry in standing.current:
+            own.setdefault((entry.target, entry.rule, entry.address), []).append(entry)
+        for identity, entries in own.items():
+            found[identity] = max(found.get(identity, []), entries, key=_amount)
+    return [entry for entries in found.values() for entry in entries]
+
+
+def _amount(entries: Sequence[Entry]) -> tuple[int, int]:
+    """How many there are, then how loud the loudest is."""
+    return len(entries), max((entry.severity for entry in entries), default=Severity.NOTE)
 
 
 def pruned(baseline: Baseline, standings: Iterable[Standing]) -> Baseline:

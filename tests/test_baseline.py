@@ -198,6 +198,17 @@ def standing(target: str, *current: Entry, read: Baseline) -> Standing:
     return Standing(target, current, tuple(each for each in read.entries if each in current))
 
 
+def test_of_a_target_that_was_given_twice_each_finding_is_written_once() -> None:
+    whole = entry(address="")
+    one, other = (
+        Standing("m.onnx", (whole, whole, entry())),
+        Standing("m.onnx", (whole, entry(severity=Severity.NOTE), entry(address="b"))),
+    )
+    now = renewed(Baseline(Path("b")), [one, other, Standing("n.onnx", (entry("n.onnx"),))])
+    expected = [whole, whole, entry(), entry(address="b"), entry("n.onnx")]
+    assert sorted(now.entries, key=str) == sorted(expected, key=str)
+
+
 def test_what_others_wrote_meanwhile_stays(tmp_path: Path) -> None:
     read = Baseline(tmp_path / "base.json", (entry(address="old"),))
     save(replace(read, entries=(*read.entries, entry("n.onnx"), entry(rule="other"))))
@@ -324,6 +335,14 @@ def test_reports_of_a_run_that_wrote_a_baseline_all_say_the_same() -> None:
     for output_format in ("concise", "json-lines"):
         arguments = ("--output-format", output_format, "--output-file", f"{output_format}=a.txt")
         assert run(*targets, *arguments, "--write-baseline", "base.json").stdout == Path("a.txt").read_text()
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_target_may_be_spelt_in_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    for spelling in ("./error.onnx", f"../{Path.cwd().name}/error.onnx"):
+        monkeypatch.setitem(LAYERS, spelling, LAYERS["error.onnx"])
+        run("error.onnx", spelling, "error.onnx", "--write-baseline", "base.json")
+        assert lines() == KNOWN[:3]
 
 
 @pytest.mark.usefixtures("adopted")
