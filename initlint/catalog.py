@@ -58,8 +58,8 @@ def load_rules(packs: Mapping[str, str] | None = None, files: Sequence[Path] = (
         if not found:
             raise UsageError(f'rule pack "{pack}" ({package}) holds no rule; uninstall or repair it')
         _add(rules, found)
-    for path in files:
-        found = list(_rules_in(local_rules.modules(path), ""))
+    for path, wanted in local_rules.shared_out(files):
+        found = list(_rules_in(local_rules.modules(path, wanted), ""))
         if not found:
             raise UsageError(f"{local_rules.shown(path)} holds no rule; write one or leave it out of the settings")
         _add(rules, found)
