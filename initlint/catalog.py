@@ -23,6 +23,7 @@ from .errors import UsageError
 from .plugin import Rule
 from .settings import Settings
 from .spelling import did_you_mean
+from .target_names import shown
 
 GROUP = "initlint.rules"
 CORE = "initlint.rules"
@@ -61,7 +62,7 @@ def load_rules(packs: Mapping[str, str] | None = None, files: Sequence[Path] = (
     for path, wanted in local_rules.shared_out(files):
         found = list(_rules_in(local_rules.modules(path, wanted), ""))
         if not found:
-            raise UsageError(f"{local_rules.shown(path)} holds no rule; write one or leave it out of the settings")
+            raise UsageError(f"{shown(path)} holds no rule; write one or leave it out of the settings")
         _add(rules, found)
     _check_categories(rules)
     return tuple(sorted(rules.values(), key=lambda rule: (rule.category, rule.name)))

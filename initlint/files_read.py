@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from . import local_rules
 from .baseline import Baseline
 from .configuration import each_override
+from .errors import UsageError
 from .hook import DATA_FILE
 from .load.target import python_name
 from .settings import Settings
@@ -55,6 +56,13 @@ def _file(text: str) -> Path:
     """The file of "model.onnx" and of "net.py:build"."""
     name = python_name(text)
     return Path(name.source if name is not None and name.is_file else text)
+
+
+def refuse_overwriting(path: Path, told: str, read: Iterable[FileRead]) -> None:
+    """Raises UsageError, which begins with ``told``, if ``path`` is one of the files ``read``."""
+    for what, other in read:
+        if is_same_file(path, other):
+            raise UsageError(f"{told} would overwrite {what}; name another file")
 
 
 def is_same_file(one: Path, other: Path) -> bool:

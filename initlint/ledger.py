@@ -9,11 +9,12 @@ from pathlib import Path
 
 from .baseline import REASON, Baseline, Entry, Standing, amend, is_there, load, pruned, renewed
 from .errors import UsageError
-from .local_rules import shown
+from .files_read import files_read, is_same_file, refuse_overwriting
 from .report import Report, Run, Suppressed
 from .reporters.coverage import expiry
 from .reporters.wording import listing, plural
 from .settings import Settings
+from .target_names import shown
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,20 @@ def opened(write: str | None, prunes: bool, settings: Settings, targets: Sequenc
         return Ledger()
     path = Path(write).absolute() if write is not None else settings.baseline
     assert path is not None
-    if settings.origins.get("baseline") == ("command line",) and path != settings.baseline:
+    other = settings.baseline if settings.origins.get("baseline") == ("command line",) else None
+    if other is not None and not is_same_file(path, other):
         raise UsageError("--baseline and --write-baseline name different files; leave one of them out")
     if write is not None or prunes:
-        _refuse_unwritable(path, targets)
+        _refuse_unwritable(path, settings, targets)
     fresh = write is not None and not is_there(path)
     return Ledger(Baseline(path) if fresh else load(path), write is not None, prunes)
 
 
-def _refuse_unwritable(path: Path, targets: Sequence[str]) -> None:
+def _refuse_unwritable(path: Path, settings: Settings, targets: Sequence[str]) -> None:
     folder = Path(os.path.realpath(path)).parent  # a link stays a link
     if not folder.is_dir():
         raise UsageError(f"the baseline {shown(path)}: there is no folder {shown(folder)}; create it first")
-    if path.exists() and any(Path(target).exists() and path.samefile(target) for target in targets):
-        raise UsageError(f"the baseline {shown(path)} would overwrite a target; name another file")
+    refuse_overwriting(path, f"the baseline {shown(path)}", files_read(targets, settings, None))
 
 
 def _entered(report: Report) -> Report:

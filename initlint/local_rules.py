@@ -16,6 +16,7 @@ from types import ModuleType
 
 from .errors import UsageError
 from .foreign import described
+from .target_names import shown
 
 _PREFIX = "initlint_local_rules_"
 
@@ -65,14 +66,6 @@ def file_of(module: str) -> str | None:
     if not module.startswith(_PREFIX):
         return None
     return shown(Path(str(getattr(sys.modules.get(module), "__file__", None) or module)))
-
-
-def shown(path: Path) -> str:
-    """The path as seen from the current folder where it lies below it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def _rule_files(folder: Path) -> Iterator[Path]:

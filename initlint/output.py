@@ -13,7 +13,7 @@ import click
 
 from .closed_streams import discard
 from .errors import UsageError
-from .files_read import FileRead, is_same_file
+from .files_read import FileRead, is_same_file, refuse_overwriting
 from .report import Run
 from .reporters import BY_TARGET, FORMATS, render, render_last
 from .reporters.layout import ASCII, UNICODE, Detail, Layout, Signs
@@ -129,9 +129,7 @@ def parse_output_files(given: Sequence[str], read: Sequence[FileRead]) -> list[t
             raise UsageError(f"--output-file {pair}: there is no folder {path.parent}; create it first")
         if path.is_dir():
             raise UsageError(f"--output-file {pair}: {path} is a folder; name a file in it")
-        for what, other in read:
-            if is_same_file(path, other):
-                raise UsageError(f"--output-file {pair}: would overwrite {what}; name another file")
+        refuse_overwriting(path, f"--output-file {pair}:", read)
         if any(is_same_file(path, other) for _, other in files):
             raise UsageError(f"--output-file {pair}: another format goes to the same file; name two files")
         files.append((name, path))

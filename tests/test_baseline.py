@@ -469,10 +469,30 @@ def test_wrong_usage_stops_the_run(arguments: list[str], message: str) -> None:
 
 
 @pytest.mark.usefixtures("fakes")
-def test_a_baseline_never_overwrites_a_target() -> None:
-    Path("model.onnx").write_bytes(b"precious")
-    assert run("model.onnx", "--write-baseline", "./model.onnx").exit_code == 2
-    assert Path("model.onnx").read_bytes() == b"precious"
+@pytest.mark.parametrize(
+    ("file", "arguments", "what"),
+    [
+        ("model.onnx", ["model.onnx"], "a target"),
+        ("net.py", ["net.py:build"], "a target"),
+        ("model.onnx.data", ["model.onnx"], "the external data of a target"),
+        ("initlint.toml", ["clean.onnx"], "the configuration"),
+        ("x.npz", ["clean.onnx", "--inputs", "x.npz"], "the inputs"),
+    ],
+)
+def test_a_baseline_never_overwrites_what_the_run_reads(file: str, arguments: list[str], what: str) -> None:
+    for name in ("model.onnx", "net.py", "model.onnx.data", "x.npz"):
+        Path(name).write_bytes(b"precious")
+    Path("initlint.toml").write_text("seed = 1\n")
+    before = Path(file).read_bytes()
+    result = run(*arguments, "--write-baseline", f"../{Path.cwd().name}/{file}")
+    assert (result.exit_code, result.stdout, Path(file).read_bytes()) == (2, "", before)
+    assert f"would overwrite {what}; name another file" in result.stderr
+
+
+@pytest.mark.usefixtures("adopted")
+def test_the_baseline_that_is_read_may_be_written_by_another_spelling() -> None:
+    result = run("error.onnx", "--baseline", "base.json", "--write-baseline", f"../{Path.cwd().name}/base.json")
+    assert (result.exit_code, lines()) == (0, KNOWN)
 
 
 def test_python_callers_have_the_baseline_of_the_configuration(adopted: None) -> None:
