@@ -62,13 +62,13 @@ def check(target: Any, inputs: Any = None, loss: Any = None, **settings: Any) ->
     from .checking import check_target, plan
     from .configuration import from_call
     from .errors import InitlintError, TargetError
-    from .load.target import format_of
+    from .load.target import format_of, name_of
 
     accepted = _accepted(target)
     chosen = from_call(inputs, settings if loss is None else {**settings, "loss": loss})
     if loss is not None and not (format_of(accepted) == "torch" or chosen.probe.trust):
         raise InitlintError("a loss is a function of a PyTorch module's output; leave out loss= for files")
-    report = check_target(accepted, plan(chosen))
+    report = check_target(accepted, plan(chosen, [name_of(accepted)]))
     if report.failure is not None and report.failure.kind.exit_status == 2:
         raise TargetError(report.failure.kind, report.failure.message)
     return report

@@ -11,8 +11,9 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,27 @@ class Baseline:
     clean: tuple[str, ...] = ()
     """Targets without findings, as far as others of the same file name have some: those are not theirs."""
 
-    def known(self, target: str, others: Sequence[str] = ()) -> tuple[Entry, ...]:
-        """What is known of ``target``, which is checked beside ``others``.
+    def known(self, target: str, others: Collection[str] = ()) -> tuple[Entry, ...]:
+        """What is known of ``target``, which is checked beside those with the labels ``others``.
 
         Of entries with its file name those with its folder too, if there are any. Otherwise the file was moved, or is
         one of several that were: all entries but those of a file among ``others`` that did not move.
         """
-        name, label = file_name(target), self.label(target)
-        named = [entry for entry in self.entries if file_name(entry.target) == name]
-        exact = tuple(entry for entry in named if entry.target == label)
+        label = self.label(target)
         if label in self.clean:
             return ()
-        taken = {self.label(other) for other in others}
-        return exact or tuple(entry for entry in named if entry.target not in taken)
+        named = self._by_file_name.get(file_name(target), ())
+        exact = tuple(entry for entry in named if entry.target == label)
+        return exact or tuple(entry for entry in named if entry.target not in others)
+
+    @cached_property
+    def _by_file_name(self) -> Mapping[str, Sequence[Entry]]:
+        """Split once for all targets: to tell a file's name the disk is asked."""
+        named: dict[str, list[Entry]] = {}
+        names = {target: file_name(target) for target in {entry.target for entry in self.entries}}
+        for entry in self.entries:
+            named.setdefault(names[entry.target], []).append(entry)
+        return named
 
     def label(self, target: str) -> str:
         """What an entry of ``target`` calls it."""
@@ -110,9 +119,26 @@ def renewed(baseline: Baseline, standings: Iterable[Standing]) -> Baseline:
     other targets, targets that failed, rules that did not run."""
     standings = list(standings)
     gone = {*vanished(standings), *(entry for standing in standings for entry in standing.met)}
-    current = [entry for standing in standings for entry in standing.current]
+    current = _current(standings)
     entries = (*(entry for entry in baseline.entries if entry not in gone), *current)
     return _cleaned(replace(baseline, entries=entries), [standing.target for standing in standings])
+
+
+def _current(standings: Iterable[Standing]) -> list[Entry]:
+    """What is found now, of a target that was given twice once: a spare entry would accept what is still to come."""
+    found: dict[tuple[str, str, str], list[Entry]] = {}
+    for standing in standings:
+        own: dict[tuple[str, str, str], list[Entry]] = {}
+        for entry in standing.current:
+            own.setdefault((entry.target, entry.rule, entry.address), []).append(entry)
+        for identity, entries in own.items():
+            found[identity] = max(found.get(identity, []), entries, key=_amount)
+    return [entry for entries in found.values() for entry in entries]
+
+
+def _amount(entries: Sequence[Entry]) -> tuple[int, int]:
+    """How many there are, then how loud the loudest is."""
+    return len(entries), max((entry.severity for entry in entries), default=Severity.NOTE)
 
 
 def pruned(baseline: Baseline, standings: Iterable[Standing]) -> Baseline:

@@ -23,6 +23,7 @@ from .errors import UsageError
 from .plugin import Rule
 from .settings import Settings
 from .spelling import did_you_mean
+from .target_names import shown
 
 GROUP = "initlint.rules"
 CORE = "initlint.rules"
@@ -58,10 +59,10 @@ def load_rules(packs: Mapping[str, str] | None = None, files: Sequence[Path] = (
         if not found:
             raise UsageError(f'rule pack "{pack}" ({package}) holds no rule; uninstall or repair it')
         _add(rules, found)
-    for path in files:
-        found = list(_rules_in(local_rules.modules(path), ""))
+    for path, wanted in local_rules.shared_out(files):
+        found = list(_rules_in(local_rules.modules(path, wanted), ""))
         if not found:
-            raise UsageError(f"{local_rules.shown(path)} holds no rule; write one or leave it out of the settings")
+            raise UsageError(f"{shown(path)} holds no rule; write one or leave it out of the settings")
         _add(rules, found)
     _check_categories(rules)
     return tuple(sorted(rules.values(), key=lambda rule: (rule.category, rule.name)))
@@ -81,20 +82,25 @@ def _home(rule: Rule) -> str:
     return local_rules.file_of(rule.generate.__module__) or rule.generate.__module__
 
 
-def choose(rules: Sequence[Rule], settings: Settings) -> tuple[Rule, ...]:
-    """The rules that ``settings`` select. A rule's own name counts for more than its category; ``ignore`` for more than
-    ``select``.
-
-    Raises UsageError for names that no rule and no category bears, and where no rule is left.
-    """
-    chosen = {rule.name for rule in rules} if not settings.select else set()
-    selected = (*settings.select, *settings.extend_select)
+def check_selected_names(rules: Sequence[Rule], settings: Settings) -> None:
+    """Raises UsageError for names that no rule and no category bears."""
     for key, names in (
         ("select", settings.select),
         ("extend-select", settings.extend_select),
         ("ignore", settings.ignore),
     ):
         _check_names(rules, names, settings.place(key))
+
+
+def choose(rules: Sequence[Rule], settings: Settings) -> tuple[Rule, ...]:
+    """The rules that ``settings`` select. A rule's own name counts for more than its category; ``ignore`` for more than
+    ``select``.
+
+    Raises UsageError for names that no rule and no category bears, and where no rule is left.
+    """
+    check_selected_names(rules, settings)
+    chosen = {rule.name for rule in rules} if not settings.select else set()
+    selected = (*settings.select, *settings.extend_select)
     chosen |= {rule.name for rule in rules if rule.category in selected}
     chosen -= {rule.name for rule in rules if rule.category in settings.ignore}
     chosen |= {rule.name for rule in rules if rule.name in selected}

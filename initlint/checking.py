@@ -38,13 +38,14 @@ class Plan:
 
     settings: Settings
     rules: tuple[Rule, ...]
+    """Those for targets without overrides; empty if overrides hold for each of them."""
     options: Mapping[str, object]
     """An options instance by rule name."""
     catalog: tuple[Rule, ...] = ()
     """All rules that there are."""
     baseline: Baseline | None = None
-    targets: tuple[str, ...] = ()
-    """All that are checked in this run, as far as that is known."""
+    labels: frozenset[str] = frozenset()
+    """What the baseline calls the targets of this run, as far as they are known."""
 
     @property
     def reads(self) -> Needs:
@@ -55,9 +56,9 @@ class Plan:
         return reads
 
     def of(self, target: str) -> Plan:
-        """The plan with the overrides for one target."""
+        """The plan with the overrides for one target. Raises UsageError where they leave no rule to run."""
         settings = of_target(self.settings, target)
-        if settings is self.settings:
+        if settings is self.settings and self.rules:
             return self
         options = catalog.options_of(self.catalog, settings)
         return replace(self, settings=settings, rules=catalog.choose(self.catalog, settings), options=options)
@@ -67,24 +68,28 @@ class Plan:
         from .accepted import Acceptance
 
         allow = tuple(allow for allow in self.settings.allow if allow.concerns(target))
-        known = () if self.baseline is None else self.baseline.known(target, self.targets)
+        known = () if self.baseline is None else self.baseline.known(target, self.labels)
         return Acceptance(target, allow, self.baseline, known, today())
 
 
 def plan(settings: Settings, targets: Sequence[str] = (), baseline: Baseline | None = None) -> Plan:
     """Hold ``settings`` against the installed rules; ``baseline`` stands in for the one that they name.
 
-    Raises UsageError: a fault of the settings stops everything.
+    Raises UsageError: a fault of the settings stops everything. Whether they leave a rule to run is asked for each of
+    the ``targets`` with all of its overrides.
     """
     rules = catalog.load_rules(files=settings.rule_files)
     options = catalog.options_of(rules, settings)
-    chosen = catalog.choose(rules, settings)
+    catalog.check_selected_names(rules, settings)
     for special in each_override(settings):
         catalog.options_of(rules, special)
-        catalog.choose(rules, special)
+        catalog.check_selected_names(rules, special)
+    in_force = [of_target(settings, target) for target in targets] or [settings]
+    chosen = {id(each): catalog.choose(rules, each) for each in in_force}
     if baseline is None and settings.baseline is not None:
         baseline = load(settings.baseline)
-    return Plan(settings, chosen, options, rules, baseline, tuple(targets))
+    labels = frozenset(() if baseline is None else map(baseline.label, targets))
+    return Plan(settings, chosen.get(id(settings), ()), options, rules, baseline, labels)
 
 
 def today() -> date:
@@ -180,20 +185,22 @@ def _judge(session: Session, measured: _Measured, plan: Plan, report: Report, pr
     if silent and not verdict.findings and measured.fault is None:
         raise TargetError(FailureKind.UNSUPPORTED, f"none of the selected rules could run: {skipped[0].reason}")
     found = in_reading_order(model, fold(model, verdict.findings, rules))
-    report = replace(_sorted_out(model, found, plan, report), skipped_rules=skipped, rules=_pages(plan))
+    acceptance = plan.acceptance(report.target)
+    report = _sorted_out(model, found, plan, acceptance, report)
+    report = replace(report, skipped_rules=skipped, rules=_pages(plan))
     if measured.fault is not None:
         return report
     if not context.probed or not _is_loud(report):
-        return _held_up(found, plan, report)
+        return _held_up(found, plan, acceptance, report)
     progress("trying fixes")
     try:
         settled = _tried(session, context, verdict.findings, plan)
     except TargetError as fault:
         entry = NotChecked("the fixes", f"they could not be tried: {fault}")
         report = replace(report, not_checked=(*report.not_checked, entry))
-        return _held_up(found, plan, report, to_the_end=False)
+        return _held_up(found, plan, acceptance, report, to_the_end=False)
     found = in_reading_order(model, settled)
-    return _held_up(found, plan, _sorted_out(model, found, plan, report))
+    return _held_up(found, plan, acceptance, _sorted_out(model, found, plan, acceptance, report))
 
 
 def _is_loud(report: Report) -> bool:
@@ -225,22 +232,23 @@ def _tried(session: Session, context: Context, suspected: tuple[Finding, ...], p
     return settle(Examined(context, suspected), {rule.name: rule for rule in plan.rules}, examine)
 
 
-def _sorted_out(model: Model, found: tuple[Finding, ...], plan: Plan, report: Report) -> Report:
+def _sorted_out(model: Model, found: tuple[Finding, ...], plan: Plan, acceptance: Acceptance, report: Report) -> Report:
     """With those of ``found`` that the settings ask for, what the project accepts apart."""
     from .accepted import sort_out
 
     covered = tuple(finding for finding in found if _covers(plan.settings, finding))
     rules = {rule.name: rule for rule in plan.rules}
-    told = sort_out(model, rules, covered, plan.acceptance(report.target))
+    told = sort_out(model, rules, covered, acceptance)
     return replace(report, findings=told.findings, suppressed=told.suppressed)
 
 
-def _held_up(found: tuple[Finding, ...], plan: Plan, report: Report, to_the_end: bool = True) -> Report:
+def _held_up(
+    found: tuple[Finding, ...], plan: Plan, acceptance: Acceptance, report: Report, to_the_end: bool = True
+) -> Report:
     """With what the exceptions and the baseline say of a target that was measured; what is missing among the findings
     tells something only of rules that ran ``to_the_end``."""
     covered = [finding for finding in found if _covers(plan.settings, finding)]
     ran = {rule.name for rule in plan.rules if to_the_end} - {skipped.rule for skipped in report.skipped_rules}
-    acceptance = plan.acceptance(report.target)
     return replace(
         report,
         exceptions=acceptance.uses(found, ran.__contains__),

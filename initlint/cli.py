@@ -16,14 +16,14 @@ import click
 from .closed_streams import discard, lost_reader, replace_missing
 from .errors import InitlintError
 from .options import Command, given, option, settings_options, settle
-from .reporters import BY_TARGET, FORMATS
+from .reporters import FORMATS
 
 if TYPE_CHECKING:
     from .checking import Plan
     from .ledger import Ledger
+    from .output import Stdout
     from .plugin import Rule
     from .report import Run
-    from .reporters.layout import Layout
     from .settings import Settings
 
 
@@ -49,28 +49,28 @@ class DefaultToCheck(click.Group):
         if name.isalpha() and not Path(name).exists() and (nearest := did_you_mean(name, self.commands)):
             raise click.UsageError(f'there is no command and no file "{name}"{nearest}')
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]
-        """Run and exit; ``extra`` goes to the click context."""
-        extra.pop("standalone_mode", None)
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run and exit, as click's ``main`` with these arguments does."""
+        settings = {"prog_name": "initlint", **settings, "standalone_mode": False}
         replace_missing()
         try:
-            status = super().main(args, prog_name or "initlint", standalone_mode=False, **extra)
+            status = super().main(*args, **settings)
         except SystemExit as end:
             status = 0 if lost_reader() else end.code
         except click.ClickException as fault:
             _show(fault)
             status = fault.exit_code
         except InitlintError as fault:
-            _complain(str(fault))
+            complain(str(fault))
             status = USAGE
         except (click.Abort, KeyboardInterrupt):
-            _complain("interrupted")
+            complain("interrupted")
             status = INTERRUPTED
         except Exception:  # noqa: BLE001 - whatever it is must not end as "findings"
             import traceback
 
-            traceback.print_exc()
-            _complain("this is a fault in initlint itself; please report it with the lines above")
+            _say(traceback.format_exc())
+            complain("this is a fault in initlint itself; please report it with the lines above")
             status = INTERNAL_FAULT
         sys.exit(status or 0)
 
@@ -137,18 +137,13 @@ def check(context: click.Context, /, targets: tuple[str, ...], **_: Any) -> int:
     files = output.parse_output_files(said["output_file"], files_read(targets, settings, ledger.baseline))
     planned = plan(settings, targets, ledger.baseline)
     detail = Detail.QUIET if said["quiet"] else (Detail.VERBOSE if said["verbose"] else Detail.NORMAL)
-    layout = output.stdout_layout(said["color"], detail)
-    for_people = said["output_format"] == "text" and not said["statistics"]
-    streamed = said["output_format"] if for_people or said["output_format"] in BY_TARGET else ""
-    run = _run(targets, planned, layout, streamed, ledger, files)
-    if said["statistics"]:
-        _write_statistics(run, layout)
-    elif not for_people:
-        _write_for_programs(run, "" if streamed else said["output_format"], layout)
-    output.write_files(run, files, detail)
-    if "github" in (said["output_format"], *(name for name, _ in files)):
-        output.write_step_summary(run)
-    notices = [*ledger.close(run), *([] if for_people else expired(run))]
+    stdout = output.Stdout(output.stdout_layout(said["color"], detail), said["output_format"], said["statistics"])
+    run = _run(targets, planned, stdout, ledger, files)
+    try:
+        notices = [*ledger.close(run), *([] if stdout.is_for_people else expired(run))]
+        run = ledger.entered(run)
+    finally:  # no report calls known what is not in the baseline
+        _report(run, stdout, ledger, files)
     _complain_of(notices if detail is not Detail.QUIET else [])
     return run.exit_status
 
@@ -161,7 +156,7 @@ def _nothing() -> tuple[str, ...]:
 
 def _undisputed(context: click.Context) -> dict[str, Any]:
     """The options, without those of the environment that the command line contradicts."""
-    for one, other in (("quiet", "verbose"), ("statistics", "output_format"), ("config", "isolated")):
+    for one, other in (("quiet", "verbose"), ("statistics", "output_format")):
         settle(context, one, other)
     said = context.params
     if said["quiet"] and said["verbose"]:
@@ -172,14 +167,10 @@ def _undisputed(context: click.Context) -> dict[str, Any]:
 
 
 def _run(
-    targets: tuple[str, ...],
-    planned: Plan,
-    layout: Layout,
-    streamed: str,
-    ledger: Ledger,
-    files: Sequence[tuple[str, Path]],
+    targets: tuple[str, ...], planned: Plan, stdout: Stdout, ledger: Ledger, files: Sequence[tuple[str, Path]]
 ) -> Run:
-    """Check one target after the other; in the format ``streamed`` each report is shown as soon as it is there.
+    """Check one target after the other; a format that goes target by target shows each report as soon as it is there,
+    unless it is to be in a baseline first.
 
     Who interrupts that finds in the ``files`` what was done until then.
     """
@@ -189,62 +180,52 @@ def _run(
     from .report import Run
     from .reporters.layout import Detail
 
-    run = Run()
+    run, detail = Run(), stdout.layout.detail
     try:
         for target in targets:
             with Progress(target) as progress, redirect_stdout(sys.stderr):  # a Python target may print
-                report = check_target(target, planned, weights=layout.detail is Detail.VERBOSE, progress=progress)
-            run = Run((*run.reports, ledger.entered(report)))
-            _show_last(run, streamed, layout)
+                report = check_target(target, planned, weights=detail is Detail.VERBOSE, progress=progress)
+            run = Run((*run.reports, report))
+            if not ledger.writes:
+                stdout.show_last(run)
     except KeyboardInterrupt:
-        output.write_files(run, files if run.reports else (), layout.detail)
+        if ledger.writes:
+            stdout.show_each(run)
+        output.write_files(run, files if run.reports else (), detail)
         raise
-    if streamed == "text":
-        from .reporters.as_text import render_summary
-
-        output.write(render_summary(run, layout), layout.color)
     return run
 
 
-def _show_last(run: Run, streamed: str, layout: Layout) -> None:
+def _report(run: Run, stdout: Stdout, ledger: Ledger, files: Sequence[tuple[str, Path]]) -> None:
+    """Write what was not written while targets were checked."""
     from . import output
 
-    if streamed == "text":
-        from .reporters.as_text import render_report
-
-        output.write(render_report(run.reports[-1], layout), layout.color)
-    elif streamed:
-        output.write_last(run, streamed, layout)
-
-
-def _write_statistics(run: Run, layout: Layout) -> None:
-    from . import output
-    from .reporters.as_text import render_statistics, render_summary
-
-    output.write(render_statistics(run, layout) + render_summary(run, layout), layout.color)
-    _complain_of_failures(run)
-
-
-def _write_for_programs(run: Run, output_format: str, layout: Layout) -> None:
-    from . import output
-
-    if output_format:  # else each report was written when it was there
-        output.write_report(run, output_format, layout)
-    _complain_of_failures(run)
+    if ledger.writes:
+        stdout.show_each(run)
+    stdout.show_whole(run)
+    if not stdout.is_for_people:
+        _complain_of_failures(run)
+    output.write_files(run, files, stdout.layout.detail)
+    if "github" in (stdout.output_format, *(name for name, _ in files)):
+        _complain_of(output.write_step_summary(run))
 
 
 def _complain_of_failures(run: Run) -> None:
     """People should see them although a program reads the report."""
     for report in run.reports:
         if report.failure is not None:
-            _complain(f"{report.target}: {report.failure.message}")
+            complain(f"{report.target}: {report.failure.message}")
 
 
-def _complain(message: str) -> None:
+def complain(message: str) -> None:
     from .reporters.wording import printable
 
+    _say(f"initlint: {printable(message)}\n")
+
+
+def _say(text: str) -> None:
     try:
-        click.echo(f"initlint: {printable(message)}", err=True)
+        click.echo(text, err=True, nl=False)
     except OSError:
         discard(sys.stderr)
 
@@ -258,7 +239,7 @@ def _show(fault: click.ClickException) -> None:
 
 def _complain_of(messages: Iterable[str]) -> None:
     for message in messages:
-        _complain(message)
+        complain(message)
 
 
 def _settings(context: click.Context) -> Settings:

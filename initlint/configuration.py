@@ -17,6 +17,7 @@ from .errors import UsageError
 from .load.target import python_name
 from .settings import Origin, Override, ProbeSettings, Settings
 from .spelling import did_you_mean
+from .target_names import shown
 
 FILE_NAMES = ("initlint.toml", "pyproject.toml")
 """In the order of precedence within one folder."""
@@ -113,9 +114,9 @@ def read(path: Path) -> Origin:
         raise UsageError(f"{path} has no [tool.initlint] table; add one or name another file with --config")
     if table.get("trust"):
         raise UsageError(
-            f"{_shown(path)}: trust is not for files, which come with what they trust; give --trust instead"
+            f"{shown(path)}: trust is not for files, which come with what they trust; give --trust instead"
         )
-    return replace(origin(_shown(path), table, folder=path.parent), file=path)
+    return replace(origin(shown(path), table, folder=path.parent), file=path)
 
 
 def origin(label: str, raw: Mapping[str, object], folder: Path = Path()) -> Origin:
@@ -221,21 +222,13 @@ def _table(path: Path) -> Mapping[str, object] | None:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except RecursionError as fault:
-        raise UsageError(f"{_shown(path)} is no readable TOML: it is nested too deeply") from fault
+        raise UsageError(f"{shown(path)} is no readable TOML: it is nested too deeply") from fault
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-        raise UsageError(f"{_shown(path)} is no readable TOML: {fault}") from fault
+        raise UsageError(f"{shown(path)} is no readable TOML: {fault}") from fault
     tool = document.get("tool")
     inner = tool.get("initlint") if isinstance(tool, dict) else None
     if inner is None:
         return None if path.name == "pyproject.toml" else document
     if not isinstance(inner, dict):
-        raise UsageError(f"{_shown(path)}: tool.initlint has to be a table, as in [tool.initlint]")
+        raise UsageError(f"{shown(path)}: tool.initlint has to be a table, as in [tool.initlint]")
     return inner
-
-
-def _shown(path: Path) -> str:
-    """The path as seen from the current folder where it lies below it."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

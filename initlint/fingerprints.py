@@ -4,7 +4,7 @@ A finding is the same as long as the same rule speaks of the same address in the
 measured numbers take no part: they change with every seed, and a finding that gets louder is still that finding.
 
 Who compares chooses the name of the target: reports use the path relative to the repository or current folder
-(``relative``), a baseline the bare file name, so that a folder may be renamed.
+(``relative``). A baseline holds no fingerprints: its entries are for people to read, and it knows files that moved.
 """
 
 from __future__ import annotations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
 from pathlib import Path
+
+from .target_names import shown
 
 _QUOTE = 400
 """Characters of a foreign message that fit into one sentence."""
@@ -16,7 +19,7 @@ _STACK = "\nException raised from "
 _NO_MEMORY = re.compile(r"allocate memory|out of memory|Storage size calculation overflowed", re.IGNORECASE)
 """How PyTorch, on whatever device, says that there is none left."""
 
-_HERE = str(Path(__file__).parent)
+_HERE = str(Path(__file__).parent) + os.sep
 
 
 def described(error: BaseException) -> str:
@@ -52,11 +55,11 @@ def _text(error: BaseException) -> object:
 def _place(error: BaseException) -> str:
     """Where it happened: the last line of the user's own code, else the last line of any code but ours."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_shown(error.filename)}:{error.lineno}"
+        return f"{shown(Path(error.filename))}:{error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
     own = [frame for frame in frames if not _is_library(frame.filename)]
     last = (own or frames)[-1:]
-    return f"{_shown(last[0].filename)}:{last[0].lineno}" if last else ""
+    return f"{shown(Path(last[0].filename))}:{last[0].lineno}" if last else ""
 
 
 def _is_machinery(filename: str) -> bool:
@@ -67,11 +70,3 @@ def _is_library(filename: str) -> bool:
     prefixes = {str(Path(prefix)) for prefix in (sys.prefix, sys.base_prefix)}
     installed = "site-packages" in filename or "dist-packages" in filename
     return installed or any(filename.startswith(str(Path(prefix) / "lib")) for prefix in prefixes)
-
-
-def _shown(filename: str) -> str:
-    """As seen from the current folder where it lies below it."""
-    try:
-        return str(Path(filename).resolve().relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return filename

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,26 +19,30 @@ DATA_FILE = re.compile(r"(?P<model>.+\.onnx)[._]data(_\d+)?", re.IGNORECASE)
 
 def main() -> None:
     """Check what the arguments name, and exit as `initlint check` does."""
-    given = sys.argv[1:]
-    arguments = with_models(given)
-    if given and not arguments:
-        click.echo("initlint: weights without a model beside them, so there is nothing to check", err=True)
-        sys.exit(0)
-    from .cli import main as command
+    from . import cli
 
-    command(["check", *arguments])
+    def check_models(targets: tuple[str, ...], **options: Any) -> int:
+        models = tuple(with_models(targets))
+        if targets and not models:
+            cli.complain("weights without a model beside them, so there is nothing to check")
+            return 0
+        assert cli.check.callback is not None
+        status: int = cli.check.callback(targets=models, **options)
+        return status
+
+    # A command with the same parameters: click tells options and their values from targets.
+    check = click.Command("check", params=cli.check.params, help=cli.check.help, callback=check_models)
+    group = cli.DefaultToCheck("initlint", commands=[check], context_settings=cli.main.context_settings)
+    group.main(["check", *sys.argv[1:]])
 
 
-def with_models(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` with each file of external data replaced by the models that may read it, none of which comes twice.
-
-    The rest, options among them, stays as it is.
-    """
-    replaced = [argument for argument in arguments if not DATA_FILE.fullmatch(argument)]
-    for argument in arguments:
-        match = DATA_FILE.fullmatch(argument)
+def with_models(targets: Sequence[str]) -> list[str]:
+    """``targets`` with each file of external data replaced by the models that may read it, each of them once."""
+    replaced = [target for target in targets if not DATA_FILE.fullmatch(target)]
+    for target in targets:
+        match = DATA_FILE.fullmatch(target)
         if match is not None:
-            replaced += [model for model in _models_of(Path(argument), match["model"]) if model not in replaced]
+            replaced += [model for model in _models_of(Path(target), match["model"]) if model not in replaced]
     return replaced
 
 

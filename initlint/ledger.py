@@ -9,11 +9,12 @@ from pathlib import Path
 
 from .baseline import REASON, Baseline, Entry, Standing, amend, is_there, load, pruned, renewed
 from .errors import UsageError
-from .local_rules import shown
+from .files_read import files_read, is_same_file, refuse_overwriting
 from .report import Report, Run, Suppressed
 from .reporters.coverage import expiry
 from .reporters.wording import listing, plural
 from .settings import Settings
+from .target_names import shown
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,9 @@ class Ledger:
     writes: bool = False
     prunes: bool = False
 
-    def entered(self, report: Report) -> Report:
-        """The report as it is once its findings are in the baseline, if they are to be written there. A target that was
-        not checked to the end stays what it is."""
-        if not self.writes or report.standing is None:
-            return report
-        known = tuple(Suppressed(finding, REASON) for finding in report.findings)
-        return replace(report, findings=(), suppressed=(*report.suppressed, *known))
+    def entered(self, run: Run) -> Run:
+        """The run as it is once ``close`` has written its findings to the baseline, if it writes them."""
+        return Run(tuple(map(_entered, run.reports))) if self.writes else run
 
     def close(self, run: Run) -> Iterator[str]:
         """Write or prune the baseline, and tell what there is to say of it and of the exceptions. Raises UsageError."""
@@ -68,20 +65,28 @@ def opened(write: str | None, prunes: bool, settings: Settings, targets: Sequenc
         return Ledger()
     path = Path(write).absolute() if write is not None else settings.baseline
     assert path is not None
-    if settings.origins.get("baseline") == ("command line",) and path != settings.baseline:
+    other = settings.baseline if settings.origins.get("baseline") == ("command line",) else None
+    if other is not None and not is_same_file(path, other):
         raise UsageError("--baseline and --write-baseline name different files; leave one of them out")
     if write is not None or prunes:
-        _refuse_unwritable(path, targets)
+        _refuse_unwritable(path, settings, targets)
     fresh = write is not None and not is_there(path)
     return Ledger(Baseline(path) if fresh else load(path), write is not None, prunes)
 
 
-def _refuse_unwritable(path: Path, targets: Sequence[str]) -> None:
+def _refuse_unwritable(path: Path, settings: Settings, targets: Sequence[str]) -> None:
     folder = Path(os.path.realpath(path)).parent  # a link stays a link
     if not folder.is_dir():
         raise UsageError(f"the baseline {shown(path)}: there is no folder {shown(folder)}; create it first")
-    if path.exists() and any(Path(target).exists() and path.samefile(target) for target in targets):
-        raise UsageError(f"the baseline {shown(path)} would overwrite a target; name another file")
+    refuse_overwriting(path, f"the baseline {shown(path)}", files_read(targets, settings, None))
+
+
+def _entered(report: Report) -> Report:
+    """A target that was not checked to the end stays what it is."""
+    if report.standing is None:
+        return report
+    known = tuple(Suppressed(finding, REASON) for finding in report.findings)
+    return replace(report, findings=(), suppressed=(*report.suppressed, *known))
 
 
 def unused(run: Run) -> Iterator[str]:

@@ -7,32 +7,58 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module, invalidate_caches
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from .errors import UsageError
+from .foreign import described
+from .target_names import shown
 
 _PREFIX = "initlint_local_rules_"
 
 
-def modules(path: Path) -> Iterator[ModuleType]:
-    """The module of every rule file: ``path``, or all .py files in it and its packages, but for tests.
+def modules(path: Path, wanted: Sequence[Path]) -> Iterator[ModuleType]:
+    """The modules of the ``wanted`` rule files, which lie in the folder ``path`` or are ``path`` itself.
 
     A folder becomes a package under a name of its own, so that its files can import each other relatively and none
     hides a module of the same name. Raises UsageError, which names the file, for one that fails to import.
     """
-    folder = path.parent if path.suffix == ".py" and path.is_file() else path
+    folder = _folder(path)
     package = _package(folder)
-    init = folder / "__init__.py"
-    files = [path] if folder is not path else sorted(_rule_files(folder), key=lambda file: (file != init, file))
-    for file in files:
+    for file in wanted:
         parts = file.relative_to(folder).with_suffix("").parts
         yield _imported(".".join([package, *(part for part in parts if part != "__init__")]), file)
+
+
+def shared_out(paths: Iterable[Path]) -> Iterator[tuple[Path, list[Path]]]:
+    """Each of ``paths`` with those of its files that no other one gave: what is imported twice defines its rules twice.
+
+    Outer folders come first, since their files may import those of inner ones.
+    """
+    given: set[str] = set()
+    for path in sorted(paths, key=lambda path: len(Path(os.path.realpath(path)).parts)):
+        real = {file: os.path.realpath(file) for file in files(path)}
+        fresh = [file for file in real if real[file] not in given]
+        if fresh or not real:
+            yield path, fresh
+        given.update(real.values())
+
+
+def files(path: Path) -> list[Path]:
+    """The rule files that ``path`` means, in the order in which they are imported."""
+    if _folder(path) != path:
+        return [path]
+    init = path / "__init__.py"
+    return sorted(_rule_files(path), key=lambda file: (file != init, file))
+
+
+def _folder(path: Path) -> Path:
+    """Itself, or where the single file lies."""
+    return path.parent if path.suffix == ".py" and path.is_file() else path
 
 
 def file_of(module: str) -> str | None:
@@ -40,14 +66,6 @@ def file_of(module: str) -> str | None:
     if not module.startswith(_PREFIX):
         return None
     return shown(Path(str(getattr(sys.modules.get(module), "__file__", None) or module)))
-
-
-def shown(path: Path) -> str:
-    """The path as seen from the current folder where it lies below it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def _rule_files(folder: Path) -> Iterator[Path]:
@@ -73,11 +91,7 @@ def _imported(name: str, file: Path) -> ModuleType:
     try:
         return import_module(name) if file.stem != "__init__" or "." in name else _run(name, file)
     except (Exception, SystemExit) as fault:  # somebody's code may raise anything; all of it stops the run
-        at = next((f"line {frame.lineno}" for frame in _frames(fault) if Path(frame.filename) == file), "")
-        where = f"{shown(file)}, {at}" if at else shown(file)
-        raise UsageError(
-            f"the rule file {where} cannot be imported: {type(fault).__name__}: {fault}; repair it"
-        ) from fault
+        raise UsageError(f"the rule file {shown(file)} cannot be imported: {described(fault)}; repair it") from fault
 
 
 def _run(name: str, file: Path) -> ModuleType:
@@ -95,7 +109,3 @@ def _run(name: str, file: Path) -> ModuleType:
         sys.modules[name] = empty
         raise
     return package
-
-
-def _frames(fault: BaseException) -> list[traceback.FrameSummary]:
-    return list(reversed(traceback.extract_tb(fault.__traceback__)))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from .closed_streams import discard
 from .errors import UsageError
-from .files_read import FileRead, is_same_file
+from .files_read import FileRead, is_same_file, refuse_overwriting
 from .report import Run
-from .reporters import FORMATS, render, render_last
+from .reporters import BY_TARGET, FORMATS, render, render_last
 from .reporters.layout import ASCII, UNICODE, Detail, Layout, Signs
 from .reporters.places import source_of
 
@@ -129,23 +129,49 @@ def parse_output_files(given: Sequence[str], read: Sequence[FileRead]) -> list[t
             raise UsageError(f"--output-file {pair}: there is no folder {path.parent}; create it first")
         if path.is_dir():
             raise UsageError(f"--output-file {pair}: {path} is a folder; name a file in it")
-        for what, other in read:
-            if is_same_file(path, other):
-                raise UsageError(f"--output-file {pair}: would overwrite {what}; name another file")
+        refuse_overwriting(path, f"--output-file {pair}:", read)
         if any(is_same_file(path, other) for _, other in files):
             raise UsageError(f"--output-file {pair}: another format goes to the same file; name two files")
         files.append((name, path))
     return files
 
 
-def write_report(run: Run, output_format: str, layout: Layout) -> None:
-    """Write ``run`` to stdout in a format that is laid out in one piece."""
-    write(render(run, output_format, _placed(run, layout)))
+@dataclass(frozen=True)
+class Stdout:
+    """What stdout gets of a run: its reports in one format, or counts per rule in their place."""
 
+    layout: Layout
+    output_format: str = "text"
+    statistics: bool = False
 
-def write_last(run: Run, output_format: str, layout: Layout) -> None:
-    """Write the last report of ``run`` to stdout, in a format that goes target by target."""
-    write(render_last(run, output_format, _placed(run, layout)))
+    @property
+    def is_for_people(self) -> bool:
+        """Whether it tells of targets that failed in their own words."""
+        return self.output_format == "text" and not self.statistics
+
+    def show_last(self, run: Run) -> None:
+        """Write the last report of ``run``, in a format that goes target by target."""
+        if self.is_for_people:
+            from .reporters.as_text import render_report
+
+            write(render_report(run.reports[-1], self.layout), self.layout.color)
+        elif self.output_format in BY_TARGET:
+            write(render_last(run, self.output_format, _placed(run, self.layout)))
+
+    def show_each(self, run: Run) -> None:
+        """Write all reports as they would be shown one by one."""
+        for i in range(len(run.reports)):
+            self.show_last(Run(run.reports[: i + 1]))
+
+    def show_whole(self, run: Run) -> None:
+        """Write what is said of all targets together, after what went target by target."""
+        if self.output_format == "text":
+            from .reporters.as_text import render_statistics, render_summary
+
+            counts = render_statistics(run, self.layout) if self.statistics else ""
+            write(counts + render_summary(run, self.layout), self.layout.color)
+        elif self.output_format not in BY_TARGET:
+            write(render(run, self.output_format, _placed(run, self.layout)))
 
 
 def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> None:
@@ -158,8 +184,9 @@ def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> 
             raise UsageError(f"{path} cannot be written: {fault.strerror or fault}") from fault
 
 
-def write_step_summary(run: Run) -> None:
-    """Append ``run`` to the summary of the GitHub step, where there is one; a fault of that is told, and no more."""
+def write_step_summary(run: Run) -> Iterator[str]:
+    """Append ``run`` to the summary of the GitHub step, where there is one, and tell what hinders that: it is no fault
+    of the run."""
     file = os.environ.get(STEP_SUMMARY)
     if not file:
         return
@@ -168,14 +195,9 @@ def write_step_summary(run: Run) -> None:
     try:
         with open(file, "ab") as summary:
             room = _LARGEST_SUMMARY - summary.tell()
-            text = (
-                comment(run, room, Detail.VERBOSE).encode("utf-8", "backslashreplace")
-                if room >= _LEAST_SUMMARY
-                else b""
-            )
-            summary.write(text)
+            if room >= _LEAST_SUMMARY:
+                summary.write(comment(run, room, Detail.VERBOSE).encode("utf-8", "backslashreplace"))
+            else:
+                yield "the step summary is full, so nothing was added to it"
     except OSError as fault:
-        click.echo(f"initlint: the step summary cannot be written: {fault.strerror or fault}", err=True)
-        return
-    if not text:
-        click.echo("initlint: the step summary is full, so nothing was added to it", err=True)
+        yield f"the step summary cannot be written: {fault.strerror or fault}"

@@ -1,4 +1,5 @@
-"""What a target is called where a folder of its own has to make no difference: by patterns, and by a baseline."""
+"""What a target is called where a folder of its own has to make no difference: by patterns, and by a baseline; and what
+messages call a file."""
 
 from __future__ import annotations
 
@@ -24,6 +25,18 @@ def seen_from(target: str, folder: Path) -> str:
         return Path(os.path.relpath(_resolved(path), folder.resolve())).as_posix() + rest
     except ValueError:  # another drive
         return path.name + rest
+
+
+def shown(path: Path) -> str:
+    """The path as seen from the current folder where it lies below it, be that by what links lead to."""
+    try:
+        here = Path.cwd()
+        for way in (path.absolute(), _resolved(path.absolute())):
+            if way.is_relative_to(here):
+                return str(way.relative_to(here))
+    except (OSError, ValueError):  # there is no current folder any more, or no file has such a name
+        pass
+    return str(path)
 
 
 def target_matches(target: str, pattern: str, folder: Path) -> bool:

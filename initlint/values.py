@@ -18,6 +18,7 @@ from .plugin import Severity
 from .report import FAIL_NEVER
 from .settings import SEEDS, Allow
 from .spelling import did_you_mean
+from .target_names import shown
 
 THRESHOLDS: Mapping[str, int] = {**{str(severity): severity for severity in reversed(Severity)}, "never": FAIL_NEVER}
 
@@ -277,18 +278,10 @@ def targets(value: object, place: Place) -> tuple[str, ...]:
     for text in _texts(value, "a list of targets such as models/*.onnx or pkg.mod:build", place):
         name = python_name(text)
         if name is None:
-            found.append(_near(place.folder / text))
+            found.append(shown(place.folder / text))
         else:
-            found.append(f"{_near(place.folder / name.source)}:{name.attribute}" if name.is_file else text)
+            found.append(f"{shown(place.folder / name.source)}:{name.attribute}" if name.is_file else text)
     return tuple(found)
-
-
-def _near(file: Path) -> str:
-    """As seen from the current folder where it lies below."""
-    try:
-        return str(file.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(file)
 
 
 def _texts(value: object, expected: str, place: Place) -> list[str]:

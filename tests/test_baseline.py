@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_sessions import LAYERS, run
+from fake_sessions import LAYERS, SESSIONS, FakeSession, run
 
-from initlint import baseline, checking
+import initlint
+from initlint import baseline, checking, target_names
 from initlint.baseline import Baseline, Entry, Standing, amend, load, pruned, recognised, renewed, save
 from initlint.errors import UsageError
 from initlint.plugin import Finding, Severity
@@ -32,7 +34,8 @@ def finding(address: str | None = "a", severity: Severity = Severity.ERROR) -> F
 def known(path: Path, target: str, *others: str, clean: tuple[str, ...] = ()) -> list[str]:
     entries = (entry("a/m.onnx", "of a"), entry("b/m.onnx", "of b"), entry("a/n.onnx", "other"))
     held = Baseline(path / "base.json", entries, clean)
-    return [each.address for each in held.known(str(path / target), [str(path / other) for other in others])]
+    beside = [held.label(str(path / other)) for other in others]
+    return [each.address for each in held.known(str(path / target), beside)]
 
 
 def test_files_of_one_name_are_told_apart_by_their_folder(tmp_path: Path) -> None:
@@ -50,6 +53,29 @@ def test_a_file_that_did_not_move_keeps_what_is_its_own(tmp_path: Path) -> None:
     assert known(tmp_path, "c/m.onnx", "a/m.onnx", "c/m.onnx") == ["of b"]
     assert known(tmp_path, "c/m.onnx", "a/m.onnx", "b/m.onnx") == []
     assert known(tmp_path, "clean/m.onnx", clean=("clean/m.onnx",)) == []
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_work_grows_with_targets_and_entries_and_not_with_their_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(count: int) -> int:
+        """How often a path was looked at that has to do with the baseline."""
+        targets = tuple(f"error{i}.onnx" for i in range(count))
+        monkeypatch.setattr(baseline, "file_name", counting(target_names.file_name))
+        monkeypatch.setattr(baseline, "seen_from", counting(target_names.seen_from))
+        assert run(*targets, "--write-baseline", f"{count}.json").exit_code == 0
+        calls.clear()
+        assert run(*targets, "--baseline", f"{count}.json").exit_code == 0
+        return len(calls)
+
+    def counting(function: Callable[..., str]) -> Callable[..., str]:
+        def counted(*arguments: object) -> str:
+            calls.append(function)
+            return function(*arguments)
+
+        return counted
+
+    calls: list[object] = []
+    assert 0 < asked(16) <= 2 * asked(8)
 
 
 def test_python_targets_are_known_by_their_text(tmp_path: Path) -> None:
@@ -172,6 +198,17 @@ def standing(target: str, *current: Entry, read: Baseline) -> Standing:
     return Standing(target, current, tuple(each for each in read.entries if each in current))
 
 
+def test_of_a_target_that_was_given_twice_each_finding_is_written_once() -> None:
+    whole = entry(address="")
+    one, other = (
+        Standing("m.onnx", (whole, whole, entry())),
+        Standing("m.onnx", (whole, entry(severity=Severity.NOTE), entry(address="b"))),
+    )
+    now = renewed(Baseline(Path("b")), [one, other, Standing("n.onnx", (entry("n.onnx"),))])
+    expected = [whole, whole, entry(), entry(address="b"), entry("n.onnx")]
+    assert sorted(now.entries, key=str) == sorted(expected, key=str)
+
+
 def test_what_others_wrote_meanwhile_stays(tmp_path: Path) -> None:
     read = Baseline(tmp_path / "base.json", (entry(address="old"),))
     save(replace(read, entries=(*read.entries, entry("n.onnx"), entry(rule="other"))))
@@ -245,6 +282,67 @@ def test_writing_a_baseline_says_so_and_passes() -> None:
     assert (result.exit_code, result.stderr) == (0, "initlint: base.json now holds 4 known findings\n")
     assert "known: 3 findings in the baseline (-v lists them)" in result.stdout
     assert lines() == KNOWN
+
+
+def unknown(reported: str) -> None:
+    """A report in JSON that calls nothing known."""
+    document = json.loads(reported)
+    assert [len(report["findings"]) for report in document["reports"]] == [3]
+    assert (document["reports"][0]["suppressed"], document["summary"]["exit_status"]) == ([], 1)
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("output_format", ["text", "concise", "json-lines"])
+def test_no_report_of_an_interrupted_run_calls_known_what_is_in_no_baseline(
+    output_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(session: FakeSession) -> object:
+        if session.target == "warning.onnx":
+            raise KeyboardInterrupt
+        return stats(session)
+
+    stats = FakeSession.stats
+    monkeypatch.setattr(FakeSession, "stats", interrupted)
+    arguments = ("--output-format", output_format, "--output-file", "json=o.json", "--write-baseline", "base.json")
+    result = run("error.onnx", "warning.onnx", *arguments)
+    assert (result.exit_code, Path("base.json").exists()) == (130, False)
+    assert "error.0.weight" in result.stdout
+    assert "in the baseline" not in result.stdout
+    unknown(Path("o.json").read_text())
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("output_format", ["text", "concise", "json"])
+def test_no_report_calls_known_what_could_not_be_written_to_a_baseline(
+    output_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(baseline.os, "replace", full)
+    arguments = ("--output-format", output_format, "--output-file", "json=o.json", "--write-baseline", "base.json")
+    result = run("error.onnx", *arguments)
+    assert (result.exit_code, Path("base.json").exists()) == (2, False)
+    assert "base.json cannot be written: No space left on device" in result.stderr
+    assert "error.0.weight" in result.stdout
+    assert "in the baseline" not in result.stdout
+    unknown(Path("o.json").read_text())
+
+
+@pytest.mark.usefixtures("fakes")
+def test_reports_of_a_run_that_wrote_a_baseline_all_say_the_same() -> None:
+    targets = ("error.onnx", "warning.onnx", "crash.onnx", "error.onnx")
+    for output_format in ("concise", "json-lines"):
+        arguments = ("--output-format", output_format, "--output-file", f"{output_format}=a.txt")
+        assert run(*targets, *arguments, "--write-baseline", "base.json").stdout == Path("a.txt").read_text()
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_target_may_be_spelt_in_two_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    for spelling in ("./error.onnx", f"../{Path.cwd().name}/error.onnx"):
+        monkeypatch.setitem(LAYERS, spelling, LAYERS["error.onnx"])
+        run("error.onnx", spelling, "error.onnx", "--write-baseline", "base.json")
+        assert lines() == KNOWN[:3]
 
 
 @pytest.mark.usefixtures("adopted")
@@ -371,15 +469,33 @@ def test_wrong_usage_stops_the_run(arguments: list[str], message: str) -> None:
 
 
 @pytest.mark.usefixtures("fakes")
-def test_a_baseline_never_overwrites_a_target() -> None:
-    Path("model.onnx").write_bytes(b"precious")
-    assert run("model.onnx", "--write-baseline", "./model.onnx").exit_code == 2
-    assert Path("model.onnx").read_bytes() == b"precious"
+@pytest.mark.parametrize(
+    ("file", "arguments", "what"),
+    [
+        ("model.onnx", ["model.onnx"], "a target"),
+        ("net.py", ["net.py:build"], "a target"),
+        ("model.onnx.data", ["model.onnx"], "the external data of a target"),
+        ("initlint.toml", ["clean.onnx"], "the configuration"),
+        ("x.npz", ["clean.onnx", "--inputs", "x.npz"], "the inputs"),
+    ],
+)
+def test_a_baseline_never_overwrites_what_the_run_reads(file: str, arguments: list[str], what: str) -> None:
+    for name in ("model.onnx", "net.py", "model.onnx.data", "x.npz"):
+        Path(name).write_bytes(b"precious")
+    Path("initlint.toml").write_text("seed = 1\n")
+    before = Path(file).read_bytes()
+    result = run(*arguments, "--write-baseline", f"../{Path.cwd().name}/{file}")
+    assert (result.exit_code, result.stdout, Path(file).read_bytes()) == (2, "", before)
+    assert f"would overwrite {what}; name another file" in result.stderr
+
+
+@pytest.mark.usefixtures("adopted")
+def test_the_baseline_that_is_read_may_be_written_by_another_spelling() -> None:
+    result = run("error.onnx", "--baseline", "base.json", "--write-baseline", f"../{Path.cwd().name}/base.json")
+    assert (result.exit_code, lines()) == (0, KNOWN)
 
 
 def test_python_callers_have_the_baseline_of_the_configuration(adopted: None) -> None:
-    import initlint
-
     Path("initlint.toml").write_text('baseline = "base.json"\n')
     assert not initlint.check("error.onnx").ok
     assert initlint.check("error.onnx", config="initlint.toml").ok
@@ -468,3 +584,39 @@ def test_a_fault_of_any_override_stops_the_run() -> None:
     result = run("error.onnx")
     assert (result.exit_code, result.stdout) == (2, "")
     assert 'initlint.toml: overrides, entry 1: select: there is no rule or category "name-so"' in result.stderr
+
+
+NAMES, SIGNAL = 'select = ["names"]', 'select = ["signal"]'
+
+
+def special(*overrides: tuple[str, str], besides: str = "") -> None:
+    tables = [f'[[overrides]]\ntarget = "{target}"\n{said}\n' for target, said in overrides]
+    Path("initlint.toml").write_text("\n".join([besides, *tables]))
+
+
+@pytest.mark.usefixtures("fakes")
+def test_an_override_that_leaves_no_rule_stops_only_runs_over_its_targets() -> None:
+    special(("error.onnx", NAMES))
+    assert run("clean.onnx", "--ignore", "names").exit_code == 0
+    result = run("clean.onnx", "error.onnx", "--ignore", "names")
+    assert (result.exit_code, result.stdout, len(SESSIONS)) == (2, "", 1)
+    assert "initlint.toml: overrides, entry 1: select and command line: ignore: no rule is left" in result.stderr
+
+
+@pytest.mark.usefixtures("fakes")
+def test_overrides_that_leave_no_rule_together_stop_the_run_before_anything_is_checked() -> None:
+    special(("*r.onnx", NAMES), ("err*.onnx", 'ignore = ["names"]'))
+    result = run("warning.onnx", "error.onnx", "clean.onnx")
+    assert (result.exit_code, result.stdout, SESSIONS) == (2, "", [])
+    assert "overrides, entry 1: select and initlint.toml: overrides, entry 2: ignore: no rule is left" in result.stderr
+    assert run("warning.onnx", "clean.onnx").exit_code == 0
+
+
+@pytest.mark.usefixtures("fakes")
+def test_what_holds_for_no_target_need_not_leave_a_rule() -> None:
+    special(("*.onnx", SIGNAL), besides=NAMES)
+    assert run("error.onnx", "--ignore", "names").exit_code == 0
+    assert run("config", "--ignore", "names").exit_code == 2
+    assert initlint.check("error.onnx", config="initlint.toml", ignore=["names"]).ok
+    with pytest.raises(UsageError, match="no rule is left"):
+        initlint.check("error.pt2", config="initlint.toml", ignore=["names"])

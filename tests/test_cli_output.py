@@ -89,19 +89,35 @@ def test_an_output_file_never_overwrites_a_target() -> None:
         ("data.py", ["--inputs", "data.py:batch"], "the inputs"),
         ("special.npz", [], "the inputs"),
         ("net.py", ["net.py:build"], "a target"),
+        ("lint/inner/my_rule.py", ["--config", "lint.toml"], "a rule file"),
+        ("lint/my_rule.py", ["--config", "file.toml"], "a rule file"),
+        ("clean.onnx.data", [], "the external data of a target"),
+        ("clean.onnx_data_2", [], "the external data of a target"),
+        ("m[1].onnx.data", ["./m[1].onnx"], "the external data of a target"),
     ],
 )
 def test_an_output_file_never_overwrites_what_the_run_reads(file: str, arguments: list[str], what: str) -> None:
-    for name in ("x.npz", "special.npz", "data.py", "net.py"):
+    Path("lint/inner").mkdir(parents=True)
+    for name in ("x.npz", "special.npz", "data.py", "net.py", "lint/my_rule.py", "lint/inner/my_rule.py"):
         Path(name).write_text("precious")
+    for name in ("clean.onnx.data", "clean.onnx_data_2", "m[1].onnx.data"):
+        Path(name).write_text("precious")
+    Path("lint.toml").write_text('rules = ["lint"]\n')
+    Path("file.toml").write_text('rules = ["lint/my_rule.py"]\n')
     Path("initlint.toml").write_text('[[overrides]]\ntarget = "a.onnx"\ninputs = "special.npz"\n')
     Path("other.toml").write_text("seed = 1\n")
     Path("known.json").write_text('{"initlint_baseline": 1, "findings": []}')
-    before = {path: path.read_bytes() for path in Path().iterdir()}
+    before = {path: path.read_bytes() for path in Path().rglob("*.*")}
     result = run("clean.onnx", *arguments, "--output-file", f"json=../{Path.cwd().name}/{file}")
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"would overwrite {what}; name another file" in result.stderr
-    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+    assert {path: path.read_bytes() for path in Path().rglob("*.*")} == before
+
+
+def test_what_is_beside_a_target_but_not_its_own_may_be_written() -> None:
+    for name in ("other.onnx.data", "clean.onnx.database", "clean.onnx.json"):
+        Path(name).touch()
+        assert run("clean.onnx", "--output-file", f"json={name}").exit_code == 0
 
 
 def test_two_reports_never_go_to_one_file() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fake_sessions import SESSIONS
 
 from initlint import hook
 
@@ -92,25 +93,46 @@ def test_external_data_of_a_renamed_model_stands_for_all_models_beside_it(tmp_pa
     assert hook.with_models([second, data]) == [second, first]
 
 
-def test_options_stay_as_they_are(tmp_path: Path) -> None:
-    model, data = files(tmp_path, "a.onnx", "a.onnx.data")
-    options = ["--ignore", "zero-weights", "--ignore", "scale", "--dim", "batch=8"]
-    assert hook.with_models([*options, data]) == [*options, model]
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    """The exit status of the hook with these arguments."""
+    monkeypatch.setattr(sys, "argv", ["initlint-hook", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        hook.main()
+    return stop.value.code
 
 
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("separated", [(), ("--",)])
+def test_options_and_their_values_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, separated: tuple[str, ...]) -> None:
+    files(Path(), "warning.onnx", "warning.onnx.data", "report.onnx")
+    options = ["--fail-on", "warning", "--ignore=signal", "--output-file", "concise=report.onnx.data", "--seed", "7"]
+    assert run(monkeypatch, *options, *separated, "warning.onnx.data") == 1
+    assert [(session.target, session.settings.seed) for session in SESSIONS] == [("warning.onnx", 7)]
+    assert Path("report.onnx.data").read_text().startswith("warning.onnx: ")
+
+
+@pytest.mark.usefixtures("fakes")
+def test_without_arguments_the_targets_of_the_configuration_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("initlint.toml").write_text('targets = ["error.onnx"]\n')
+    assert run(monkeypatch, "-q") == 1
+    assert [session.target for session in SESSIONS] == ["error.onnx"]
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("options", [[], ["--fail-on=warning"], ["--fail-on", "warning", "-q"], ["--"]])
 def test_external_data_without_any_model_is_no_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    [data] = files(tmp_path, "old.onnx.data")
-    monkeypatch.setattr(sys, "argv", ["initlint-hook", data])
-    with pytest.raises(SystemExit) as stop:
-        hook.main()
-    assert not stop.value.code
+    files(Path(), "old.onnx.data", "other.onnx_data")
+    assert not run(monkeypatch, *options, "old.onnx.data", "other.onnx_data")
     assert "nothing to check" in capsys.readouterr().err
+    assert SESSIONS == []
 
 
-def test_the_hook_ends_as_initlint_check_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["initlint-hook", "missing.onnx"])
-    with pytest.raises(SystemExit) as stop:
-        hook.main()
-    assert stop.value.code == 2
+def test_the_hook_ends_as_initlint_check_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "missing.onnx") == 2
+    assert run(monkeypatch, "--no-such-option", "old.onnx.data") == 2
+    assert not run(monkeypatch, "-h")
+    assert "initlint check [OPTIONS] [TARGET]..." in capsys.readouterr().out

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from fake_sessions import SESSIONS, run
 
-from initlint import catalog
+from initlint import catalog, foreign
 from initlint.errors import UsageError
 
 RULE = '''
@@ -112,10 +113,13 @@ def test_a_folder_may_be_a_package_itself() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("x = 1\nimport no_such_module\n", r"bad.py, line 2 cannot be imported: ModuleNotFoundError"),
-        ("1 / 0", r"bad.py, line 1 cannot be imported: ZeroDivisionError"),
-        ("def broken(", r"bad.py cannot be imported: SyntaxError"),
-        ("raise SystemExit(0)", r"bad.py, line 1 cannot be imported: SystemExit"),
+        ("x = 1\nimport no_such_module\n", r"ModuleNotFoundError: No module named 'no_such_module' \({}:2\)"),
+        ("1 / 0", r"ZeroDivisionError: division by zero \({}:1\)"),
+        ("def broken(", r"SyntaxError: '\(' was never closed \({}:1\)"),
+        ("raise SystemExit(0)", r"SystemExit: 0 \({}:1\)"),
+        ("raise ValueError('a\\nb')", r"ValueError: a b \({}:1\)"),
+        ("\n{}['gone']", r"KeyError: no such key: 'gone' \({}:2\)"),
+        ("raise AssertionError", r"AssertionError \({}:1\)"),
     ],
 )
 def test_a_file_that_fails_to_import_stops_the_run_and_is_named(
@@ -123,9 +127,36 @@ def test_a_file_that_fails_to_import_stops_the_run_and_is_named(
 ) -> None:
     folder = f"bad_{abs(hash(request.node.name))}"
     write(f"{folder}/good.py")
-    write(f"{folder}/bad.py", text=text)
-    with pytest.raises(UsageError, match=f"the rule file {folder}/{fault}"):
+    file = f"{folder}/bad.py"
+    write(file, text=text)
+    with pytest.raises(UsageError, match=rf"the rule file {file} cannot be imported: {fault.format(file)}; repair it$"):
         names(Path(folder).absolute())
+
+
+def test_a_folder_whose_name_begins_like_our_own_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write("initlint_rules/bad.py", text="1 / 0")
+    monkeypatch.setattr(foreign, "_HERE", f"{Path('initlint').absolute()}{os.sep}")
+    with pytest.raises(UsageError, match=r"\(initlint_rules/bad.py:1\)"):
+        names(file)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        ["nest", "nest/sub/x.py"],
+        ["nest/sub/x.py", "nest"],
+        ["nest/sub", "nest"],
+        ["nest/sub/x.py", "nest/sub", "nest/sub/x.py"],
+        ["nest", "linked.py"],
+    ],
+)
+def test_a_file_that_is_named_in_two_ways_is_imported_once(listed: list[str]) -> None:
+    write("nest/sub/x.py")
+    write("nest/sub/user.py", text="from .x import x\n")
+    Path("linked.py").symlink_to("nest/sub/x.py")
+    Path("initlint.toml").write_text(f"rules = {listed}\n")
+    result = run("clean.onnx", "--trust", "--output-format", "concise")
+    assert (result.exit_code, result.stdout) == (1, "clean.onnx: quiet.0: error x seen\n")
 
 
 def test_files_without_a_rule_stop_the_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from initlint.errors import UsageError
 from initlint.plugin import Finding, Severity
 from initlint.report import FAIL_NEVER
 from initlint.settings import Allow, Settings
+from initlint.target_names import shown
 
 
 def settings(**said: object) -> Settings:
@@ -446,3 +448,20 @@ def test_a_pattern_of_targets_that_matches_nothing_is_a_fault_where_it_is_used()
     said = settings(targets=["gone/*.onnx", "named.onnx"])
     with pytest.raises(UsageError, match=r"here: targets: no file matches gone/\*.onnx"):
         configuration.targets(said)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
+def test_a_file_below_the_current_folder_is_shown_as_seen_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir(), elsewhere.mkdir()
+    (tmp_path / "link").symlink_to(here)
+    (here / "inner").symlink_to(elsewhere)
+    (here / "model.onnx").symlink_to(elsewhere / "a.onnx")
+    monkeypatch.chdir(here)
+    assert [shown(path) for path in (here / "a.onnx", tmp_path / "link" / "a.onnx", Path("a.onnx"))] == ["a.onnx"] * 3
+    assert shown(here / "inner" / "a.onnx") == "inner/a.onnx"
+    assert shown(tmp_path / "link" / "model.onnx") == "model.onnx"
+    assert shown(elsewhere / "a.onnx") == str(elsewhere / "a.onnx")
+    assert shown(Path("/a\0b")) == "/a\0b"

@@ -74,6 +74,24 @@ def test_closed_streams_are_as_good_as_unread_ones(redirection: str, status: int
     assert (complaints, ended) == ("", status)
 
 
+@posix
+@pytest.mark.parametrize("already", [None, 1024**2])
+def test_a_complaint_that_nobody_reads_leaves_the_status(already: int | None, tmp_path: Path) -> None:
+    summary = tmp_path / "summary"
+    if already is None:
+        summary.mkdir()  # cannot be written
+    else:
+        summary.write_bytes(b"x" * already)  # is full
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-m", "initlint", BROKEN, "--isolated", "--no-probe", "--output-format", "github"]
+    environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(summary)}
+    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=theirs, check=False)
+    os.close(theirs)
+    assert ended.returncode == 1
+    assert b"::error " in ended.stdout
+
+
 @needs_full_disk
 def test_a_full_disk_is_one_sentence() -> None:
     with FULL.open("w") as stdout:
