@@ -145,7 +145,7 @@ def write_report(run: Run, output_format: str, layout: Layout) -> None:
 
 def write_last(run: Run, output_format: str, layout: Layout) -> None:
     """Write the last report of ``run`` to stdout, in a format that goes target by target."""
-    write(render_last(run, output_format, _placed(run, layout)))
+    write(render_last(run, output_format, _placed(Run(run.reports[-1:]), layout)))
 
 
 def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..report import Report, Run
 from .as_json import SCHEMA_VERSION, report_to_dict
-from .identities import identified
+from .identities import identified, identified_last
 from .layout import Layout
 
 
@@ -21,8 +21,7 @@ def render(run: Run, layout: Layout) -> str:
 
 
 def render_last(run: Run, layout: Layout) -> str:
-    """All reports count: a target that is given twice has its findings numbered."""
-    return _text(*list(identified(run, layout))[-1])
+    return _text(*identified_last(run, layout))
 
 
 def _text(report: Report, fingerprints: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -25,3 +26,12 @@ def identified(run: Run, layout: Layout) -> Iterator[tuple[Report, tuple[str, ..
             found.append(fingerprint(*place, occurrence=seen[place]))
             seen[place] += 1
         yield report, tuple(found)
+
+
+def identified_last(run: Run, layout: Layout) -> tuple[Report, tuple[str, ...]]:
+    """What ``identified`` says of the last report, from the reports on its target: no others share its numbers."""
+    last = run.reports[-1]
+    name, file = identity(last, layout), os.path.basename(last.target)
+    namesakes = (report for report in run.reports if os.path.basename(report.target) == file)  # cheap, and most go
+    *_, told = identified(Run(tuple(each for each in namesakes if identity(each, layout) == name)), layout)
+    return told
