@@ -15,7 +15,7 @@ from ..plugin import Finding, Severity
 from ..report import Report, Run
 from .coverage import gaps
 from .grouping import grouped
-from .identities import identified
+from .identities import Identified, identified
 from .layout import Detail, Layout
 from .places import identity, path_of
 from .sentences import explained, fix_lines, place
@@ -29,18 +29,19 @@ _NAMED = 10
 def render(run: Run, layout: Layout) -> str:
     occurrences: Counter[tuple[str, str]] = Counter()
     issues: list[dict[str, Any]] = []
-    for report, fingerprints in identified(run, layout):
-        issues += _findings(report, fingerprints, layout)
+    for report, found in identified(run, layout):
+        issues += _findings(report, found, layout)
         issues += _incomplete(report, occurrences, layout)
     return json.dumps(issues, indent=2) + "\n"
 
 
-def _findings(report: Report, fingerprints: tuple[str, ...], layout: Layout) -> Iterator[dict[str, Any]]:
+def _findings(report: Report, found: tuple[Identified, ...], layout: Layout) -> Iterator[dict[str, Any]]:
     groups = grouped(report, Detail.VERBOSE)
-    for finding, identified_by in zip(report.findings, fingerprints, strict=False):  # suppressed ones come after
-        if finding.caused_by is None:
+    for each in found:
+        finding = each.finding
+        if each.reason is None and finding.caused_by is None:
             message = f"{place(finding)}: {printable(finding.message)}"
-            issue = _issue(report, finding.rule, message, _SEVERITIES[finding.severity], identified_by, layout)
+            issue = _issue(report, finding.rule, message, _SEVERITIES[finding.severity], each.fingerprint, layout)
             yield issue | _content(finding, groups.consequences(finding))
 
 

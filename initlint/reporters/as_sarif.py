@@ -18,7 +18,7 @@ from ..report import Report, Run
 from .as_json import finding_to_dict
 from .coverage import Gap, gaps
 from .grouping import grouped
-from .identities import identified
+from .identities import Identified, identified
 from .layout import Detail, Layout
 from .places import path_of, uri_of
 from .sarif_rules import Rules
@@ -62,28 +62,21 @@ def _gravest(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(results, key=lambda result: levels.index(result["level"]))[:_MOST_RESULTS]
 
 
-def _results(report: Report, fingerprints: tuple[str, ...], rules: Rules, layout: Layout) -> Iterator[dict[str, Any]]:
+def _results(report: Report, found: tuple[Identified, ...], rules: Rules, layout: Layout) -> Iterator[dict[str, Any]]:
     groups = grouped(report, Detail.VERBOSE)
-    reasons = [None] * len(report.findings) + [entry.reason for entry in report.suppressed]
-    findings = [*report.findings, *(entry.finding for entry in report.suppressed)]
-    for finding, reason, identified_by in zip(findings, reasons, fingerprints, strict=True):
-        if reason is None and finding.caused_by is None:
-            folded = groups.consequences(finding)
-            yield _result(report, finding, folded, identified_by, rules, layout) | _related(report, folded, layout)
-        elif reason is not None:
-            suppression = {"kind": "external", "status": "accepted", "justification": printable(reason)}
-            result = _result(report, finding, (), identified_by, rules, layout)
-            yield result | {"suppressions": [suppression]}
+    for each in found:
+        if each.reason is not None:
+            suppression = {"kind": "external", "status": "accepted", "justification": printable(each.reason)}
+            yield _result(report, each, (), rules, layout) | {"suppressions": [suppression]}
+        elif each.finding.caused_by is None:
+            folded = groups.consequences(each.finding)
+            yield _result(report, each, folded, rules, layout) | _related(report, folded, layout)
 
 
 def _result(
-    report: Report,
-    finding: Finding,
-    folded: tuple[Finding, ...],
-    identified_by: str,
-    rules: Rules,
-    layout: Layout,
+    report: Report, entry: Identified, folded: tuple[Finding, ...], rules: Rules, layout: Layout
 ) -> dict[str, Any]:
+    finding = entry.finding
     told = finding_to_dict(finding)
     return {
         "ruleId": printable(finding.rule),
@@ -94,8 +87,8 @@ def _result(
         "partialFingerprints": {
             # GitHub tells alerts of a rule in a file apart by this alone, and where it is missing computes it from the
             # line: all tensors of a file would be one alert
-            "primaryLocationLineHash": f"{identified_by}:1",
-            "initlint/v1": identified_by,
+            "primaryLocationLineHash": f"{entry.fingerprint}:1",
+            "initlint/v1": entry.fingerprint,
         },
         "properties": {
             "category": printable(finding.category),
