@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..fingerprints import fingerprint
-from ..plugin import Finding, Severity
+from ..plugin import Severity
 from ..report import Report, Run
 from .coverage import gaps
 from .grouping import grouped
 from .identities import Identified, identified
 from .layout import Detail, Layout
 from .places import identity, path_of
-from .sentences import explained, fix_lines, place
+from .sentences import details, place
 from .wording import printable
 
 _SEVERITIES = {Severity.ERROR: "critical", Severity.WARNING: "major", Severity.NOTE: "info"}
@@ -42,12 +42,8 @@ def _findings(report: Report, found: tuple[Identified, ...], layout: Layout) -> 
         if each.reason is None and finding.caused_by is None:
             message = f"{place(finding)}: {printable(finding.message)}"
             issue = _issue(report, finding.rule, message, _SEVERITIES[finding.severity], each.fingerprint, layout)
-            yield issue | _content(finding, groups.consequences(finding))
-
-
-def _content(finding: Finding, folded: tuple[Finding, ...]) -> dict[str, Any]:
-    lines = [*fix_lines(finding), *([explained(folded)] if folded else [])]
-    return {"content": {"body": "\n".join(lines)}} if lines else {}
+            body = "\n".join(details(finding, groups.consequences(finding)))
+            yield issue | ({"content": {"body": body}} if body else {})
 
 
 def _incomplete(report: Report, occurrences: Counter[tuple[str, str]], layout: Layout) -> Iterator[dict[str, Any]]:

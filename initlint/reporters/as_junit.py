@@ -15,7 +15,7 @@ from ..report import Report, Run, Suppressed
 from .coverage import gaps
 from .grouping import Grouped, grouped
 from .layout import Detail, Layout
-from .sentences import explained, fix_lines, place
+from .sentences import details, place
 from .wording import plural, printable
 
 _NAMED = 100
@@ -89,9 +89,7 @@ def _told(findings: Sequence[Finding], groups: Grouped) -> list[str]:
     lines = []
     for finding in findings:
         lines.append(f"{finding.severity} at {_where(finding)}: {printable(finding.message)}")
-        lines += [f"  {line}" for line in fix_lines(finding)]
-        if folded := groups.consequences(finding):
-            lines.append(f"  {explained(folded)}")
+        lines += [f"  {line}" for line in details(finding, groups.consequences(finding))]
     return lines
 
 

@@ -22,7 +22,7 @@ from .identities import Identified, identified
 from .layout import Detail, Layout
 from .places import path_of, uri_of
 from .sarif_rules import Rules
-from .sentences import explained, fix_lines, place, short_name
+from .sentences import account, place, short_name
 from .wording import plural, printable
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -82,7 +82,7 @@ def _result(
         "ruleId": printable(finding.rule),
         "ruleIndex": rules.index(finding.rule),
         "level": _LEVELS[finding.severity],
-        "message": {"text": _message(report, finding, folded)},
+        "message": {"text": _plain(account(report.target, finding, folded))},
         "locations": [_location(report, finding.address, layout)],
         "partialFingerprints": {
             # GitHub tells alerts of a rule in a file apart by this alone, and where it is missing computes it from the
@@ -97,13 +97,6 @@ def _result(
             "fix": _printable(told["fix"]),
         },
     }
-
-
-def _message(report: Report, finding: Finding, folded: tuple[Finding, ...]) -> str:
-    lines = [f"{short_name(report.target)}: {place(finding)}: {printable(finding.message)}", *fix_lines(finding)]
-    if folded:
-        lines.append(explained(folded))
-    return _plain("\n".join(lines))
 
 
 def _related(report: Report, folded: tuple[Finding, ...], layout: Layout) -> dict[str, Any]:

@@ -24,7 +24,18 @@ def tried(finding: Finding) -> str:
     return f"tried: {', '.join(changes)}" if changes else "tried"
 
 
-def fix_lines(finding: Finding) -> list[str]:
+def account(target: str, finding: Finding, folded: Sequence[Finding]) -> str:
+    """What is wrong, where in ``target``, and below it the details."""
+    head = f"{short_name(target)}: {place(finding)}: {printable(finding.message)}"
+    return "\n".join([head, *details(finding, folded)])
+
+
+def details(finding: Finding, folded: Sequence[Finding]) -> list[str]:
+    """Lines on the finding's fix and on what it explains; nothing where there is neither."""
+    return [*_fix_lines(finding), *([explained(folded)] if folded else [])]
+
+
+def _fix_lines(finding: Finding) -> list[str]:
     """The fix's code under a line that says what is known of it; nothing where there is no fix."""
     if finding.fix is None:
         return []
