@@ -15,7 +15,7 @@ from ..report import Report, Run, Suppressed
 from .coverage import gaps
 from .grouping import Grouped, grouped
 from .layout import Detail, Layout
-from .sentences import details, place
+from .sentences import details, place, whole_place
 from .wording import plural, printable
 
 _NAMED = 100
@@ -88,14 +88,14 @@ def _skipped(case: Xml.Element, reason: str) -> None:
 def _told(findings: Sequence[Finding], groups: Grouped) -> list[str]:
     lines = []
     for finding in findings:
-        lines.append(f"{finding.severity} at {_where(finding)}: {printable(finding.message)}")
+        lines.append(f"{finding.severity} at {whole_place(finding)}: {printable(finding.message)}")
         lines += [f"  {line}" for line in details(finding, groups.consequences(finding))]
     return lines
 
 
 def _allowed(suppressed: Sequence[Suppressed], rule: str) -> list[str]:
     return [
-        f"allowed {entry.finding.severity} at {_where(entry.finding)}: {printable(entry.reason)}"
+        f"allowed {entry.finding.severity} at {whole_place(entry.finding)}: {printable(entry.reason)}"
         for entry in suppressed
         if entry.finding.rule == rule
     ]
@@ -103,10 +103,6 @@ def _allowed(suppressed: Sequence[Suppressed], rule: str) -> list[str]:
 
 def _seconds(reports: Sequence[Report]) -> str:
     return f"{sum(report.seconds for report in reports):.3f}"
-
-
-def _where(finding: Finding) -> str:
-    return printable(finding.address) or "the whole model"
 
 
 def _line(text: str) -> str:

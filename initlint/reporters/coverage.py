@@ -10,6 +10,7 @@ from ..report import Report
 from ..settings import Allow
 from .grouping import grouped
 from .layout import Detail, Layout
+from .sentences import whole_place
 from .wording import listing, plural, printable
 
 _RULES, _PLACES = 6, 3
@@ -100,8 +101,8 @@ def _not_checked(report: Report, everything: bool) -> Iterator[Line]:
 def _allowed(report: Report, everything: bool) -> Iterator[Line]:
     if everything:
         for entry in report.suppressed:
-            place = f"{printable(entry.finding.rule)} at {printable(entry.finding.address) or 'the whole model'}"
-            yield "allowed", f"{place}: {printable(entry.reason)}"
+            where = f"{printable(entry.finding.rule)} at {whole_place(entry.finding)}"
+            yield "allowed", f"{where}: {printable(entry.reason)}"
         return
     known = sum(entry.reason == REASON for entry in report.suppressed)
     if allowed := len(report.suppressed) - known:
