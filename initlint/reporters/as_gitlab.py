@@ -50,7 +50,7 @@ def _incomplete(report: Report, occurrences: Counter[tuple[str, str]], layout: L
     told = []
     if report.failure is not None:
         told.append((str(report.status), f"{report.status}: {printable(report.failure.message)}", _FAILED))
-    told += [(gap.kind.replace(" ", "-"), f"{gap.kind}: {gap.line(_NAMED)}", "info") for gap in gaps(report)]
+    told += [(gap.kind.identifier, f"{gap.kind}: {gap.line(_NAMED)}", "info") for gap in gaps(report)]
     name = identity(report, layout)
     for kind, message, severity in told:  # reasons hold numbers, so their order has to tell them apart
         identified_by = fingerprint(name, kind, "", occurrences[name, kind])

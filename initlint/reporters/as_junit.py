@@ -12,7 +12,7 @@ from xml.etree import ElementTree as Xml
 
 from ..plugin import Finding
 from ..report import Report, Run, Suppressed
-from .coverage import gaps
+from .coverage import GapKind, gaps
 from .grouping import Grouped, grouped
 from .layout import Detail, Layout
 from .sentences import details, place, whole_place
@@ -39,7 +39,7 @@ def _suite(report: Report) -> Xml.Element:
     for name in _rules(report):
         _rule_case(suite, report, name, groups)
     for gap in gaps(report):
-        if gap.kind != "skipped rules":  # these have cases of their own
+        if gap.kind is not GapKind.SKIPPED_RULES:  # these have cases of their own
             _skipped(_case(suite, report, gap.kind), gap.line(_NAMED))
     if report.failure is not None:
         error = Xml.SubElement(_case(suite, report, "initlint"), "error", type=str(report.failure.kind))

@@ -16,7 +16,7 @@ from typing import Any
 from ..plugin import Finding, Severity
 from ..report import Report, Run
 from .as_json import finding_to_dict
-from .coverage import Gap, gaps
+from .coverage import Gap, GapKind, gaps
 from .grouping import grouped
 from .identities import Identified, identified
 from .layout import Detail, Layout
@@ -144,7 +144,7 @@ def _notifications(report: Report, rules: Rules, layout: Layout) -> Iterator[dic
         text = f"{target}: {report.status}: {printable(report.failure.message)}"
         yield _notification("error", str(report.failure.kind), text, [_location(report, "", layout)])
     for gap in gaps(report):
-        if gap.kind == "skipped rules":
+        if gap.kind is GapKind.SKIPPED_RULES:
             for rule in gap.subjects:
                 text = f"{target}: the rule {printable(rule)} was skipped: {printable(gap.reason)}"
                 told = _notification("warning", "skipped-rule", text, [_location(report, "", layout)])
@@ -156,7 +156,7 @@ def _notifications(report: Report, rules: Rules, layout: Layout) -> Iterator[dic
 def _of_gap(report: Report, gap: Gap, layout: Layout) -> dict[str, Any]:
     places = [_location(report, address, layout) for address in gap.subjects[:_MOST] or ("",)]
     text = f"{short_name(report.target)}: {gap.kind}: {gap.line(_NAMED)}"
-    return _notification("warning", gap.kind.replace(" ", "-"), text, places)
+    return _notification("warning", gap.kind.identifier, text, places)
 
 
 def _notification(level: str, kind: str, text: str, places: list[dict[str, Any]]) -> dict[str, Any]:
