@@ -66,7 +66,7 @@ def repository() -> str:
 
 def _modules(run: Run) -> dict[str, str]:
     """The files of the modules that targets name: as imported, else where an import would look first."""
-    named = {source_of(report.target) for report in run.reports}
+    named = {source_of(report) for report in run.reports}
     files = {name: _module_file(name) for name in named if name and not name.endswith(".py")}
     return {name: file for name, file in files.items() if file}
 

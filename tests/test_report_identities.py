@@ -44,6 +44,8 @@ def test_fingerprints_are_those_of_the_relative_path() -> None:
     assert prints(report, Layout(folder="/here")) != prints(report, Layout(folder="/here/models"))
     below = replace(report, target="net.onnx")
     assert prints(below, Layout(start="/here/models", folder="/here")) == prints(there)
+    tagged, as_seen = replace(report, target="net:v2"), replace(report, target="models/net:v2")
+    assert prints(tagged, Layout(start="/here/models", folder="/here")) == prints(as_seen)
 
 
 def test_fingerprints_are_unique_in_a_run() -> None:

@@ -9,6 +9,7 @@ from rendered import FOUND, PAGE, many, sarif
 from sample_reports import CLEAN, DEAD, MISSING, SICK, TOO_SMALL, hostile
 
 from initlint.plugin import Severity
+from initlint.report import Report
 from initlint.reporters import as_sarif
 from initlint.reporters.layout import Layout
 
@@ -64,6 +65,17 @@ def test_a_sarif_location_is_the_file_and_in_it_the_tensor() -> None:
     ]
 
 
+CHECKOUT = Layout(
+    start="/checkout", folder="/checkout", modules={"pkg.mod": "/checkout/src/pkg/mod.py", "lib.mod": "/lib/mod.py"}
+)
+
+
+def artifact_of(report: Report) -> dict[str, str] | None:
+    [result] = sarif(replace(report, findings=(DEAD,)), layout=CHECKOUT)["results"]
+    physical = result["locations"][0].get("physicalLocation")
+    return None if physical is None else physical["artifactLocation"]
+
+
 @pytest.mark.parametrize(
     ("target", "artifact"),
     [
@@ -74,25 +86,29 @@ def test_a_sarif_location_is_the_file_and_in_it_the_tensor() -> None:
         ("../net.onnx", {"uri": "file:///net.onnx"}),
         ("/else where/net.onnx", {"uri": "file:///else%20where/net.onnx"}),
         ("\udcff.onnx", {"uri": "%FF.onnx", "uriBaseId": "%SRCROOT%"}),
-        ("nets/net.py:build", {"uri": "nets/net.py", "uriBaseId": "%SRCROOT%"}),
-        ("pkg.mod:build", {"uri": "src/pkg/mod.py", "uriBaseId": "%SRCROOT%"}),
-        ("lib.mod:build", {"uri": "file:///lib/mod.py"}),
-        ("unknown.mod:build", None),
         ("<bytes>", None),
     ],
 )
 def test_sarif_uris_are_relative_and_encoded(target: str, artifact: dict[str, str] | None) -> None:
-    layout = Layout(
-        start="/checkout", folder="/checkout", modules={"pkg.mod": "/checkout/src/pkg/mod.py", "lib.mod": "/lib/mod.py"}
-    )
-    [result] = sarif(replace(CLEAN, target=target, findings=(DEAD,)), layout=layout)["results"]
-    physical = result["locations"][0].get("physicalLocation")
-    assert (None if physical is None else physical["artifactLocation"]) == artifact
+    assert artifact_of(replace(CLEAN, target=target)) == artifact
 
 
-def test_a_module_at_hand_has_no_file() -> None:
-    [result] = sarif(replace(CLEAN, target="Net", format="torch", findings=(DEAD,)))["results"]
-    assert "physicalLocation" not in result["locations"][0]
+@pytest.mark.parametrize(
+    ("target", "artifact"),
+    [
+        ("nets/net.py:build", {"uri": "nets/net.py", "uriBaseId": "%SRCROOT%"}),
+        ("pkg.mod:build", {"uri": "src/pkg/mod.py", "uriBaseId": "%SRCROOT%"}),
+        ("lib.mod:build", {"uri": "file:///lib/mod.py"}),
+        ("unknown.mod:build", None),
+        ("Net", None),
+    ],
+)
+def test_the_sarif_uri_of_a_python_target_is_that_of_its_source(target: str, artifact: dict[str, str] | None) -> None:
+    assert artifact_of(replace(CLEAN, target=target, format="torch")) == artifact
+
+
+def test_a_file_that_is_called_like_a_python_target_is_a_file() -> None:
+    assert artifact_of(replace(CLEAN, target="pkg.mod:build")) == {"uri": "pkg.mod%3Abuild", "uriBaseId": "%SRCROOT%"}
 
 
 def test_folded_findings_are_related_locations_of_their_cause() -> None:
