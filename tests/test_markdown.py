@@ -10,8 +10,9 @@ from markdown_it import MarkdownIt
 from rendered import NOWHERE, each_name, many
 from sample_reports import CLEAN, DEAD, MISSING, SICK, bias_note, hostile
 
+from initlint.baseline import REASON
 from initlint.plugin import Severity
-from initlint.report import Run
+from initlint.report import Run, Suppressed
 from initlint.reporters import render
 from initlint.reporters.as_markdown import LONGEST_COMMENT, comment
 from initlint.reporters.layout import Detail
@@ -36,6 +37,12 @@ def test_markdown_shows_the_gravest_target_and_finding_first() -> None:
     ]
     rows = re.findall(r"^\| (\S+ \w+) \| <code>([\w-]+)</code>", shown, flags=re.M)
     assert [rule for _, rule in rows] == ["variance-mismatch", "dead-relu-bias", "folded-norm", "bias-before-norm"]
+
+
+def test_what_a_baseline_knows_is_not_said_to_be_allowed() -> None:
+    known = tuple(Suppressed(DEAD, REASON) for _ in range(3))
+    shown = render(Run((replace(SICK, suppressed=(*SICK.suppressed, *known)),)), "markdown", NOWHERE)
+    assert "- allowed: 1 finding by the configuration\n- known: 3 findings in the baseline\n" in shown
 
 
 @each_name

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from ..plugin import Finding, Severity
 from ..report import Report, Run
-from .coverage import gaps
+from .coverage import gaps, suppressed
 from .grouping import Grouped, grouped
 from .layout import Detail, Layout
 from .sentences import WHOLE_MODEL, explained, short_name, tried
@@ -74,9 +74,7 @@ def _target(report: Report, detailed: bool, detail: Detail, rows: int | None) ->
         if detailed:
             yield from _details(entries, groups)
     told = [f"- {gap.kind}: {_prose(gap.reason)}{_subjects(gap.subjects)}" for gap in gaps(report)]
-    if report.suppressed:
-        told.append(f"- allowed: {plural(len(report.suppressed), 'finding')}")
-    yield from told
+    yield from (*told, *(f"- {label}: {count}" for label, count in suppressed(report)))
 
 
 def _entries(groups: Grouped) -> list[tuple[Finding, ...]]:

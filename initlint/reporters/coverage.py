@@ -80,6 +80,15 @@ def not_checked(report: Report) -> dict[str, list[str]]:
     return by_reason
 
 
+def suppressed(report: Report) -> Iterator[Line]:
+    """How many findings do not count, by what keeps them from it."""
+    known = sum(entry.reason == REASON for entry in report.suppressed)
+    if allowed := len(report.suppressed) - known:
+        yield "allowed", f"{plural(allowed, 'finding')} by the configuration"
+    if known:
+        yield "known", f"{plural(known, 'finding')} {REASON}"
+
+
 def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
     """Nothing for a report that covers everything."""
     everything = layout.detail is Detail.VERBOSE
@@ -119,11 +128,8 @@ def _allowed(report: Report, everything: bool) -> Iterator[Line]:
             where = f"{printable(entry.finding.rule)} at {whole_place(entry.finding)}"
             yield "allowed", f"{where}: {printable(entry.reason)}"
         return
-    known = sum(entry.reason == REASON for entry in report.suppressed)
-    if allowed := len(report.suppressed) - known:
-        yield "allowed", f"{plural(allowed, 'finding')} by the configuration (-v lists them)"
-    if known:
-        yield "known", f"{plural(known, 'finding')} {REASON} (-v lists them)"
+    for label, count in suppressed(report):
+        yield label, f"{count} (-v lists them)"
 
 
 def expiry(allow: Allow) -> str:
