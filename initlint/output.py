@@ -167,13 +167,14 @@ def write_step_summary(run: Run) -> None:
 
     try:
         with open(file, "ab") as summary:
-            room = _LARGEST_SUMMARY - summary.tell()
+            gap = b"\n\n" if summary.tell() else b""  # else the first line would go on with a list that ends the file
+            room = _LARGEST_SUMMARY - summary.tell() - len(gap)
             text = (
                 comment(run, room, Detail.VERBOSE).encode("utf-8", "backslashreplace")
                 if room >= _LEAST_SUMMARY
                 else b""
             )
-            summary.write(text)
+            summary.write(gap + text if text else b"")
     except OSError as fault:
         click.echo(f"initlint: the step summary cannot be written: {fault.strerror or fault}", err=True)
         return
