@@ -149,6 +149,8 @@ def write_last(run: Run, output_format: str, layout: Layout) -> None:
 
 
 def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> None:
+    if not files:
+        return
     layout = _placed(run, Layout(width=FILE_LAYOUT_WIDTH, detail=detail))
     for name, path in files:
         text = render(run, name, layout)

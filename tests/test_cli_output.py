@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from fake_sessions import FakeSession, run
-from sample_reports import CLEAN, DEAD
 
 from initlint import output
 from initlint.cli import main
-from initlint.report import Run
 from initlint.reporters import identities
-from initlint.reporters.layout import Layout
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -93,9 +89,8 @@ def test_a_target_is_not_looked_at_again_for_those_that_come_after_it(
     hashed, module_file = identities.fingerprint, output._module_file
     monkeypatch.setattr(identities, "fingerprint", lambda *of, **more: looked.append(of[0]) or hashed(*of, **more))
     monkeypatch.setattr(output, "_module_file", lambda name: looked.append(name) or module_file(name))
-    reports = tuple(replace(CLEAN, target=target.format(i), format="torch", findings=(DEAD,)) for i in range(4))
-    for count in range(1, 5):
-        output.write_last(Run(reports[:count]), "json-lines", Layout())
+    shown = run(*map(target.format, range(4)), "--output-format", "json-lines").stdout
+    assert len(shown.splitlines()) == 4, "a finding each"
     assert len(looked) == len(set(looked)) == looks, "each is identified, and its module looked for"
 
 
