@@ -12,6 +12,7 @@ from .errors import UsageError
 from .files_read import files_read, is_same_file, refuse_overwriting
 from .report import Report, Run, Suppressed
 from .reporters.coverage import expiry
+from .reporters.sentences import WHOLE_MODEL
 from .reporters.wording import listing, plural
 from .settings import Settings
 from .target_names import shown
@@ -109,4 +110,4 @@ def _standings(run: Run) -> list[Standing]:
 
 
 def _places(entries: tuple[Entry, ...]) -> str:
-    return listing([f"{entry.rule} at {entry.address or 'the whole model'} in {entry.target}" for entry in entries])
+    return listing([f"{entry.rule} at {entry.address or WHOLE_MODEL} in {entry.target}" for entry in entries])

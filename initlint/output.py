@@ -66,7 +66,7 @@ def repository() -> str:
 
 def _modules(run: Run) -> dict[str, str]:
     """The files of the modules that targets name: as imported, else where an import would look first."""
-    named = {source_of(report.target) for report in run.reports}
+    named = {source_of(report) for report in run.reports}
     files = {name: _module_file(name) for name in named if name and not name.endswith(".py")}
     return {name: file for name, file in files.items() if file}
 
@@ -156,7 +156,7 @@ class Stdout:
 
             write(render_report(run.reports[-1], self.layout), self.layout.color)
         elif self.output_format in BY_TARGET:
-            write(render_last(run, self.output_format, _placed(run, self.layout)))
+            write(render_last(run, self.output_format, _placed(Run(run.reports[-1:]), self.layout)))
 
     def show_each(self, run: Run) -> None:
         """Write all reports as they would be shown one by one."""
@@ -175,6 +175,8 @@ class Stdout:
 
 
 def write_files(run: Run, files: Sequence[tuple[str, Path]], detail: Detail) -> None:
+    if not files:
+        return
     layout = _placed(run, Layout(width=FILE_LAYOUT_WIDTH, detail=detail))
     for name, path in files:
         text = render(run, name, layout)
@@ -194,9 +196,10 @@ def write_step_summary(run: Run) -> Iterator[str]:
 
     try:
         with open(file, "ab") as summary:
-            room = _LARGEST_SUMMARY - summary.tell()
+            gap = b"\n\n" if summary.tell() else b""  # else the first line would go on with a list that ends the file
+            room = _LARGEST_SUMMARY - summary.tell() - len(gap)
             if room >= _LEAST_SUMMARY:
-                summary.write(comment(run, room, Detail.VERBOSE).encode("utf-8", "backslashreplace"))
+                summary.write(gap + comment(run, room, Detail.VERBOSE).encode("utf-8", "backslashreplace"))
             else:
                 yield "the step summary is full, so nothing was added to it"
     except OSError as fault:

@@ -13,6 +13,7 @@ from sample_reports import signal as measured
 from initlint import catalog, session
 from initlint.cli import main
 from initlint.errors import FailureKind, TargetError
+from initlint.load.target import format_of
 from initlint.model import Kind, Model
 from initlint.probe.signals import Forward, Signals
 from initlint.settings import ProbeSettings
@@ -76,7 +77,9 @@ class FakeSession:
         self.target, self.settings, self.asked = target, settings, []
         rows = [row(name, Kind.LINEAR, (3, 3), "relu", 1.0, 3) for name in LAYERS.get(target, ["error.0"])]
         layers = tuple(entry.layer for entry in rows)
-        self.model = Model("onnx", layers, tuple(layer.weight for layer in layers), parameters=9 * len(layers))
+        self.model = Model(
+            format_of(target), layers, tuple(layer.weight for layer in layers), parameters=9 * len(layers)
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -190,31 +190,39 @@ def test_nothing_to_check_fails(runner: Runner, targets: str) -> None:
     assert checked.complaints
 
 
-HOSTILE = [
+CODE = [
     "$(touch injected)",
     "`touch injected`",
     "; touch injected",
     "a.onnx && touch injected",
     '"; touch injected; "',
     "x\ntouch injected",
-    "$IFS",
-    "${{ github.token }}",
     "a[$(touch injected)]",
-    "--config=/dev/null",
 ]
+TEXT = [*CODE, "$IFS", "${{ github.token }}", "--config=/dev/null"]
+REACH_THE_SCRIPT = re.findall(r"inputs\.([\w-]+)", " ".join(STEPS["Check"]["env"].values()))
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("place", list(ACTION["inputs"]))
+@pytest.mark.parametrize("text", CODE)
+def test_in_the_text_of_a_script_an_input_would_run(tmp_path: Path, text: str) -> None:
+    """Else the next test would hold for any script."""
+    for script in (f"echo {text}", f'echo "{text}"'):
+        subprocess.run(["bash", "-c", script], cwd=tmp_path, check=False, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "injected").exists()
+
+
+@pytest.mark.parametrize("text", CODE)
+@pytest.mark.parametrize("place", REACH_THE_SCRIPT)
 def test_no_input_runs_as_code(runner: Runner, place: str, text: str) -> None:
     runner.stand_in("exit 0")
-    runner.check(**{"targets": "missing.onnx", place: text})
+    checked = runner.check(**{"targets": "missing.onnx", place: text})
+    assert (checked.status, checked.outputs) == (0, "exit-status=0\n"), checked.complaints
     assert not list(runner.folder.parent.rglob("injected*"))
 
 
 def test_quoted_text_arrives_as_it_is(runner: Runner) -> None:
     runner.stand_in("""printf '%s\\n' "$@" """)
-    texts = [text for text in HOSTILE if "\n" not in text and '"' not in text]
+    texts = [text for text in TEXT if "\n" not in text and '"' not in text]
     arrived = runner.check(targets=" ".join(f"'{text}'" for text in texts), args="'--seed=$(touch injected)'")
     assert arrived.annotations.splitlines() == [
         *("check", "--output-format", "github", "--seed=$(touch injected)", "--"),

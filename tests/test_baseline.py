@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_sessions import LAYERS, SESSIONS, FakeSession, run
+from fake_sessions import LAYERS, FakeSession, run
 
 import initlint
-from initlint import baseline, checking, target_names
+from initlint import baseline, target_names
 from initlint.baseline import Baseline, Entry, Standing, amend, load, pruned, recognised, renewed, save
 from initlint.errors import UsageError
 from initlint.plugin import Finding, Severity
@@ -500,123 +500,3 @@ def test_python_callers_have_the_baseline_of_the_configuration(adopted: None) ->
     assert not initlint.check("error.onnx").ok
     assert initlint.check("error.onnx", config="initlint.toml").ok
     assert initlint.check("error.onnx", baseline="base.json").ok
-
-
-# Exceptions ----------------------------------------------------------------------------------------------------------
-
-
-def allow(**said: str) -> None:
-    table = {"rule": '"named-so"', "at": '"error.*"', "reason": '"a test"', **said}
-    Path("initlint.toml").write_text("[[allow]]\n" + "".join(f"{name} = {value}\n" for name, value in table.items()))
-
-
-@pytest.mark.usefixtures("fakes")
-def test_an_exception_that_is_over_counts_no_more_and_the_report_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from datetime import date
-
-    allow(until="2030-06-30")
-    monkeypatch.setattr(checking, "today", lambda: date(2030, 6, 30))
-    assert run("error.onnx").exit_code == 0
-    monkeypatch.setattr(checking, "today", lambda: date(2030, 7, 1))
-    said = "the exception for named-so at error.* (a test) ended on 2030-06-30, so its findings count again"
-    result = run("error.onnx")
-    assert result.exit_code == 1
-    assert f"expired: {said}" in " ".join(result.stdout.split())
-    result = run("error.onnx", "--output-format", "json")
-    assert json.loads(result.stdout)["reports"][0]["expired_exceptions"] == [
-        {"rule": "named-so", "at": "error.*", "target": "*", "reason": "a test", "until": "2030-06-30"}
-    ]
-    assert result.stderr == f"initlint: {said}\n"
-
-
-@pytest.mark.usefixtures("fakes")
-def test_an_exception_that_meets_nothing_is_told() -> None:
-    allow(at='"eror.*"')
-    result = run("error.onnx", "clean.onnx", "--output-format", "json")
-    assert result.exit_code == 1
-    assert result.stderr == (
-        "initlint: initlint.toml: allow, entry 1: no finding of named-so at eror.* is left to allow; remove or correct "
-        "the exception\n"
-    )
-    assert [each["at"] for each in json.loads(result.stdout)["unused_exceptions"]] == ["eror.*"]
-
-
-@pytest.mark.usefixtures("fakes")
-@pytest.mark.parametrize(
-    ("said", "arguments"),
-    [
-        ({}, ["error.onnx", "clean.onnx"]),
-        ({"target": '"other/*"'}, ["clean.onnx"]),
-        ({}, ["clean.onnx", "--select", "signal"]),
-        ({}, ["unread.onnx"]),
-        ({}, ["crash.onnx"]),
-        ({}, ["late.onnx"]),
-        ({}, ["error.onnx", "--layers", "note.*"]),
-        ({}, ["clean.onnx", "-q"]),
-    ],
-)
-def test_an_exception_that_may_be_needed_is_not_called_unused(said: dict[str, str], arguments: list[str]) -> None:
-    allow(**said)
-    assert "left to allow" not in run(*arguments).stderr
-
-
-# Overrides and targets -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("fakes")
-def test_a_hook_needs_no_arguments() -> None:
-    Path("initlint.toml").write_text(
-        'targets = ["error.onnx", "warning.onnx"]\n'
-        '[[overrides]]\ntarget = "warning.onnx"\nfail-on = "warning"\nseed = 7\n'
-        '[[overrides]]\ntarget = "error.onnx"\nignore = ["named-so"]\n'
-    )
-    result = run("check", "--output-format", "json")
-    reports = {report["target"]: report for report in json.loads(result.stdout)["reports"]}
-    assert result.exit_code == 1
-    assert (reports["warning.onnx"]["probe"]["seed"], reports["error.onnx"]["probe"]["seed"]) == (7, 0)
-    assert reports["error.onnx"]["findings"] == []
-    assert [each["severity"] for each in reports["warning.onnx"]["findings"]] == ["warning"]
-
-
-@pytest.mark.usefixtures("fakes")
-def test_a_fault_of_any_override_stops_the_run() -> None:
-    Path("initlint.toml").write_text('[[overrides]]\ntarget = "other.onnx"\nselect = ["name-so"]\n')
-    result = run("error.onnx")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert 'initlint.toml: overrides, entry 1: select: there is no rule or category "name-so"' in result.stderr
-
-
-NAMES, SIGNAL = 'select = ["names"]', 'select = ["signal"]'
-
-
-def special(*overrides: tuple[str, str], besides: str = "") -> None:
-    tables = [f'[[overrides]]\ntarget = "{target}"\n{said}\n' for target, said in overrides]
-    Path("initlint.toml").write_text("\n".join([besides, *tables]))
-
-
-@pytest.mark.usefixtures("fakes")
-def test_an_override_that_leaves_no_rule_stops_only_runs_over_its_targets() -> None:
-    special(("error.onnx", NAMES))
-    assert run("clean.onnx", "--ignore", "names").exit_code == 0
-    result = run("clean.onnx", "error.onnx", "--ignore", "names")
-    assert (result.exit_code, result.stdout, len(SESSIONS)) == (2, "", 1)
-    assert "initlint.toml: overrides, entry 1: select and command line: ignore: no rule is left" in result.stderr
-
-
-@pytest.mark.usefixtures("fakes")
-def test_overrides_that_leave_no_rule_together_stop_the_run_before_anything_is_checked() -> None:
-    special(("*r.onnx", NAMES), ("err*.onnx", 'ignore = ["names"]'))
-    result = run("warning.onnx", "error.onnx", "clean.onnx")
-    assert (result.exit_code, result.stdout, SESSIONS) == (2, "", [])
-    assert "overrides, entry 1: select and initlint.toml: overrides, entry 2: ignore: no rule is left" in result.stderr
-    assert run("warning.onnx", "clean.onnx").exit_code == 0
-
-
-@pytest.mark.usefixtures("fakes")
-def test_what_holds_for_no_target_need_not_leave_a_rule() -> None:
-    special(("*.onnx", SIGNAL), besides=NAMES)
-    assert run("error.onnx", "--ignore", "names").exit_code == 0
-    assert run("config", "--ignore", "names").exit_code == 2
-    assert initlint.check("error.onnx", config="initlint.toml", ignore=["names"]).ok
-    with pytest.raises(UsageError, match="no rule is left"):
-        initlint.check("error.pt2", config="initlint.toml", ignore=["names"])

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 from fake_sessions import run
+from markdown_it import MarkdownIt
 
 from initlint.cli import main
 from initlint.reporters import FORMATS
@@ -118,7 +119,7 @@ def summary(monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_github_gets_a_step_summary_beside_its_annotations(summary: Path) -> None:
     summary.write_text("# before\n")
     assert run("error.onnx", "--output-format", "github").exit_code == 1
-    assert summary.read_text(encoding="utf-8").startswith("# before\n**initlint**: 2 errors, 1 note in 3 layers")
+    assert summary.read_text(encoding="utf-8").startswith("# before\n\n\n**initlint**: 2 errors, 1 note in 3 layers")
     assert "<code>error.0.weight</code>" in summary.read_text(encoding="utf-8")
 
 
@@ -127,6 +128,15 @@ def test_a_file_of_annotations_brings_the_summary_too_and_it_is_written_once(sum
     assert summary.read_text(encoding="utf-8").count("**initlint**") == 1
     run("error.onnx", "--output-file", "github=out")
     assert summary.read_text(encoding="utf-8").count("**initlint**") == 2
+
+
+@pytest.mark.parametrize("before", ["", "- a point", "- a point\n"])
+def test_a_summary_begins_a_paragraph_of_its_own(before: str, summary: Path) -> None:
+    summary.write_text(before)
+    for _ in range(2):
+        run("late.onnx", "--output-format", "github")  # a report that ends with a list
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(summary.read_text(encoding="utf-8"))
+    assert page.count("<p><strong>initlint</strong>: ") == 2
 
 
 def test_other_formats_write_no_summary(summary: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 from fake_sessions import FakeSession, run
 
+from initlint import output
 from initlint.cli import main
+from initlint.reporters import identities
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -66,9 +68,30 @@ def test_who_interrupts_a_run_keeps_what_was_found(output_format: str, monkeypat
 
 @pytest.mark.parametrize("output_format", ["concise", "json-lines"])
 def test_what_is_written_target_by_target_is_what_a_file_gets(output_format: str) -> None:
-    targets = ("error.onnx", "warning.onnx", "crash.onnx", "error.onnx")
+    targets = (
+        "error.onnx",
+        "warning.onnx",
+        "crash.onnx",
+        "error.onnx",
+        "./error.onnx",
+        "a/../error.onnx",
+        "a/error.onnx",
+    )
     result = run(*targets, "--output-format", output_format, "--output-file", f"{output_format}=a.txt")
     assert result.stdout == Path("a.txt").read_text()
+
+
+@pytest.mark.parametrize(("target", "looks"), [("models/{}.onnx", 4), ("package.module{}:build", 8)])
+def test_a_target_is_not_looked_at_again_for_those_that_come_after_it(
+    target: str, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    hashed, module_file = identities.fingerprint, output._module_file
+    monkeypatch.setattr(identities, "fingerprint", lambda *of, **more: looked.append(of[0]) or hashed(*of, **more))
+    monkeypatch.setattr(output, "_module_file", lambda name: looked.append(name) or module_file(name))
+    shown = run(*map(target.format, range(4)), "--output-format", "json-lines").stdout
+    assert len(shown.splitlines()) == 4, "a finding each"
+    assert len(looked) == len(set(looked)) == looks, "each is identified, and its module looked for"
 
 
 def test_an_output_file_never_overwrites_a_target() -> None:

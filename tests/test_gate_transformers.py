@@ -78,15 +78,21 @@ def test_a_broken_run_ends_before_its_first_step(options: dict[str, Any], tmp_pa
         train(tmp_path, gpt(broken=True), InitlintCallback(**options))
 
 
-@pytest.mark.parametrize(("options", "loss"), [(GATES[0], "random-linear"), (GATES[1], "given"), (GATES[2], "given")])
-def test_the_models_own_loss_is_taken_where_the_batch_has_labels(
-    options: dict[str, Any], loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reports = []
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[initlint.Report]:
+    """What the gate saw, as it comes."""
+    seen: list[initlint.Report] = []
     passed = initlint.integrations.gates.passed
     monkeypatch.setattr(
-        "initlint.integrations.gates.passed", lambda report, how: reports.append(report) or passed(report, how)
+        "initlint.integrations.gates.passed", lambda report, how: seen.append(report) or passed(report, how)
     )
+    return seen
+
+
+@pytest.mark.parametrize(("options", "loss"), [(GATES[0], "random-linear"), (GATES[1], "given"), (GATES[2], "given")])
+def test_the_models_own_loss_is_taken_where_the_batch_has_labels(
+    options: dict[str, Any], loss: str, tmp_path: Path, reports: list[initlint.Report]
+) -> None:
     train(tmp_path, gpt(), InitlintCallback(**options))
     assert [(report.probe.forward, report.probe.loss) for report in reports] == [("measured", loss)]
 
@@ -104,7 +110,7 @@ def test_a_resumed_run_is_not_checked(tmp_path: Path, caplog: pytest.LogCaptureF
     assert said == ["initlint did not check the model: the run is resumed"]
 
 
-def test_labels_that_the_collator_makes_are_found(tmp_path: Path) -> None:
+def test_labels_that_the_collator_makes_are_found(tmp_path: Path, reports: list[initlint.Report]) -> None:
     """A classifier; its rows hold a plain number each, and the default collator names it labels."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -112,3 +118,4 @@ def test_labels_that_the_collator_makes_are_found(tmp_path: Path) -> None:
     model = transformers.BertForSequenceClassification(config)
     rows = [{"input_ids": row["input_ids"], "label": number % 3} for number, row in enumerate(texts())]
     assert len(train(tmp_path, model, InitlintCallback(real_batch=True, fail_on="note"), data=rows)) == 3
+    assert [(report.probe.forward, report.probe.loss) for report in reports] == [("measured", "given")]

@@ -15,7 +15,7 @@ from .coverage import gaps
 from .grouping import Grouped, grouped
 from .layout import Detail, Layout
 from .places import path_of
-from .sentences import explained, fix_lines, place, short_name
+from .sentences import account, short_name
 from .wording import plural, printable
 
 MOST = 10
@@ -78,10 +78,8 @@ def _failure(report: Report, path: str | None) -> Iterator[_Annotation]:
 
 
 def _of_finding(report: Report, finding: Finding, groups: Grouped, path: str | None) -> _Annotation:
-    lines = [f"{short_name(report.target)}: {place(finding)}: {printable(finding.message)}", *fix_lines(finding)]
-    if folded := groups.consequences(finding):
-        lines.append(explained(folded))
-    return _Annotation(_LEVELS[finding.severity], f"initlint: {printable(finding.rule)}", path, "\n".join(lines))
+    message = account(report.target, finding, groups.consequences(finding))
+    return _Annotation(_LEVELS[finding.severity], f"initlint: {printable(finding.rule)}", path, message)
 
 
 def _closing(left_out: dict[str, int]) -> str:

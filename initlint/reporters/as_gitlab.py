@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..fingerprints import fingerprint
-from ..plugin import Finding, Severity
+from ..plugin import Severity
 from ..report import Report, Run
 from .coverage import gaps
 from .grouping import grouped
-from .identities import identified
+from .identities import Identified, identified
 from .layout import Detail, Layout
 from .places import identity, path_of
-from .sentences import explained, fix_lines, place
+from .sentences import details, place
 from .wording import printable
 
 _SEVERITIES = {Severity.ERROR: "critical", Severity.WARNING: "major", Severity.NOTE: "info"}
@@ -29,31 +29,28 @@ _NAMED = 10
 def render(run: Run, layout: Layout) -> str:
     occurrences: Counter[tuple[str, str]] = Counter()
     issues: list[dict[str, Any]] = []
-    for report, fingerprints in identified(run, layout):
-        issues += _findings(report, fingerprints, layout)
+    for report, found in identified(run, layout):
+        issues += _findings(report, found, layout)
         issues += _incomplete(report, occurrences, layout)
     return json.dumps(issues, indent=2) + "\n"
 
 
-def _findings(report: Report, fingerprints: tuple[str, ...], layout: Layout) -> Iterator[dict[str, Any]]:
+def _findings(report: Report, found: tuple[Identified, ...], layout: Layout) -> Iterator[dict[str, Any]]:
     groups = grouped(report, Detail.VERBOSE)
-    for finding, identified_by in zip(report.findings, fingerprints, strict=False):  # suppressed ones come after
-        if finding.caused_by is None:
+    for each in found:
+        finding = each.finding
+        if each.reason is None and finding.caused_by is None:
             message = f"{place(finding)}: {printable(finding.message)}"
-            issue = _issue(report, finding.rule, message, _SEVERITIES[finding.severity], identified_by, layout)
-            yield issue | _content(finding, groups.consequences(finding))
-
-
-def _content(finding: Finding, folded: tuple[Finding, ...]) -> dict[str, Any]:
-    lines = [*fix_lines(finding), *([explained(folded)] if folded else [])]
-    return {"content": {"body": "\n".join(lines)}} if lines else {}
+            issue = _issue(report, finding.rule, message, _SEVERITIES[finding.severity], each.fingerprint, layout)
+            body = "\n".join(details(finding, groups.consequences(finding)))
+            yield issue | ({"content": {"body": body}} if body else {})
 
 
 def _incomplete(report: Report, occurrences: Counter[tuple[str, str]], layout: Layout) -> Iterator[dict[str, Any]]:
     told = []
     if report.failure is not None:
         told.append((str(report.status), f"{report.status}: {printable(report.failure.message)}", _FAILED))
-    told += [(gap.kind.replace(" ", "-"), f"{gap.kind}: {gap.line(_NAMED)}", "info") for gap in gaps(report)]
+    told += [(gap.kind.identifier, f"{gap.kind}: {gap.line(_NAMED)}", "info") for gap in gaps(report)]
     name = identity(report, layout)
     for kind, message, severity in told:  # reasons hold numbers, so their order has to tell them apart
         identified_by = fingerprint(name, kind, "", occurrences[name, kind])

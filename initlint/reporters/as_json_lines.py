@@ -11,37 +11,35 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..report import Report, Run
-from .as_json import SCHEMA_VERSION, report_to_dict
-from .identities import identified
+from .as_json import SCHEMA_VERSION, finding_to_dict, report_to_dict
+from .identities import Identified, identified, identified_last
 from .layout import Layout
 
 
 def render(run: Run, layout: Layout) -> str:
-    return "".join(_text(report, fingerprints) for report, fingerprints in identified(run, layout))
+    return "".join(_text(report, found) for report, found in identified(run, layout))
 
 
 def render_last(run: Run, layout: Layout) -> str:
-    """All reports count: a target that is given twice has its findings numbered."""
-    return _text(*list(identified(run, layout))[-1])
+    return _text(*identified_last(run, layout))
 
 
-def _text(report: Report, fingerprints: tuple[str, ...]) -> str:
-    found = (
+def _text(report: Report, found: tuple[Identified, ...]) -> str:
+    lines = (
         {"schema_version": SCHEMA_VERSION, "type": kind, "target": report.target, **rest}
-        for kind, rest in _lines(report, fingerprints)
+        for kind, rest in _lines(report, found)
     )
-    return "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in found)
+    return "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
 
 
-def _lines(report: Report, fingerprints: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    told = report_to_dict(report)
-    findings = [*told["findings"], *(entry["finding"] for entry in told["suppressed"])]
-    reasons = [None] * len(told["findings"]) + [entry["reason"] for entry in told["suppressed"]]
-    for finding, reason, fingerprint in zip(findings, reasons, fingerprints, strict=True):
-        if reason is None:
-            yield "finding", {"fingerprint": fingerprint, **finding}
+def _lines(report: Report, found: tuple[Identified, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for each in found:
+        finding = {"fingerprint": each.fingerprint, **finding_to_dict(each.finding)}
+        if each.reason is None:
+            yield "finding", finding
         else:
-            yield "suppressed", {"fingerprint": fingerprint, **finding, "reason": reason}
+            yield "suppressed", {**finding, "reason": each.reason}
+    told = report_to_dict(report)
     if report.failure is not None:
         yield "failure", {"status": told["status"], **told["failure"]}
     if report.not_probed:

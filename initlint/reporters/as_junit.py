@@ -12,10 +12,10 @@ from xml.etree import ElementTree as Xml
 
 from ..plugin import Finding
 from ..report import Report, Run, Suppressed
-from .coverage import gaps
+from .coverage import GapKind, gaps
 from .grouping import Grouped, grouped
 from .layout import Detail, Layout
-from .sentences import explained, fix_lines, place
+from .sentences import details, place, whole_place
 from .wording import plural, printable
 
 _NAMED = 100
@@ -39,7 +39,7 @@ def _suite(report: Report) -> Xml.Element:
     for name in _rules(report):
         _rule_case(suite, report, name, groups)
     for gap in gaps(report):
-        if gap.kind != "skipped rules":  # these have cases of their own
+        if gap.kind is not GapKind.SKIPPED_RULES:  # these have cases of their own
             _skipped(_case(suite, report, gap.kind), gap.line(_NAMED))
     if report.failure is not None:
         error = Xml.SubElement(_case(suite, report, "initlint"), "error", type=str(report.failure.kind))
@@ -88,16 +88,14 @@ def _skipped(case: Xml.Element, reason: str) -> None:
 def _told(findings: Sequence[Finding], groups: Grouped) -> list[str]:
     lines = []
     for finding in findings:
-        lines.append(f"{finding.severity} at {_where(finding)}: {printable(finding.message)}")
-        lines += [f"  {line}" for line in fix_lines(finding)]
-        if folded := groups.consequences(finding):
-            lines.append(f"  {explained(folded)}")
+        lines.append(f"{finding.severity} at {whole_place(finding)}: {printable(finding.message)}")
+        lines += [f"  {line}" for line in details(finding, groups.consequences(finding))]
     return lines
 
 
 def _allowed(suppressed: Sequence[Suppressed], rule: str) -> list[str]:
     return [
-        f"allowed {entry.finding.severity} at {_where(entry.finding)}: {printable(entry.reason)}"
+        f"allowed {entry.finding.severity} at {whole_place(entry.finding)}: {printable(entry.reason)}"
         for entry in suppressed
         if entry.finding.rule == rule
     ]
@@ -105,10 +103,6 @@ def _allowed(suppressed: Sequence[Suppressed], rule: str) -> list[str]:
 
 def _seconds(reports: Sequence[Report]) -> str:
     return f"{sum(report.seconds for report in reports):.3f}"
-
-
-def _where(finding: Finding) -> str:
-    return printable(finding.address) or "the whole model"
 
 
 def _line(text: str) -> str:

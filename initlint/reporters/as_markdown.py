@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 from ..plugin import Finding, Severity
 from ..report import Report, Run
-from .coverage import gaps
+from .coverage import gaps, suppressed
 from .grouping import Grouped, grouped
 from .layout import Detail, Layout
-from .sentences import explained, short_name, tried
+from .sentences import WHOLE_MODEL, explained, short_name, tried
 from .summary import summary
 from .wording import evidence, plural, printable
 
@@ -74,9 +74,7 @@ def _target(report: Report, detailed: bool, detail: Detail, rows: int | None) ->
         if detailed:
             yield from _details(entries, groups)
     told = [f"- {gap.kind}: {_prose(gap.reason)}{_subjects(gap.subjects)}" for gap in gaps(report)]
-    if report.suppressed:
-        told.append(f"- allowed: {plural(len(report.suppressed), 'finding')}")
-    yield from told
+    yield from (*told, *(f"- {label}: {count}" for label, count in suppressed(report)))
 
 
 def _entries(groups: Grouped) -> list[tuple[Finding, ...]]:
@@ -90,7 +88,7 @@ def _table(entries: Sequence[tuple[Finding, ...]]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for entry in entries:
         first = entry[0]
-        places = [_code(finding.address) if finding.address else "the whole model" for finding in entry[:_NAMED]]
+        places = [_where(finding) for finding in entry[:_NAMED]]
         more = f" and {len(entry) - _NAMED:,} more" if len(entry) > _NAMED else ""
         yield (
             f"| {_BADGES[first.severity]} | {_code(first.rule)} | {', '.join(places)}{more} | {_prose(first.message)} |"
@@ -113,8 +111,11 @@ def _detail(finding: Finding, groups: Grouped) -> list[str]:
         told += [f"It {_prose(explained(folded))}.", ""]
     if finding.fix is not None:
         told += [f"Fix ({_prose(tried(finding))}):", "", *_fenced(finding.fix.code), ""]
-    where = _code(finding.address) if finding.address else "the whole model"
-    return [f"**{_code(finding.rule)}** at {where}", "", *told] if told else []
+    return [f"**{_code(finding.rule)}** at {_where(finding)}", "", *told] if told else []
+
+
+def _where(finding: Finding) -> str:
+    return _code(finding.address) if finding.address else WHOLE_MODEL
 
 
 def _subjects(subjects: Sequence[str]) -> str:

@@ -16,13 +16,13 @@ from typing import Any
 from ..plugin import Finding, Severity
 from ..report import Report, Run
 from .as_json import finding_to_dict
-from .coverage import Gap, gaps
+from .coverage import Gap, GapKind, gaps
 from .grouping import grouped
-from .identities import identified
+from .identities import Identified, identified
 from .layout import Detail, Layout
 from .places import path_of, uri_of
 from .sarif_rules import Rules
-from .sentences import explained, fix_lines, place, short_name
+from .sentences import account, place, short_name
 from .wording import plural, printable
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -62,40 +62,33 @@ def _gravest(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(results, key=lambda result: levels.index(result["level"]))[:_MOST_RESULTS]
 
 
-def _results(report: Report, fingerprints: tuple[str, ...], rules: Rules, layout: Layout) -> Iterator[dict[str, Any]]:
+def _results(report: Report, found: tuple[Identified, ...], rules: Rules, layout: Layout) -> Iterator[dict[str, Any]]:
     groups = grouped(report, Detail.VERBOSE)
-    reasons = [None] * len(report.findings) + [entry.reason for entry in report.suppressed]
-    findings = [*report.findings, *(entry.finding for entry in report.suppressed)]
-    for finding, reason, identified_by in zip(findings, reasons, fingerprints, strict=True):
-        if reason is None and finding.caused_by is None:
-            folded = groups.consequences(finding)
-            yield _result(report, finding, folded, identified_by, rules, layout) | _related(report, folded, layout)
-        elif reason is not None:
-            suppression = {"kind": "external", "status": "accepted", "justification": printable(reason)}
-            result = _result(report, finding, (), identified_by, rules, layout)
-            yield result | {"suppressions": [suppression]}
+    for each in found:
+        if each.reason is not None:
+            suppression = {"kind": "external", "status": "accepted", "justification": printable(each.reason)}
+            yield _result(report, each, (), rules, layout) | {"suppressions": [suppression]}
+        elif each.finding.caused_by is None:
+            folded = groups.consequences(each.finding)
+            yield _result(report, each, folded, rules, layout) | _related(report, folded, layout)
 
 
 def _result(
-    report: Report,
-    finding: Finding,
-    folded: tuple[Finding, ...],
-    identified_by: str,
-    rules: Rules,
-    layout: Layout,
+    report: Report, entry: Identified, folded: tuple[Finding, ...], rules: Rules, layout: Layout
 ) -> dict[str, Any]:
+    finding = entry.finding
     told = finding_to_dict(finding)
     return {
         "ruleId": printable(finding.rule),
         "ruleIndex": rules.index(finding.rule),
         "level": _LEVELS[finding.severity],
-        "message": {"text": _message(report, finding, folded)},
+        "message": {"text": _plain(account(report.target, finding, folded))},
         "locations": [_location(report, finding.address, layout)],
         "partialFingerprints": {
             # GitHub tells alerts of a rule in a file apart by this alone, and where it is missing computes it from the
             # line: all tensors of a file would be one alert
-            "primaryLocationLineHash": f"{identified_by}:1",
-            "initlint/v1": identified_by,
+            "primaryLocationLineHash": f"{entry.fingerprint}:1",
+            "initlint/v1": entry.fingerprint,
         },
         "properties": {
             "category": printable(finding.category),
@@ -104,13 +97,6 @@ def _result(
             "fix": _printable(told["fix"]),
         },
     }
-
-
-def _message(report: Report, finding: Finding, folded: tuple[Finding, ...]) -> str:
-    lines = [f"{short_name(report.target)}: {place(finding)}: {printable(finding.message)}", *fix_lines(finding)]
-    if folded:
-        lines.append(explained(folded))
-    return _plain("\n".join(lines))
 
 
 def _related(report: Report, folded: tuple[Finding, ...], layout: Layout) -> dict[str, Any]:
@@ -158,7 +144,7 @@ def _notifications(report: Report, rules: Rules, layout: Layout) -> Iterator[dic
         text = f"{target}: {report.status}: {printable(report.failure.message)}"
         yield _notification("error", str(report.failure.kind), text, [_location(report, "", layout)])
     for gap in gaps(report):
-        if gap.kind == "skipped rules":
+        if gap.kind is GapKind.SKIPPED_RULES:
             for rule in gap.subjects:
                 text = f"{target}: the rule {printable(rule)} was skipped: {printable(gap.reason)}"
                 told = _notification("warning", "skipped-rule", text, [_location(report, "", layout)])
@@ -170,7 +156,7 @@ def _notifications(report: Report, rules: Rules, layout: Layout) -> Iterator[dic
 def _of_gap(report: Report, gap: Gap, layout: Layout) -> dict[str, Any]:
     places = [_location(report, address, layout) for address in gap.subjects[:_MOST] or ("",)]
     text = f"{short_name(report.target)}: {gap.kind}: {gap.line(_NAMED)}"
-    return _notification("warning", gap.kind.replace(" ", "-"), text, places)
+    return _notification("warning", gap.kind.identifier, text, places)
 
 
 def _notification(level: str, kind: str, text: str, places: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from .grouping import Grouped, grouped
 from .layer_table import layer_table, shape
 from .layout import Detail, Layout
 from .profile import profile
-from .sentences import explained, tried
+from .sentences import WHOLE_MODEL, explained, tried
 from .summary import statistics, summary
 from .wording import evidence, listing, plural, printable, quantity
 
@@ -143,7 +143,7 @@ def _overview(report: Report, layout: Layout) -> Iterator[Part]:
 
 
 def _layer_heading(report: Report, layer: str, layout: Layout) -> Text:
-    heading = Text(printable(layer) or "the whole model", "bold underline")
+    heading = Text(printable(layer) or WHOLE_MODEL, "bold underline")
     row = next((row for row in report.layers if row.layer.name == layer), None)
     if row is not None:
         facts = [f"{row.layer.kind} {shape(row, layout.signs)}"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ..baseline import REASON
 from ..report import Report
 from ..settings import Allow
 from .grouping import grouped
 from .layout import Detail, Layout
+from .sentences import whole_place
 from .wording import listing, plural, printable
 
 _RULES, _PLACES = 6, 3
@@ -19,12 +21,25 @@ Line = tuple[str, str]
 """A label and what it labels."""
 
 
+class GapKind(StrEnum):
+    """What kind of thing was not checked, in words for people."""
+
+    NOT_PROBED = "not probed"
+    SKIPPED_RULES = "skipped rules"
+    NOT_CHECKED = "not checked"
+    FOLDED = "folded"
+
+    @property
+    def identifier(self) -> str:
+        """The same for programs."""
+        return self.replace(" ", "-")
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Something of a target that was not checked, for one reason."""
 
-    kind: str
-    """As in "not probed": words for people, and with dashes a name for programs."""
+    kind: GapKind
     subjects: tuple[str, ...]
     """Rules or addresses; none where it is the whole target."""
     reason: str
@@ -39,13 +54,13 @@ class Gap:
 def gaps(report: Report) -> Iterator[Gap]:
     """All that was not checked of a target, its failure aside; nothing where the report covers everything."""
     if report.not_probed:
-        yield Gap("not probed", (), report.not_probed)
+        yield Gap(GapKind.NOT_PROBED, (), report.not_probed)
     for reason, rules in skipped(report, everything=False).items():
-        yield Gap("skipped rules", tuple(rules), reason)
+        yield Gap(GapKind.SKIPPED_RULES, tuple(rules), reason)
     for reason, places in not_checked(report).items():
-        yield Gap("not checked", tuple(places), reason)
+        yield Gap(GapKind.NOT_CHECKED, tuple(places), reason)
     if orphans := grouped(report, Detail.NORMAL).orphans:
-        yield Gap("folded", (), _followed(len(orphans)))
+        yield Gap(GapKind.FOLDED, (), _followed(len(orphans)))
 
 
 def skipped(report: Report, everything: bool) -> dict[str, list[str]]:
@@ -65,15 +80,24 @@ def not_checked(report: Report) -> dict[str, list[str]]:
     return by_reason
 
 
+def suppressed(report: Report) -> Iterator[Line]:
+    """How many findings do not count, by what keeps them from it."""
+    known = sum(entry.reason == REASON for entry in report.suppressed)
+    if allowed := len(report.suppressed) - known:
+        yield "allowed", f"{plural(allowed, 'finding')} by the configuration"
+    if known:
+        yield "known", f"{plural(known, 'finding')} {REASON}"
+
+
 def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
     """Nothing for a report that covers everything."""
     everything = layout.detail is Detail.VERBOSE
     if report.not_probed:
-        yield "not probed", printable(report.not_probed)
+        yield GapKind.NOT_PROBED, printable(report.not_probed)
     yield from _skipped(report, everything)
     yield from _not_checked(report, everything)
     if orphans:
-        yield "folded", _followed(orphans)
+        yield GapKind.FOLDED, _followed(orphans)
     yield from _allowed(report, everything)
     for allow in report.expired:
         yield "expired", printable(expiry(allow))
@@ -94,20 +118,18 @@ def _skipped(report: Report, everything: bool) -> Iterator[Line]:
 
 def _not_checked(report: Report, everything: bool) -> Iterator[Line]:
     for reason, places in not_checked(report).items():
-        yield "not checked", f"{listing(places, most=len(places) if everything else _PLACES)}: {printable(reason)}"
+        named = listing(places, most=len(places) if everything else _PLACES)
+        yield GapKind.NOT_CHECKED, f"{named}: {printable(reason)}"
 
 
 def _allowed(report: Report, everything: bool) -> Iterator[Line]:
     if everything:
         for entry in report.suppressed:
-            place = f"{printable(entry.finding.rule)} at {printable(entry.finding.address) or 'the whole model'}"
-            yield "allowed", f"{place}: {printable(entry.reason)}"
+            where = f"{printable(entry.finding.rule)} at {whole_place(entry.finding)}"
+            yield "allowed", f"{where}: {printable(entry.reason)}"
         return
-    known = sum(entry.reason == REASON for entry in report.suppressed)
-    if allowed := len(report.suppressed) - known:
-        yield "allowed", f"{plural(allowed, 'finding')} by the configuration (-v lists them)"
-    if known:
-        yield "known", f"{plural(known, 'finding')} {REASON} (-v lists them)"
+    for label, count in suppressed(report):
+        yield label, f"{count} (-v lists them)"
 
 
 def expiry(allow: Allow) -> str:

@@ -8,25 +8,22 @@ from pathlib import PurePath
 from urllib.parse import quote
 
 from ..fingerprints import relative
+from ..load.target import python_name
 from ..report import Report
 from .layout import Layout
-
-_PYTHON = re.compile(r"(?P<source>.+):[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.DOTALL)
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def identity(report: Report, layout: Layout) -> str:
     """The target's name in fingerprints: the same wherever the repository lies."""
-    target, source = report.target, source_of(report.target)
+    target, source = report.target, source_of(report)
     is_path = source.endswith(".py") if source else _file(report, layout) is not None
     return _relative(target, layout) if is_path else target
 
 
-def source_of(target: str) -> str:
+def source_of(report: Report) -> str:
     """The module or .py file that a Python target names; empty for any other target."""
-    named = _PYTHON.fullmatch(target)
-    source = named["source"] if named else ""
-    return source if source.endswith(".py") or _DOTTED.fullmatch(source) else ""
+    name = python_name(report.target) if report.format == "torch" else None
+    return "" if name is None else name.source
 
 
 def path_of(report: Report, layout: Layout) -> str | None:
@@ -55,7 +52,7 @@ def _relative(path: str, layout: Layout) -> str:
 
 def _file(report: Report, layout: Layout) -> str | None:
     target = report.target
-    if source := source_of(target):
+    if source := source_of(report):
         return source if source.endswith(".py") else layout.modules.get(source)
     in_memory = report.format == "torch" and not PurePath(target).suffix  # the name of a class or function
     return None if in_memory or re.fullmatch(r"<\w+>", target) else target

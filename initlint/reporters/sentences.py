@@ -11,6 +11,9 @@ _LONGEST_NAME = 200
 """Characters of a target or address within a sentence, two and a half lines of a terminal: no length is forbidden to a
 file, and 10,000 characters would bury the message."""
 
+WHOLE_MODEL = "the whole model"
+"""What stands for an address where there is none."""
+
 
 def tried(finding: Finding) -> str:
     """What the trial of the fix measured, as in "tried: rms 2e4 -> 0.59"."""
@@ -24,7 +27,18 @@ def tried(finding: Finding) -> str:
     return f"tried: {', '.join(changes)}" if changes else "tried"
 
 
-def fix_lines(finding: Finding) -> list[str]:
+def account(target: str, finding: Finding, folded: Sequence[Finding]) -> str:
+    """What is wrong, where in ``target``, and below it the details."""
+    head = f"{short_name(target)}: {place(finding)}: {printable(finding.message)}"
+    return "\n".join([head, *details(finding, folded)])
+
+
+def details(finding: Finding, folded: Sequence[Finding]) -> list[str]:
+    """Lines on the finding's fix and on what it explains; nothing where there is neither."""
+    return [*_fix_lines(finding), *([explained(folded)] if folded else [])]
+
+
+def _fix_lines(finding: Finding) -> list[str]:
     """The fix's code under a line that says what is known of it; nothing where there is no fix."""
     if finding.fix is None:
         return []
@@ -40,7 +54,12 @@ def explained(folded: Sequence[Finding]) -> str:
 
 def place(finding: Finding) -> str:
     """The address for use within a sentence."""
-    return short_name(finding.address) or "the whole model"
+    return short_name(finding.address) or WHOLE_MODEL
+
+
+def whole_place(finding: Finding) -> str:
+    """The address however long it is, for lines that people search for it."""
+    return printable(finding.address) or WHOLE_MODEL
 
 
 def short_name(name: str) -> str:
