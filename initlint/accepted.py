@@ -34,7 +34,7 @@ class Acceptance:
         inforce = [allow for allow in self.allow if not allow.is_over(self.today)]
         own: dict[tuple[str, str], str] = {}
         for finding in findings:
-            allow = next((allow for allow in inforce if allow.covers(finding, self.target)), None)
+            allow = next((allow for allow in inforce if allow.covers(finding)), None)
             if allow is not None:
                 own[finding.rule, finding.address] = allow.reason
         reasons = {}
@@ -49,7 +49,7 @@ class Acceptance:
     def uses(self, findings: Sequence[Finding], ran: Callable[[str], bool]) -> tuple[UsedAllow, ...]:
         """How many findings each exception meets, of those whose rule ran."""
         return tuple(
-            UsedAllow(allow, sum(allow.covers(each, self.target) for each in findings), allow.is_over(self.today))
+            UsedAllow(allow, sum(allow.covers(each) for each in findings), allow.is_over(self.today))
             for allow in self.allow
             if ran(allow.rule)
         )

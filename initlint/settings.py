@@ -65,8 +65,9 @@ class Allow:
     folder: Path = field(default=Path(), compare=False)
     """What a relative ``target`` is relative to."""
 
-    def covers(self, finding: Finding, target: str) -> bool:
-        return finding.rule == self.rule and matches(finding.address, [self.at]) and self.concerns(target)
+    def covers(self, finding: Finding) -> bool:
+        """Whether it means a finding of a target that it concerns."""
+        return finding.rule == self.rule and matches(finding.address, [self.at])
 
     def concerns(self, target: str) -> bool:
         return target_matches(target, self.target, self.folder)
