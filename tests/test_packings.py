@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from probing import graph
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -116,3 +118,28 @@ def test_parts_of_a_transposed_weight_are_its_columns() -> None:
     session = TorchSession(module, (torch.randn(2, 5, WIDTH),), {})
     stats = session.stats()
     assert [stats[f"weight[{part}]"].constant for part in "qkv"] == [False, True, False]
+
+
+COMPUTED = {
+    "last place": "i = Sub(n, one)  r = Gather<axis = 1>(h, i)",
+    "last places": "i = Sub(n, one)  l = Unsqueeze(i, zeros)  r = Gather<axis = 1>(h, l)",
+    "up to a place": "i = Sub(n, one)  e = Unsqueeze(i, zeros)  r = Slice(h, zeros, e, ones)",
+    "along an axis": "a = Unsqueeze(n, zeros)  r = Slice(h, zeros, ones, a)",
+    "pieces": "i = Sub(n, one)  p = Concat<axis = 0>(i, i)  r, other = Split<axis = 1>(h, p)",
+}
+
+
+def opened(steps: str, signature: str = "float[b, n, 16] x") -> Model:
+    """A packed projection h of x, ``steps`` that make r of h, a product of two live operands and its softmax."""
+    text = f"""packed ({signature}) => (float[] y) {{
+        h = MatMul(x, w)  s = Shape(x)  n = Gather(s, one)  {steps}
+        t = Mul(x, x)  u = Transpose<perm = [0, 2, 1]>(x)  m = MatMul(t, u)
+        z = Softmax<axis = -1>(m)  o = ReduceSum<keepdims = 0>(r)  y = Add(z, o) }}"""
+    numbers = {"one": np.array(1), "ones": np.array([1]), "zeros": np.array([0]), "two": np.array(2)}
+    weight = np.random.default_rng(0).standard_normal((16, 48)).astype(np.float32)
+    return open_onnx(graph(text, w=weight, none=np.zeros(0, np.int64), **numbers).SerializeToString()).model
+
+
+@pytest.mark.parametrize("steps", COMPUTED.values(), ids=COMPUTED)
+def test_places_that_are_computed_from_an_open_size_are_unknown(steps: str) -> None:
+    assert [layer.weight.address for layer in opened(steps).layers] == ["w"]

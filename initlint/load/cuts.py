@@ -75,6 +75,8 @@ class Cut:
             return None
         if not any(factor.stride > 0 for factor in merged):
             return replace(self, axes=_with(self.axes, axis, (Factor(size),)))
+        if start < 0 or size <= 0:  # of an unknown size nothing is known to be whole
+            return None
         inner = prod(factor.size for factor in merged[1:])
         outer = merged[0]
         if outer.stride == OTHER or not inner or start % inner or size % inner or start + size > outer.size * inner:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+import numpy as np
+
 from ..model import Kind
 from .constants import Constants
 from .cuts import Cut
@@ -222,9 +224,15 @@ class _Walk:
         if node.op == "Slice":
             return self._sliced(node, cut)
         if node.op == "Gather":
-            place = self._sizes.numbers(node.input(1))
-            return None if place is None or place.ndim else _entry(cut, node.integer("axis", 0), int(place))
+            places = self._operand(node, "", 1)
+            return (
+                _entry(cut, node.integer("axis", 0), places[0]) if places and self._is_single(node.input(1)) else None
+            )
         return None
+
+    def _is_single(self, value: str) -> bool:
+        numbers = self._sizes.numbers(value)
+        return numbers is not None and numbers.ndim == 0
 
     def _pieces(self, node: Node, cut: Cut, count: int) -> list[Cut | None]:
         """What a split gives: ``count`` pieces, or single entries, where it names no sizes."""
@@ -233,6 +241,8 @@ class _Walk:
             return []
         size, place = cut.sizes[axis], axis % len(cut.axes)
         heights = self._operand(node, "split", 1)
+        if heights is None or any(height < 0 for height in heights):
+            return []
         drops = node.integer("drops", 0) or (not heights and not count and not node.integer("keepdims", 1))
         if len(heights) == 1 and not count and size:  # one size for all pieces
             heights = heights * (size // heights[0]) if heights[0] > 0 and size % heights[0] == 0 else ()
@@ -252,25 +262,30 @@ class _Walk:
 
     def _sliced(self, node: Node, cut: Cut) -> Cut | None:
         given = [self._operand(node, name, slot) for slot, name in enumerate(("starts", "ends", "axes", "steps"), 1)]
-        starts, ends, axes, steps = given
-        if not starts or not ends or len(starts) != len(ends) or any(step != 1 for step in steps):
+        if any(each is None for each in given):
+            return None
+        starts, ends, axes, steps = (each or () for each in given)
+        axes = axes or tuple(range(len(starts)))
+        if not starts or not len(starts) == len(ends) == len(axes) or any(step != 1 for step in steps):
             return None
         current: Cut | None = cut
-        for start, end, axis in zip(starts, ends, axes or range(len(starts)), strict=False):
+        for start, end, axis in zip(starts, ends, axes, strict=True):
             if current is None or not -len(cut.axes) <= axis < len(cut.axes):
                 return None
             size = cut.sizes[axis]
             first, last = (min(max(each + size if each < 0 else each, 0), size) for each in (start, end))
             current = current.sliced(axis % len(cut.axes), first, max(last - first, 0) if size else 0)
-        if current is not None and node.integer("drops", 0):
+        if current is not None and node.integer("drops", 0) and len(axes) == 1:
             current = current.dropped(axes[0] % len(cut.axes))
         return current
 
-    def _operand(self, node: Node, name: str, slot: int) -> tuple[int, ...]:
-        """An attribute in older files; computed from sizes in some."""
-        numbers = self._sizes.numbers(node.input(slot)) if node.input(slot) else None
-        if numbers is None or any(number != number for number in numbers.reshape(-1)):
+    def _operand(self, node: Node, name: str, slot: int) -> tuple[int, ...] | None:
+        """An attribute in older files; computed from sizes in some. None where it is given but not known."""
+        if not node.input(slot):
             return node.integers(name)
+        numbers = self._sizes.numbers(node.input(slot))
+        if numbers is None or not np.isfinite(numbers).all():
+            return None
         return tuple(int(number) for number in numbers.reshape(-1))
 
 
@@ -283,7 +298,8 @@ def _entry(cut: Cut, axis: int, place: int) -> Cut | None:
         return None
     axis %= len(cut.axes)
     size = cut.sizes[axis]
-    one = cut.sliced(axis, place + size if place < 0 else place, 1) if size or place >= 0 else None
+    place = place + size if place < 0 else place
+    one = cut.sliced(axis, place, 1) if place >= 0 else None
     return None if one is None else one.dropped(axis)
 
 
