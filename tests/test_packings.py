@@ -125,7 +125,24 @@ COMPUTED = {
     "last places": "i = Sub(n, one)  l = Unsqueeze(i, zeros)  r = Gather<axis = 1>(h, l)",
     "up to a place": "i = Sub(n, one)  e = Unsqueeze(i, zeros)  r = Slice(h, zeros, e, ones)",
     "along an axis": "a = Unsqueeze(n, zeros)  r = Slice(h, zeros, ones, a)",
+    "no starts": "e = Slice(s, none, none)  r = Reshape(h, e)",
+    "several starts": "e = Slice(s, pair, pair)  r = Reshape(h, e)",
+    "backwards": "e = Slice(s, ones, ends, zeros, minus)  r = Reshape(h, e)",
+    "over zero": "f = Gather(s, two)  q = Div(f, zero)  e = Unsqueeze(q, zeros)  r = Reshape(h, e)",
+    "no broadcasting": "e = Add(s, pair)  r = Reshape(h, e)",
     "pieces": "i = Sub(n, one)  p = Concat<axis = 0>(i, i)  r, other = Split<axis = 1>(h, p)",
+}
+
+NUMBERS = {
+    "zero": np.array(0),
+    "one": np.array(1),
+    "two": np.array(2),
+    "none": np.zeros(0, np.int64),
+    "zeros": np.array([0]),
+    "ones": np.array([1]),
+    "ends": np.array([3]),
+    "pair": np.array([1, 2]),
+    "minus": np.array([-1]),
 }
 
 
@@ -135,11 +152,17 @@ def opened(steps: str, signature: str = "float[b, n, 16] x") -> Model:
         h = MatMul(x, w)  s = Shape(x)  n = Gather(s, one)  {steps}
         t = Mul(x, x)  u = Transpose<perm = [0, 2, 1]>(x)  m = MatMul(t, u)
         z = Softmax<axis = -1>(m)  o = ReduceSum<keepdims = 0>(r)  y = Add(z, o) }}"""
-    numbers = {"one": np.array(1), "ones": np.array([1]), "zeros": np.array([0]), "two": np.array(2)}
     weight = np.random.default_rng(0).standard_normal((16, 48)).astype(np.float32)
-    return open_onnx(graph(text, w=weight, none=np.zeros(0, np.int64), **numbers).SerializeToString()).model
+    return open_onnx(graph(text, w=weight, **NUMBERS).SerializeToString()).model
 
 
 @pytest.mark.parametrize("steps", COMPUTED.values(), ids=COMPUTED)
 def test_places_that_are_computed_from_an_open_size_are_unknown(steps: str) -> None:
     assert [layer.weight.address for layer in opened(steps).layers] == ["w"]
+
+
+def test_a_long_chain_of_sizes_is_read_once() -> None:
+    doubled = "  ".join(f"s{i + 1} = Add(s{i}, s{i})" for i in range(60))
+    assert opened(f"s0 = Identity(s)  {doubled}  r = Reshape(h, s60)").layers  # each of 2**60 paths takes forever
+    repeated = "  ".join(f"s{i + 1} = Concat<axis = 0>(s{i}, s{i})" for i in range(60))
+    assert opened(f"s0 = Identity(s)  {repeated}  r = Reshape(h, s60)").layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -21,12 +21,14 @@ _ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
-    "Div": np.floor_divide,
+    "Div": lambda one, other: np.trunc(one / other),
     "Mod": np.mod,
 }
 _UNCHANGED = frozenset({"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"})
-_DEEPEST = 24
-"""Operators that one size is computed by; exporters' longest chains have eight."""
+_LONGEST = 64
+"""Integers of one value; no tensor that NumPy holds has more axes."""
+_ALONG: tuple[Numbers, ...] = (np.empty(0), np.empty(0), np.zeros(1), np.ones(1))
+"""Of a slice of a list: start and end, which have to be given, axis and step."""
 
 
 class SizeReader:
@@ -35,6 +37,7 @@ class SizeReader:
     def __init__(self, graph: Graph, constants: Constants) -> None:
         self._graph, self._constants = graph, constants
         self.known: dict[str, Sizes] = dict(graph.sizes)
+        self._numbers: dict[str, Numbers] = {}
 
     def of(self, value: str) -> Sizes | None:
         """None where not even the number of axes is known."""
@@ -44,6 +47,9 @@ class SizeReader:
 
     def see(self, node: Node) -> None:
         """Note what can be told of the results of ``node``."""
+        numbers = self._computed(node)
+        if numbers is not None and numbers.size <= _LONGEST and len(node.outputs) == 1:
+            self._numbers[node.outputs[0]] = numbers
         if all(value in self.known for value in node.outputs if value):
             return
         sizes = self._result(node)
@@ -109,43 +115,57 @@ class SizeReader:
             wanted[wanted.index(-1)] = whole // prod(rest) if whole else 0
         return tuple(wanted) if min(wanted, default=0) >= 0 else None
 
-    def numbers(self, value: str, depth: int = 0) -> Numbers | None:
+    def numbers(self, value: str) -> Numbers | None:
         """The integers that ``value`` holds; None where nothing is known of them."""
         fixed = self._constants.ints(value) if value and self._constants.known(value) else None
-        if fixed is not None:
-            spec = self._constants.spec(value)
-            return np.array(fixed, np.float64).reshape(spec.shape if spec is not None else -1)
-        node = self._graph.producer.get(value)
-        if node is None or depth > _DEEPEST:
-            return None
+        if fixed is None:
+            return self._numbers.get(value)
+        spec = self._constants.spec(value)
+        return np.array(fixed, np.float64).reshape(spec.shape if spec is not None else -1)
+
+    def _computed(self, node: Node) -> Numbers | None:
+        """The integers that come out of ``node``, if they are made of shapes."""
         if node.op == "Shape":
             sizes = self.of(node.input(0))
-            if sizes is None:
-                return None
             end = node.attribute("end")
-            cut = sizes[node.integer("start", 0) : end if isinstance(end, int) else None]
-            return np.array([size or np.nan for size in cut], np.float64)
-        return self._computed(node, [self.numbers(each, depth + 1) for each in node.inputs if each])
-
-    @staticmethod
-    def _computed(node: Node, given: list[Numbers | None]) -> Numbers | None:
-        known = [each for each in given if each is not None]
-        if not known or given[0] is None:
+            cut = None if sizes is None else sizes[node.integer("start", 0) : end if isinstance(end, int) else None]
+            return None if cut is None else np.array([size or np.nan for size in cut], np.float64)
+        if self._numbers.keys().isdisjoint(node.inputs):
+            return None
+        given = [self.numbers(value) for value in node.inputs]
+        if not given or given[0] is None:
             return None
         if node.op in _UNCHANGED:
-            return known[0].reshape(-1) if node.op in ("Unsqueeze", "Reshape") else np.squeeze(known[0])
-        if len(known) < len(given):
+            return given[0].reshape(-1) if node.op in ("Unsqueeze", "Reshape") else np.squeeze(given[0])
+        known = [each for each in given if each is not None]
+        if len(known) < sum(value != "" for value in node.inputs):
             return None
-        with np.errstate(all="ignore"):
-            if node.op in _ARITHMETIC and len(known) == 2:
-                return _ARITHMETIC[node.op](known[0], known[1])
         if node.op == "Concat":
             return np.concatenate([each.reshape(-1) for each in known])
-        if any(np.isnan(each).any() for each in known[1:]):
-            return None
-        if node.op == "Gather" and known[0].ndim == 1:
-            places = known[1].astype(int)
-            return known[0][places] if np.all(np.abs(places) < len(known[0])) else None
-        if node.op == "Slice" and len(known) in (3, 4) and known[0].ndim == 1:
-            return known[0][int(known[1].reshape(-1)[0]) : int(known[2].reshape(-1)[0])]
+        if node.op in _ARITHMETIC and len(known) == 2:
+            return _reckoned(node.op, *known)
+        return _picked(node, given)
+
+
+def _reckoned(op: str, one: Numbers, other: Numbers) -> Numbers | None:
+    if one.shape != other.shape and 1 not in (one.size, other.size):
         return None
+    with np.errstate(all="ignore"):
+        result = _ARITHMETIC[op](one, other)
+    return np.where(np.isfinite(result), result, np.nan)
+
+
+def _picked(node: Node, given: Sequence[Numbers | None]) -> Numbers | None:
+    """Entries of a list of integers; ``given`` has None where an input is left out."""
+    first, *places = given
+    if first is None or first.ndim != 1 or any(each is not None and np.isnan(each).any() for each in places):
+        return None
+    if node.op == "Gather" and len(places) == 1 and places[0] is not None:
+        wanted = places[0].astype(int)
+        return np.asarray(first[wanted]) if np.all((-len(first) <= wanted) & (wanted < len(first))) else None
+    if node.op == "Slice" and len(places) >= 2:
+        places += [None] * (4 - len(places))
+        start, end, axis, step = (fallback if p is None else p for p, fallback in zip(places, _ALONG, strict=True))
+        if all(each.size == 1 for each in (start, end, axis, step)) and axis.item() in (0, -1) and step.item() == 1:
+            return first[int(start.item()) : int(end.item())]
+    return None
