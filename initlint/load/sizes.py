@@ -24,7 +24,37 @@ _ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
     "Div": lambda one, other: np.trunc(one / other),
     "Mod": np.mod,
 }
+_KEEPING = frozenset(
+    {
+        "Identity", "Cast", "CastLike", "Dropout", "Clip", "Neg", "Abs", "Exp", "Log", "Sqrt", "Reciprocal",
+        "Erf", "Sign", "Relu", "LeakyRelu", "ThresholdedRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu",
+        "Swish", "Mish", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Sin", "Cos", "Softplus", "Softsign",
+        "Round", "Floor", "Ceil", "Not", "IsNaN", "IsInf", "Softmax", "LogSoftmax", "Hardmax",
+        "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "BatchNormalization",
+        "InstanceNormalization", "GroupNormalization", "LpNormalization", "MeanVarianceNormalization", "LRN",
+        "CumSum", "Trilu", "ScatterND", "ScatterElements", "QuantizeLinear", "DequantizeLinear",
+        "RotaryEmbedding", "com.microsoft::RotaryEmbedding", "com.microsoft::Gelu", "com.microsoft::FastGelu",
+        "com.microsoft::BiasGelu", "com.microsoft::QuickGelu", "com.microsoft::SkipLayerNormalization",
+        "com.microsoft::SkipSimplifiedLayerNormalization",
+    }
+)  # fmt: skip
+"""Operators whose result has their first input's shape."""
+_BROADCASTING = frozenset(
+    {
+        "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "Where", "Equal", "Greater", "Less",
+        "GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor",
+    }
+)  # fmt: skip
+_KEEPING_AXES = frozenset(
+    {
+        "Slice", "Split", "Pad", "Concat", "Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool",
+        "GlobalMaxPool", "Resize", "Tile", "DepthToSpace", "SpaceToDepth", "Attention",
+        "com.microsoft::MultiHeadAttention", "com.microsoft::GroupQueryAttention",
+    }
+)  # fmt: skip
+"""Operators whose result has as many axes as their first input."""
 _UNCHANGED = frozenset({"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"})
+_OF_INTEGERS = _UNCHANGED | _ARITHMETIC.keys() | {"Concat", "Gather", "Slice"}
 _LONGEST = 64
 """Integers of one value; no tensor that NumPy holds has more axes."""
 _ALONG: tuple[Numbers, ...] = (np.empty(0), np.empty(0), np.zeros(1), np.ones(1))
@@ -54,39 +84,42 @@ class SizeReader:
             return
         sizes = self._result(node)
         if sizes is not None:
-            for value in node.outputs:
+            for value in node.outputs if node.op == "Split" else node.outputs[:1]:
                 self.known.setdefault(value, sizes)
 
     def _result(self, node: Node) -> Sizes | None:
         first = self.of(node.input(0))
         if node.op == "Reshape":
             return self.target(node)
+        if node.op in ("Gemm", "Flatten"):
+            return (0, 0)
+        if node.op in _BROADCASTING:
+            return _broadcast([self.of(value) for value in node.inputs if value])
+        if first is None:
+            return None
+        if node.op in _KEEPING:
+            return first
         if node.op in ("MatMul", "com.microsoft::FusedMatMul"):
-            other = self.of(node.input(1))
-            if not first or not other:
-                return None
-            return (*(first if len(first) >= len(other) else other)[:-1], other[-1])
+            return _of_product(node, first, self.of(node.input(1)))
         if node.op in ("Transpose", "Unsqueeze", "Squeeze"):
-            return None if first is None else self._moved(node, first)
+            return self._moved(node, first)
         if node.op == "Gather":
             indices = self.of(node.input(1))
             axis = node.integer("axis", 0)
-            return None if first is None or indices is None else (*first[:axis], *indices, *first[axis:][1:])
-        if node.op in ("Slice", "Split", "Pad", "Concat", "Conv", "MaxPool", "AveragePool", "Resize"):
-            return None if first is None else (0,) * len(first)
-        if node.op in ("Einsum", "Shape", "Size", "Gemm", "Expand", "Tile"):
-            return (0, 0) if node.op == "Gemm" else None
-        found = [sizes for value in node.inputs if value and (sizes := self.of(value)) is not None]
-        return max(found, key=len, default=None)
+            return None if indices is None else (*first[:axis], *indices, *first[axis:][1:])
+        reduces = node.op.startswith("Reduce") and node.integer("keepdims", 1)
+        return (0,) * len(first) if reduces or node.op in _KEEPING_AXES else None
 
     def _moved(self, node: Node, sizes: Sizes) -> Sizes | None:
         if node.op == "Transpose":
             order = node.integers("perm") or tuple(range(len(sizes)))[::-1]
             return tuple(sizes[axis] for axis in order) if sorted(order) == list(range(len(sizes))) else None
         axes = self.axes(node)
+        if not axes or (not sizes and node.op == "Squeeze"):
+            return None
         if node.op == "Squeeze":
-            gone = {axis % len(sizes) for axis in axes} if sizes else set()
-            return tuple(size for axis, size in enumerate(sizes) if axis not in gone) if axes else None
+            gone = {axis % len(sizes) for axis in axes}
+            return tuple(size for axis, size in enumerate(sizes) if axis not in gone)
         result = list(sizes)
         for axis in sorted(axis % (len(sizes) + len(axes)) for axis in axes):
             result.insert(axis, 1)
@@ -130,7 +163,7 @@ class SizeReader:
             end = node.attribute("end")
             cut = None if sizes is None else sizes[node.integer("start", 0) : end if isinstance(end, int) else None]
             return None if cut is None else np.array([size or np.nan for size in cut], np.float64)
-        if self._numbers.keys().isdisjoint(node.inputs):
+        if node.op not in _OF_INTEGERS or not self._graph.live.isdisjoint(node.outputs):
             return None
         given = [self.numbers(value) for value in node.inputs]
         if not given or given[0] is None:
@@ -145,6 +178,30 @@ class SizeReader:
         if node.op in _ARITHMETIC and len(known) == 2:
             return _reckoned(node.op, *known)
         return _picked(node, given)
+
+
+def _broadcast(given: Sequence[Sizes | None]) -> Sizes | None:
+    """What an axis is beside 1 or what is not known; beside another size it is not known what that means."""
+    known = [sizes for sizes in given if sizes is not None]
+    if not known or len(known) < len(given):
+        return None
+    rank = max(map(len, known))
+    columns = zip(*((1,) * (rank - len(sizes)) + sizes for sizes in known), strict=True)
+    distinct = [set(column) - {1} for column in columns]
+    larger = [sizes - {0} for sizes in distinct]
+    return tuple(
+        max(large) if len(large) == 1 else int(not sizes) for sizes, large in zip(distinct, larger, strict=True)
+    )
+
+
+def _of_product(node: Node, first: Sizes, other: Sizes | None) -> Sizes | None:
+    if other is None or len(first) < 2 or len(other) < 2:
+        return None
+    if any(node.integer(name, 0) for name in ("transBatchA", "transBatchB")):
+        return None
+    batch = _broadcast([first[:-2], other[:-2]])
+    rows, columns = first[-1 if node.integer("transA", 0) else -2], other[-2 if node.integer("transB", 0) else -1]
+    return None if batch is None else (*batch, rows, columns)
 
 
 def _reckoned(op: str, one: Numbers, other: Numbers) -> Numbers | None:
