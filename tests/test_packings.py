@@ -56,6 +56,45 @@ class Attention(nn.Module):
         return [query.reshape(batch, places, HEADS, -1)[..., : WIDTH // HEADS], *shared]
 
 
+class Logits(nn.Module):
+    """Queries, keys and values in this order, whose product is written in the way of ``idiom``."""
+
+    def __init__(self, idiom: str) -> None:
+        super().__init__()
+        self.packed, self.out, self.idiom = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH), idiom
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.packed(x).chunk(3, -1)
+        result: Tensor = self.out(self._attended(query, key, value))
+        return result
+
+    def _attended(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        match self.idiom:
+            case "turned before":
+                return (key @ query.transpose(-2, -1) / 5).transpose(-2, -1).softmax(-1) @ value
+            case "turned behind":
+                return (key @ query.transpose(-2, -1) / 5).softmax(-2).transpose(-2, -1) @ value
+            case "from the right":
+                return (value.transpose(-2, -1) @ (key @ query.transpose(-2, -1) / 5).softmax(1)).transpose(-2, -1)
+            case "turned twice":
+                return (query @ key.transpose(-2, -1) / 5).transpose(-2, -1).transpose(-2, -1).softmax(2) @ value
+            case "einsum":
+                weights = torch.einsum("bqd,bkd->bqk", query, key).softmax(-1)
+                return torch.einsum("bqk,bkd->bqd", weights, value)
+            case "einsum, keys first":
+                weights = torch.einsum("bkd,bqd->bkq", key, query).softmax(1)
+                return torch.einsum("bkq,bkd->bqd", weights, value)
+            case "one head":
+                weights = (query[:, None] @ key[:, None].transpose(-2, -1)).softmax(-1).squeeze(1)
+                return weights @ value
+            case "over queries":
+                return (query @ key.transpose(-2, -1) / 5).softmax(-2) @ value
+            case "over both":
+                return (query @ key.transpose(-2, -1) / 5).flatten(1).softmax(-1).unflatten(1, (5, 5)) @ value
+        weights = (query @ key.transpose(-2, -1) / 5).softmax(-1)
+        return weights.transpose(-2, -1) @ value
+
+
 class MultiHead(nn.Module):
     def __init__(self, batch_first: bool, need_weights: bool) -> None:
         super().__init__()
@@ -89,6 +128,29 @@ def test_blocks_of_rows_are_parts_in_their_order(idiom: str, order: str, exporte
 @pytest.mark.parametrize("idiom", ["head by head", "within heads", "grouped"])
 def test_what_is_no_block_of_rows_stays_whole(idiom: str, exporter: Exporter) -> None:
     assert of_both(Attention(idiom), exporter) == [{}, {}]
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize(
+    "idiom",
+    [
+        "turned before",
+        "turned behind",
+        "from the right",
+        "turned twice",
+        "einsum",
+        "einsum, keys first",
+        "one head",
+    ],
+)
+def test_keys_are_what_values_are_summed_along(idiom: str, exporter: Exporter) -> None:
+    assert of_both(Logits(idiom), exporter) == [{"packed.weight": "qkv", "packed.bias": "qkv"}] * 2
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("idiom", ["over queries", "over both", "summed along queries"])
+def test_what_is_no_attention_stays_whole(idiom: str, exporter: Exporter) -> None:
+    assert of_both(Logits(idiom), exporter) == [{}, {}]
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)

@@ -18,6 +18,7 @@ from .constants import Constants
 from .cuts import Cut
 from .dataflow import ATTENTIONS, PRODUCTS_OF_MATRICES, SOFTMAXES
 from .graph import Graph, Node
+from .logits import NEITHER, Weighting, of_product, summed
 from .sizes import SizeReader
 from .stored import Operation, Stored
 
@@ -36,14 +37,6 @@ class Block:
 
     position: int
     number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Weighting:
-    """Logits of the product ``product``, after their softmax if ``normalised``."""
-
-    product: int
-    normalised: bool
 
 
 Label = Block | Weighting
@@ -98,6 +91,7 @@ class _Walk:
         self._labels: dict[str, frozenset[Label]] = {}
         self._factors: dict[int, tuple[frozenset[Label], frozenset[Label]]] = {}
         self._weighed: dict[int, frozenset[Label]] = {}
+        self._keys: dict[int, set[int]] = {}
         self._broken: set[int] = set()
 
     def parts(self) -> dict[int, tuple[str, ...]]:
@@ -107,12 +101,13 @@ class _Walk:
             self._visit(node)
         roles: dict[int, set[tuple[int, ...]]] = {}
         for product, values in self._weighed.items():
-            met = (*self._factors[product], values)
+            left, right = self._factors[product]
+            met = (left, right, values) if self._keys[product] == {1} else (right, left, values)
             blocks = [block for labels in met for block in labels if isinstance(block, Block)]
             positions = {block.position for block in blocks}
             numbers = tuple(block.number for block in blocks)
             clean = len(blocks) == BLOCKS and len(positions) == 1 and len(set(numbers)) == BLOCKS
-            if clean and all(len(labels) == 1 for labels in met):
+            if clean and all(len(labels) == 1 for labels in met) and self._keys[product] in ({0}, {1}):
                 roles.setdefault(blocks[0].position, set()).add(numbers)
             else:
                 self._broken |= positions
@@ -129,7 +124,7 @@ class _Walk:
             return
         elif node.op in ATTENTIONS:
             self._meet(node.index, *(self._of(node.input(slot)) for slot in range(2)))
-            self._weigh(node.index, self._of(node.input(2)))
+            self._weigh(node.index, self._of(node.input(2)), 1)
         elif node.op in PRODUCTS_OF_MATRICES and self._live(node) == 2:
             self._multiply(node)
         elif node.op == "SequenceAt" and node.input(0) in self._sequences:
@@ -174,11 +169,12 @@ class _Walk:
     def _hand_on(self, node: Node) -> None:
         if self._graph.live.isdisjoint(node.outputs):
             return  # a shape carries nothing of the value whose shape it is
-        labels = _NOTHING.union(*(self._of(value) for value in node.inputs))
-        if node.op in SOFTMAXES:
-            labels = frozenset(
-                replace(each, normalised=True) if isinstance(each, Weighting) else each for each in labels
-            )
+        after = self._sizes.of(node.outputs[0])
+        labels = frozenset(
+            each.through(node, self._graph, self._sizes.of(value), after) if isinstance(each, Weighting) else each
+            for value in node.inputs
+            for each in self._of(value)
+        )
         if labels and len(labels) <= _MANY:
             for value in node.outputs:
                 self._labels[value] = labels
@@ -186,21 +182,27 @@ class _Walk:
     def _multiply(self, node: Node) -> None:
         """Queries with keys make logits; what a softmax made of these weighs the values."""
         left, right = (self._of(value) for value in node.inputs[:2])
-        if node.op == "Einsum" and _keys_first(node.text("equation", "")):
-            left, right = right, left
-        weightings = {each.product for each in left | right if isinstance(each, Weighting) and each.normalised}
-        if weightings:
-            for product in weightings:
-                self._weigh(product, _blocks(left | right))
-        elif _blocks(left) and _blocks(right):
+        weighings = [
+            (slot, each)
+            for slot, labels in enumerate((left, right))
+            for each in labels
+            if isinstance(each, Weighting) and each.normalised
+        ]
+        for slot, each in weighings:
+            axis = summed(node, slot)
+            along = each.keys if axis is not None and each.owner(axis, None) == each.keys else NEITHER
+            self._weigh(each.product, _blocks(left | right), along)
+        if not weighings and _blocks(left) and _blocks(right):
             self._meet(node.index, left, right)
-            self._labels[node.outputs[0]] = frozenset({Weighting(node.index, normalised=False)})
+            self._labels[node.outputs[0]] = frozenset({Weighting(node.index, of_product(node))})
 
-    def _meet(self, product: int, queries: frozenset[Label], keys: frozenset[Label]) -> None:
-        self._factors[product] = (_blocks(queries), _blocks(keys))
+    def _meet(self, product: int, left: frozenset[Label], right: frozenset[Label]) -> None:
+        self._factors[product] = (_blocks(left), _blocks(right))
 
-    def _weigh(self, product: int, values: frozenset[Label]) -> None:
+    def _weigh(self, product: int, values: frozenset[Label], keys: int) -> None:
+        """The factor ``keys`` of the product has an entry for every one of the values."""
         self._weighed[product] = self._weighed.get(product, _NOTHING) | _blocks(values)
+        self._keys.setdefault(product, set()).add(keys)
 
     # -- cuts ----------------------------------------------------------------------------------------------------
 
@@ -301,10 +303,3 @@ def _entry(cut: Cut, axis: int, place: int) -> Cut | None:
     place = place + size if place < 0 else place
     one = cut.sliced(axis, place, 1) if place >= 0 else None
     return None if one is None else one.dropped(axis)
-
-
-def _keys_first(equation: str) -> bool:
-    """Whether the last axis of the product, along which it is normalised, is the first operand's."""
-    terms, _, output = equation.replace(" ", "").partition("->")
-    first, _, second = terms.partition(",")
-    return bool(output) and output[-1] in first and output[-1] not in second

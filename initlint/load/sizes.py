@@ -24,7 +24,7 @@ _ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
     "Div": lambda one, other: np.trunc(one / other),
     "Mod": np.mod,
 }
-_KEEPING = frozenset(
+KEEPING = frozenset(
     {
         "Identity", "Cast", "CastLike", "Dropout", "Clip", "Neg", "Abs", "Exp", "Log", "Sqrt", "Reciprocal",
         "Erf", "Sign", "Relu", "LeakyRelu", "ThresholdedRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu",
@@ -39,7 +39,7 @@ _KEEPING = frozenset(
     }
 )  # fmt: skip
 """Operators whose result has their first input's shape."""
-_BROADCASTING = frozenset(
+BROADCASTING = frozenset(
     {
         "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "Where", "Equal", "Greater", "Less",
         "GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor",
@@ -93,11 +93,13 @@ class SizeReader:
             return self.target(node)
         if node.op in ("Gemm", "Flatten"):
             return (0, 0)
-        if node.op in _BROADCASTING:
+        if node.op in BROADCASTING:
             return _broadcast([self.of(value) for value in node.inputs if value])
+        if node.op == "Einsum":
+            return _of_equation(node, [self.of(value) for value in node.inputs])
         if first is None:
             return None
-        if node.op in _KEEPING:
+        if node.op in KEEPING:
             return first
         if node.op in ("MatMul", "com.microsoft::FusedMatMul"):
             return _of_product(node, first, self.of(node.input(1)))
@@ -202,6 +204,24 @@ def _of_product(node: Node, first: Sizes, other: Sizes | None) -> Sizes | None:
     batch = _broadcast([first[:-2], other[:-2]])
     rows, columns = first[-1 if node.integer("transA", 0) else -2], other[-2 if node.integer("transB", 0) else -1]
     return None if batch is None else (*batch, rows, columns)
+
+
+def _of_equation(node: Node, given: Sequence[Sizes | None]) -> Sizes | None:
+    terms, output = terms_of(node)
+    if len(terms) != len(given) or "..." in node.text("equation", ""):
+        return None
+    told = {letter: 0 for term in terms for letter in term}
+    for term, sizes in zip(terms, given, strict=True):
+        if sizes is not None and len(sizes) == len(term):
+            told.update((letter, size) for letter, size in zip(term, sizes, strict=True) if size)
+    return tuple(told.get(letter, 0) for letter in output)
+
+
+def terms_of(node: Node) -> tuple[list[str], str]:
+    """Of an Einsum; an ellipsis in front is left out, elsewhere nothing is told."""
+    terms, arrow, output = node.text("equation", "").replace(" ", "").partition("->")
+    sides = [side.removeprefix("...") for side in (*terms.split(","), output)]
+    return ([], "") if not arrow or any("." in side for side in sides) else (sides[:-1], sides[-1])
 
 
 def _reckoned(op: str, one: Numbers, other: Numbers) -> Numbers | None:
