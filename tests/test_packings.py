@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from math import prod
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from probing import graph
 from torch import Tensor, nn
 from torch.nn import functional
 
+from initlint.load.cuts import Cut
 from initlint.load.from_onnx import open_onnx
 from initlint.model import Model
 from initlint.probe.on_torch import TorchSession
@@ -228,3 +232,56 @@ def test_a_long_chain_of_sizes_is_read_once() -> None:
     assert opened(f"s0 = Identity(s)  {doubled}  r = Reshape(h, s60)").layers  # each of 2**60 paths takes forever
     repeated = "  ".join(f"s{i + 1} = Concat<axis = 0>(s{i}, s{i})" for i in range(60))
     assert opened(f"s0 = Identity(s)  {repeated}  r = Reshape(h, s60)").layers
+
+
+def followed(rng: random.Random) -> tuple[Cut | None, np.ndarray, int]:
+    """The outputs of a packed projection by number, moved and sliced at random until at most a third of them is left,
+    and what is known of them where the sizes of samples and places are hidden in half of the cases."""
+    samples, places = rng.choice([2, 3, 4, 5]), rng.choice([2, 3, 4, 6, 7])
+    heads, depth = rng.choice([1, 2, 4]), rng.choice([2, 4])
+    units, hides = 3 * heads * depth, rng.random() < 0.5
+    shapes = [
+        (3, heads, depth),
+        (heads, 3, depth),
+        (heads, 3 * depth),
+        (3, heads * depth),
+        (units,),
+        (3 * heads, depth),
+    ]
+    array = np.broadcast_to(np.arange(units), (samples, places, units))
+    cut: Cut | None = Cut.whole(0, units, (0, 0, units) if hides else array.shape, 2)
+    for _ in range(6):
+        if cut is None or cut.left * 3 <= units:
+            break
+        match rng.choice(["transpose", "slice", "reshape", "anything"]):
+            case "transpose":
+                order = rng.sample(range(array.ndim), array.ndim)
+                array, cut = array.transpose(order), cut.transposed(order)
+            case "slice":
+                axis = rng.randrange(array.ndim)
+                size = array.shape[axis] // rng.choice([1, 2, 3]) or 1
+                start = rng.randrange(array.shape[axis] - size + 1)
+                array, cut = np.take(array, range(start, start + size), axis), cut.sliced(axis, start, size)
+            case "reshape":
+                lead = rng.choice([(samples, places), (samples * places,)])
+                shape = (*lead, *rng.choice(shapes))
+                if prod(shape) == array.size:
+                    array = array.reshape(shape)
+                    cut = cut.reshaped((*(0 for _ in lead), *shape[len(lead) :]) if hides else shape)
+            case _:
+                first = rng.choice([n for n in range(1, array.size + 1) if array.size % n == 0])
+                array = array.reshape(first, -1)
+                cut = cut.reshaped(array.shape)
+    return cut, array, units
+
+
+def test_what_is_followed_is_what_numpy_gives() -> None:
+    rng = random.Random(0)
+    judged = 0
+    for _ in range(6000):
+        cut, array, units = followed(rng)
+        number = cut.block(3) if cut is not None and cut.left * 3 <= units else None
+        if number is not None:
+            judged += 1
+            assert np.unique(array).tolist() == list(range(number * units // 3, (number + 1) * units // 3)), cut
+    assert judged > 100

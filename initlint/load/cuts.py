@@ -89,8 +89,8 @@ class Cut:
         """Without an axis of one entry."""
         return replace(self, axes=(*self.axes[:axis], *self.axes[axis + 1 :]))
 
-    def reshaped(self, sizes: Sequence[int]) -> Cut:
-        """Its factors dealt out to axes of these sizes, 0 where one is not known."""
+    def reshaped(self, sizes: Sequence[int]) -> Cut | None:
+        """Its factors dealt out to axes of these sizes, 0 where one is not known; None where that cannot be told."""
         rest = [factor for axis in self.axes for factor in axis if factor.size != 1]
         head: list[Axis] = []
         tail: list[Axis] = []
@@ -98,17 +98,36 @@ class Cut:
         while wanted and wanted[-1] and (taken := _taken(rest, wanted[-1], last=True)) is not None:
             tail.insert(0, taken)
             wanted.pop()
+        guessed = False
         while len(wanted) > 1 and (taken := _first(rest, wanted[0])) is not None:
             head.append(taken)
-            wanted.pop(0)
-        middle: list[Axis] = []
-        if len(wanted) == 1:
-            middle = [tuple(rest)]
-        elif any(factor.stride != OTHER for factor in rest):
-            middle = [(Factor(0, OPAQUE), *rest), *[(Factor(0, OPAQUE),)] * (len(wanted) - 1)]
-        else:
-            middle = [(Factor(size),) for size in wanted]
-        return replace(self, axes=(*head, *middle, *tail))
+            guessed |= not wanted.pop(0)
+        middle = _spread(rest, wanted)
+        guessed &= any(factor.stride != OTHER for axis in (*head, rest) for factor in axis)
+        return (
+            None
+            if middle is None or (guessed and not _agree(rest, wanted))
+            else replace(self, axes=(*head, *middle, *tail))
+        )
+
+
+def _spread(rest: list[Factor], wanted: list[int]) -> list[Axis] | None:
+    """What is left of factors dealt out to what is left of axes, after all that fit each other."""
+    if any(factor.stride == OPAQUE for factor in rest) or (rest and not wanted):
+        return None
+    if all(factor.stride == OTHER for factor in rest):
+        return [(Factor(size),) for size in wanted]
+    if len(wanted) == 1 and wanted[0] in (0, prod(factor.size for factor in rest)):
+        return [tuple(rest)]
+    return [(Factor(0, OPAQUE), *rest), *[(Factor(0, OPAQUE),)] * (len(wanted) - 1)]
+
+
+def _agree(rest: list[Factor], wanted: list[int]) -> bool:
+    """Whether what is left bears out that an axis of unknown size was the factor of unknown size: one for one."""
+    if not rest:
+        return max(wanted, default=0) <= 1
+    alike = len({factor.stride == OTHER for factor in rest}) == 1
+    return alike and len(wanted) == 1 and wanted[0] in (0, prod(factor.size for factor in rest))
 
 
 def _with(axes: tuple[Axis, ...], place: int, axis: Axis) -> tuple[Axis, ...]:

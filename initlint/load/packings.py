@@ -152,8 +152,11 @@ class _Walk:
         if cut is None:
             return
         told = self._sizes.known.get(value, cut.sizes)
-        if len(told) == len(cut.sizes):
-            self._sizes.known[value] = tuple(own or other for own, other in zip(cut.sizes, told, strict=True))
+        if len(told) != len(cut.sizes) or any(
+            own and other and own != other for own, other in zip(cut.sizes, told, strict=True)
+        ):
+            return  # broadcast against something larger
+        self._sizes.known[value] = tuple(own or other for own, other in zip(cut.sizes, told, strict=True))
         if cut.left * BLOCKS > cut.units:
             self._cuts[value] = cut
         elif (number := cut.block(BLOCKS)) is not None:
