@@ -98,17 +98,23 @@ class Cut:
         while wanted and wanted[-1] and (taken := _taken(rest, wanted[-1], last=True)) is not None:
             tail.insert(0, taken)
             wanted.pop()
-        guessed = False
-        while len(wanted) > 1 and (taken := _first(rest, wanted[0])) is not None:
+        while len(wanted) > 1 and wanted[0] and (taken := _taken(rest, wanted[0], last=False)) is not None:
             head.append(taken)
-            guessed |= not wanted.pop(0)
-        middle = _spread(rest, wanted)
-        guessed &= any(factor.stride != OTHER for axis in (*head, rest) for factor in axis)
-        return (
-            None
-            if middle is None or (guessed and not _agree(rest, wanted))
-            else replace(self, axes=(*head, *middle, *tail))
-        )
+            wanted.pop(0)
+        middle = _guessed(rest, wanted) or _spread(rest, wanted)
+        return None if middle is None else replace(self, axes=(*head, *middle, *tail))
+
+
+def _guessed(rest: Sequence[Factor], wanted: Sequence[int]) -> list[Axis] | None:
+    """Axes of unknown size taken for factors of unknown size, one for one, if all that is left then bears it out."""
+    left, axes = list(rest), list(wanted)
+    if any(factor.stride == OPAQUE for factor in rest):
+        return None
+    found: list[Axis] = []
+    while len(axes) > 1 and (taken := _first(left, axes[0])) is not None:
+        found.append(taken)
+        axes.pop(0)
+    return [*found, *(_spread(left, axes) or ())] if found and _agree(left, axes) else None
 
 
 def _spread(rest: list[Factor], wanted: list[int]) -> list[Axis] | None:
