@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from initlint.load.cuts import Cut
 from initlint.load.from_onnx import open_onnx
+from initlint.load.sizes import SizeReader
 from initlint.model import Model
 from initlint.probe.on_torch import TorchSession
 from initlint.testing import EXPORTERS, Exporter, honest_export
@@ -285,3 +286,13 @@ def test_what_is_followed_is_what_numpy_gives() -> None:
             judged += 1
             assert np.unique(array).tolist() == list(range(number * units // 3, (number + 1) * units // 3)), cut
     assert judged > 100
+
+
+def test_nothing_is_followed_where_nothing_can_attend(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    see = SizeReader.see
+    monkeypatch.setattr(SizeReader, "see", lambda self, node: (seen.append(node.op), see(self, node)))
+    TorchSession(nn.Sequential(nn.Linear(WIDTH, 9), nn.Softmax(-1)), (torch.randn(2, WIDTH),), {})
+    assert not seen
+    TorchSession(Attention("slices"), (torch.randn(2, 5, WIDTH),), {})
+    assert "Slice" in seen

@@ -46,7 +46,7 @@ _NOTHING: frozenset[Label] = frozenset()
 def packed(graph: Graph, constants: Constants, operations: list[Operation]) -> list[Operation]:
     """``operations`` with the parts of packed projections named."""
     found = {i: op for i, op in enumerate(operations) if _may_be_packed(op)}
-    if not found or not any(node.op in ATTENTIONS or node.op in SOFTMAXES for node in graph.nodes):
+    if not found or not _may_attend(graph):
         return operations
     parts = _Walk(graph, constants, operations, found).parts()
     by_tensor: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
@@ -54,6 +54,20 @@ def packed(graph: Graph, constants: Constants, operations: list[Operation]) -> l
         by_tensor.setdefault(_tensor(constants, op.weight), set()).add(parts.get(i, ()))
     agreed = {key: names.pop() for key, names in by_tensor.items() if len(names) == 1}
     return [_with_parts(op, agreed.get(_tensor(constants, op.weight), ())) for op in operations]
+
+
+def _may_attend(graph: Graph) -> bool:
+    """Whether there is an attention, or the softmax and the product that make one."""
+    kinds = {node.op for node in graph.nodes}
+    if not kinds.isdisjoint(ATTENTIONS):
+        return True
+    return not kinds.isdisjoint(SOFTMAXES) and any(
+        node.op in PRODUCTS_OF_MATRICES and _live_operands(graph, node) == 2 for node in graph.nodes
+    )
+
+
+def _live_operands(graph: Graph, node: Node) -> int:
+    return sum(value in graph.live for value in dict.fromkeys(node.inputs))
 
 
 def _tensor(constants: Constants, stored: Stored) -> tuple[str, ...]:
@@ -125,7 +139,7 @@ class _Walk:
         elif node.op in ATTENTIONS:
             self._meet(node.index, *(self._of(node.input(slot)) for slot in range(2)))
             self._weigh(node.index, self._of(node.input(2)), 1)
-        elif node.op in PRODUCTS_OF_MATRICES and self._live(node) == 2:
+        elif node.op in PRODUCTS_OF_MATRICES and _live_operands(self._graph, node) == 2:
             self._multiply(node)
         elif node.op == "SequenceAt" and node.input(0) in self._sequences:
             self._member(node)
@@ -133,9 +147,6 @@ class _Walk:
             self._follow(node, cut)
         else:
             self._hand_on(node)
-
-    def _live(self, node: Node) -> int:
-        return sum(value in self._graph.live for value in dict.fromkeys(node.inputs))
 
     def _begin(self, node: Node) -> None:
         value = next(value for value in node.outputs if value in self._starts)
@@ -219,7 +230,7 @@ class _Walk:
             self._note(node.outputs[0], self._moved(node, cut))
 
     def _moved(self, node: Node, cut: Cut) -> Cut | None:
-        if node.op in _KEPT and self._live(node) == 1:
+        if node.op in _KEPT and _live_operands(self._graph, node) == 1:
             return cut
         if node.op in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
             sizes = self._sizes.of(node.outputs[0])
