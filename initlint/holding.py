@@ -8,7 +8,7 @@ from math import prod
 
 from .fans import fans
 from .fixes import Fill, Fix, Held, Reinit, Several
-from .model import Model, Tensor
+from .model import SCATTERED, Model, Tensor
 from .schemes import std_of
 
 ALIKE = 1e-3
@@ -18,20 +18,32 @@ ALIKE = 1e-3
 def placed(model: Model, fix: Fix | None) -> Fix | None:
     """``fix`` with what its code has to know. A rule knows an address; how it is held, the model knows."""
     if isinstance(fix, Several):
-        return Several(tuple(replace(each, held=_held(model, each)) for each in fix.fixes))
-    return replace(fix, held=_held(model, fix)) if isinstance(fix, Reinit | Fill) else fix
+        edits = [_placed(model, each) for each in fix.fixes]
+        return None if None in edits else Several(tuple(each for each in edits if each is not None))
+    return _placed(model, fix) if isinstance(fix, Reinit | Fill) else fix
 
 
-def _held(model: Model, edit: Reinit | Fill) -> Held:
+def _placed(model: Model, edit: Reinit | Fill) -> Reinit | Fill | None:
+    held = _held(model, edit)
+    return None if held is None else replace(edit, held=held)
+
+
+def _held(model: Model, edit: Reinit | Fill) -> Held | None:
+    """None where no code that is short changes just the parts that the trial has changed."""
     tensor = model.tensor(edit.tensor)
     if tensor is None:
         return Held(buffer=model.is_buffer(edit.tensor))
     names = tensor.part_addresses
+    axis = model.packed_along.get(tensor.address, 0)
+    if axis == SCATTERED:
+        if edit.tensor != tensor.address or (isinstance(edit, Reinit) and edit.scheme == "orthogonal"):
+            return None
+        names, axis = (tensor.address,), 0  # drawn alike, all of them can be drawn at once
     return Held(
         buffer=model.is_buffer(edit.tensor),
         parts=len(names),
-        part=names.index(edit.tensor) if tensor.parts and edit.tensor in names else -1,
-        axis=int(tensor.address in model.reordered),
+        part=names.index(edit.tensor) if len(names) > 1 and edit.tensor in names else -1,
+        axis=axis,
         std=_std(model, tensor, edit) if isinstance(edit, Reinit) else 0.0,
     )
 

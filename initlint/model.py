@@ -6,7 +6,7 @@ convolution (out, in / groups, *kernel), a transposed convolution (in, out / gro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -222,6 +222,10 @@ class FoldedNorm:
     evidence: str
 
 
+SCATTERED = -1
+"""Stands for an axis where the parts of a packed tensor are no blocks along one, or are not known to be."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A loaded model: layers in execution order, and every float tensor with its address."""
@@ -243,6 +247,9 @@ class Model:
     """Addresses of the tensors that a module holds as buffers; unknown of files."""
     reordered: frozenset[str] = frozenset()
     """Addresses of what a module holds with its axes in another order than ``shape``, as the (in, out) of a product."""
+    packed_along: Mapping[str, int] = field(default_factory=dict)
+    """By address of a packed tensor: the axis of what a module holds along which its parts are blocks. The first one
+    where none is told; ``SCATTERED`` where they are no blocks."""
     uneditable: frozenset[str] = frozenset()
     """Addresses whose values the model computes from others, as behind a parametrisation: they cannot be set."""
     tied: tuple[tuple[str, str], ...] = field(default=())

@@ -9,7 +9,10 @@ from torch.nn import functional
 
 from initlint.fixes import Edit, Fill, Reinit
 from initlint.holding import placed
+from initlint.model import SCATTERED
 from initlint.probe.on_torch import TorchSession
+from initlint.probe.signals import Liveness
+from initlint.settings import ProbeSettings
 
 
 class Projection(nn.Module):
@@ -87,6 +90,67 @@ def test_the_code_draws_what_was_tried(edit: Edit) -> None:
     if edit.tensor.endswith("]"):
         parts = [address for address in tried if "[" in address and address != edit.tensor]
         assert parts and all(after[address] == before[address] for address in parts)
+
+
+class Reshaped(nn.Module):
+    """One parameter of an attention that becomes the weight of its packed projection in some way."""
+
+    def __init__(self, shape: tuple[int, ...], how: str) -> None:
+        super().__init__()
+        self.weight, self.how = nn.Parameter(0.2 * torch.randn(shape)), how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "rows":
+            packed = functional.linear(x, self.weight.reshape(48, -1))
+        elif self.how == "columns":
+            packed = x @ self.weight.flatten(1)
+        else:
+            packed = x @ self.weight
+        return functional.scaled_dot_product_attention(*packed.chunk(3, -1))
+
+
+LAYOUTS = [
+    ((3, 16, 16), "rows", 0),
+    ((6, 8, 16), "rows", 0),
+    ((16, 48), "rows", SCATTERED),
+    ((24, 48), "rows", 0),
+    ((16, 3, 16), "columns", SCATTERED),
+    ((18, 3, 16), "columns", SCATTERED),
+    ((18, 48), "product", 1),
+]
+
+
+@pytest.mark.parametrize(("shape", "how", "axis"), LAYOUTS)
+def test_a_part_is_changed_where_it_lies_or_not_at_all(shape: tuple[int, ...], how: str, axis: int) -> None:
+    module = Reshaped(shape, how)
+    width = module.weight.numel() // 48
+    session = TorchSession(module, (torch.randn(2, 8, width),), {})
+    assert session.model.tensors[0].parts == ("q", "k", "v")
+    assert session.model.packed_along == {"weight": axis}
+    edit = Reinit("weight[v]", "he_normal")
+    before, tried, fix = session.stats(), session.edited_stats([edit], seed=0), placed(session.model, edit)
+    whole = placed(session.model, Reinit("weight", "he_normal"))
+    assert (fix is None) == (axis == SCATTERED)
+    for each in (fix, whole):
+        if not isinstance(each, Reinit):
+            continue
+        exec(each.code, {"model": module, "nn": nn})  # noqa: S102 - made by initlint
+        after = TorchSession(module, (torch.randn(2, 8, width),), {}).stats()
+        assert after["weight[v]"].std == pytest.approx(tried["weight[v]"].std, rel=0.15)
+        assert (after["weight[q]"] == before["weight[q]"]) == (each is fix)
+
+
+@pytest.mark.parametrize(("shape", "how", "axis"), LAYOUTS)
+def test_a_part_is_judged_by_its_own_gradient(shape: tuple[int, ...], how: str, axis: int) -> None:
+    module = Reshaped(shape, how)
+    x = torch.randn(4, 8, module.weight.numel() // 48)
+    rows = module.weight.data.view(48, -1) if how == "rows" else module.weight.data.view(-1, 48).T
+    rows[:32] = 0  # queries and keys: each has no gradient as long as the other is zero
+    signals = TorchSession(module, (x,), {}).probe(ProbeSettings(backward=True, liveness=True))
+    parts = {part: signals.liveness.get(f"weight[{part}]") for part in "qkv"}
+    stuck, live = Liveness.STUCK, Liveness.LIVE
+    assert parts == (dict.fromkeys("qkv") if axis == SCATTERED else {"q": stuck, "k": stuck, "v": live})
+    assert [f"weight[{part}]" in signals.gradients for part in "qkv"] == [axis != SCATTERED] * 3
 
 
 def test_a_name_that_ends_like_a_part_is_told_whole() -> None:

@@ -15,6 +15,11 @@ def _first(op: str, **attributes: Any) -> Translation:
     return lambda a, k: [Step(op, a[:1], attributes)]
 
 
+def _along(op: str) -> Translation:
+    """The operator reads its first argument, along the axis that the second one names."""
+    return lambda a, k: [Step(op, a[:1], {"axis": int(a[1] if len(a) > 1 else k["dim"])})]
+
+
 def _operands(op: str, count: int) -> Translation:
     return lambda a, k: [Step(op, a[:count])]
 
@@ -231,9 +236,9 @@ TABLE: dict[str, Translation] = {
     "clamp": _clip,
     "clamp_min": lambda a, k: _clip((a[0], a[1]), {}),
     "clamp_max": lambda a, k: _clip((a[0], None, a[1]), {}),
-    "_softmax": _first("Softmax"),
-    "_log_softmax": _first("LogSoftmax"),
-    "_safe_softmax": _first("Softmax"),
+    "_softmax": _along("Softmax"),
+    "_log_softmax": _along("LogSoftmax"),
+    "_safe_softmax": _along("Softmax"),
     "add": _add("Add"),
     "sub": _add("Sub"),
     "rsub": _rsub,

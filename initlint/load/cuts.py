@@ -75,6 +75,8 @@ class Cut:
             return None
         if not any(factor.stride > 0 for factor in merged):
             return replace(self, axes=_with(self.axes, axis, (Factor(size),)))
+        if start < 0 or size <= 0:  # of an unknown size nothing is known to be whole
+            return None
         inner = prod(factor.size for factor in merged[1:])
         outer = merged[0]
         if outer.stride == OTHER or not inner or start % inner or size % inner or start + size > outer.size * inner:
@@ -87,8 +89,8 @@ class Cut:
         """Without an axis of one entry."""
         return replace(self, axes=(*self.axes[:axis], *self.axes[axis + 1 :]))
 
-    def reshaped(self, sizes: Sequence[int]) -> Cut:
-        """Its factors dealt out to axes of these sizes, 0 where one is not known."""
+    def reshaped(self, sizes: Sequence[int]) -> Cut | None:
+        """Its factors dealt out to axes of these sizes, 0 where one is not known; None where that cannot be told."""
         rest = [factor for axis in self.axes for factor in axis if factor.size != 1]
         head: list[Axis] = []
         tail: list[Axis] = []
@@ -96,17 +98,42 @@ class Cut:
         while wanted and wanted[-1] and (taken := _taken(rest, wanted[-1], last=True)) is not None:
             tail.insert(0, taken)
             wanted.pop()
-        while len(wanted) > 1 and (taken := _first(rest, wanted[0])) is not None:
+        while len(wanted) > 1 and wanted[0] and (taken := _taken(rest, wanted[0], last=False)) is not None:
             head.append(taken)
             wanted.pop(0)
-        middle: list[Axis] = []
-        if len(wanted) == 1:
-            middle = [tuple(rest)]
-        elif any(factor.stride != OTHER for factor in rest):
-            middle = [(Factor(0, OPAQUE), *rest), *[(Factor(0, OPAQUE),)] * (len(wanted) - 1)]
-        else:
-            middle = [(Factor(size),) for size in wanted]
-        return replace(self, axes=(*head, *middle, *tail))
+        middle = _guessed(rest, wanted) or _spread(rest, wanted)
+        return None if middle is None else replace(self, axes=(*head, *middle, *tail))
+
+
+def _guessed(rest: Sequence[Factor], wanted: Sequence[int]) -> list[Axis] | None:
+    """Axes of unknown size taken for factors of unknown size, one for one, if all that is left then bears it out."""
+    left, axes = list(rest), list(wanted)
+    if any(factor.stride == OPAQUE for factor in rest):
+        return None
+    found: list[Axis] = []
+    while len(axes) > 1 and (taken := _first(left, axes[0])) is not None:
+        found.append(taken)
+        axes.pop(0)
+    return [*found, *(_spread(left, axes) or ())] if found and _agree(left, axes) else None
+
+
+def _spread(rest: list[Factor], wanted: list[int]) -> list[Axis] | None:
+    """What is left of factors dealt out to what is left of axes, after all that fit each other."""
+    if any(factor.stride == OPAQUE for factor in rest) or (rest and not wanted):
+        return None
+    if all(factor.stride == OTHER for factor in rest):
+        return [(Factor(size),) for size in wanted]
+    if len(wanted) == 1 and wanted[0] in (0, prod(factor.size for factor in rest)):
+        return [tuple(rest)]
+    return [(Factor(0, OPAQUE), *rest), *[(Factor(0, OPAQUE),)] * (len(wanted) - 1)]
+
+
+def _agree(rest: list[Factor], wanted: list[int]) -> bool:
+    """Whether what is left bears out that an axis of unknown size was the factor of unknown size: one for one."""
+    if not rest:
+        return max(wanted, default=0) <= 1
+    alike = len({factor.stride == OTHER for factor in rest}) == 1
+    return alike and len(wanted) == 1 and wanted[0] in (0, prod(factor.size for factor in rest))
 
 
 def _with(axes: tuple[Axis, ...], place: int, axis: Axis) -> tuple[Axis, ...]:

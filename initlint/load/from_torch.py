@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..model import Model, NotChecked
+from ..model import SCATTERED, Model, NotChecked
 from ..probe.taps import SoftmaxTap, Tap
 from .assembly import Assembled, assemble, pieces
 from .constants import Constants
@@ -125,6 +125,7 @@ def read(recording: Recording, registered: Registered) -> TracedModule:
         assembled.model,
         buffers=frozenset(registered.buffers),
         reordered=frozenset(_reordered(assembled, registered)),
+        packed_along=dict(_packed_along(assembled, recording, registered)),
         uneditable=frozenset(_uneditable(assembled, recording, registered)),
     )
     return TracedModule(
@@ -138,6 +139,34 @@ def _reordered(assembled: Assembled, registered: Registered) -> Iterator[str]:
     for tensor in assembled.model.tensors:
         if tensor.address in held and tuple(held[tensor.address].shape) != tensor.shape:
             yield tensor.address
+
+
+def _packed_along(assembled: Assembled, recording: Recording, registered: Registered) -> Iterator[tuple[str, int]]:
+    """Address and axis of the packed tensors that are held in another shape than PyTorch's."""
+    held = {**registered.buffers, **registered.parameters}
+    for tensor in assembled.model.tensors:
+        parameter = held.get(tensor.address)
+        if tensor.parts and parameter is not None and tuple(parameter.shape) != tensor.shape:
+            stored = assembled.stored_at[tensor.address]
+            axis = _axis_of_rows(parameter, recording.constants.get(stored.value), stored)
+            divides = axis != SCATTERED and parameter.shape[axis] % len(tensor.parts) == 0
+            yield tensor.address, axis if divides else SCATTERED
+
+
+def _axis_of_rows(parameter: torch.Tensor, value: torch.Tensor | None, stored: Stored) -> int:
+    """Along which consecutive rows of ``stored`` are blocks of ``parameter``; shapes alone do not tell."""
+    last = -1 if value is None else sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
+    if value is None or last != parameter.numel() - 1 or not parameter.is_contiguous():
+        return SCATTERED
+    if storage_of(value) != storage_of(parameter) or value.data_ptr() != parameter.data_ptr():
+        return SCATTERED
+    memory = np.empty(parameter.numel(), np.int8)  # never touched: only strides are asked for
+    rows = stored.rows(np.lib.stride_tricks.as_strided(memory, tuple(value.shape), tuple(value.stride())))
+    if not np.may_share_memory(rows, memory):
+        return SCATTERED
+    if rows.flags.c_contiguous:
+        return 0
+    return 1 if parameter.ndim == rows.ndim == 2 and rows.T.flags.c_contiguous else SCATTERED
 
 
 def _uneditable(assembled: Assembled, recording: Recording, registered: Registered) -> Iterator[str]:

@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+import numpy as np
+
 from ..model import Kind
 from .constants import Constants
 from .cuts import Cut
 from .dataflow import ATTENTIONS, PRODUCTS_OF_MATRICES, SOFTMAXES
 from .graph import Graph, Node
+from .logits import NEITHER, Weighting, of_product, summed
 from .sizes import SizeReader
 from .stored import Operation, Stored
 
@@ -36,14 +39,6 @@ class Block:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Weighting:
-    """Logits of the product ``product``, after their softmax if ``normalised``."""
-
-    product: int
-    normalised: bool
-
-
 Label = Block | Weighting
 _NOTHING: frozenset[Label] = frozenset()
 
@@ -51,7 +46,7 @@ _NOTHING: frozenset[Label] = frozenset()
 def packed(graph: Graph, constants: Constants, operations: list[Operation]) -> list[Operation]:
     """``operations`` with the parts of packed projections named."""
     found = {i: op for i, op in enumerate(operations) if _may_be_packed(op)}
-    if not found or not any(node.op in ATTENTIONS or node.op in SOFTMAXES for node in graph.nodes):
+    if not found or not _may_attend(graph):
         return operations
     parts = _Walk(graph, constants, operations, found).parts()
     by_tensor: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
@@ -59,6 +54,20 @@ def packed(graph: Graph, constants: Constants, operations: list[Operation]) -> l
         by_tensor.setdefault(_tensor(constants, op.weight), set()).add(parts.get(i, ()))
     agreed = {key: names.pop() for key, names in by_tensor.items() if len(names) == 1}
     return [_with_parts(op, agreed.get(_tensor(constants, op.weight), ())) for op in operations]
+
+
+def _may_attend(graph: Graph) -> bool:
+    """Whether there is an attention, or the softmax and the product that make one."""
+    kinds = {node.op for node in graph.nodes}
+    if not kinds.isdisjoint(ATTENTIONS):
+        return True
+    return not kinds.isdisjoint(SOFTMAXES) and any(
+        node.op in PRODUCTS_OF_MATRICES and _live_operands(graph, node) == 2 for node in graph.nodes
+    )
+
+
+def _live_operands(graph: Graph, node: Node) -> int:
+    return sum(value in graph.live for value in dict.fromkeys(node.inputs))
 
 
 def _tensor(constants: Constants, stored: Stored) -> tuple[str, ...]:
@@ -96,6 +105,7 @@ class _Walk:
         self._labels: dict[str, frozenset[Label]] = {}
         self._factors: dict[int, tuple[frozenset[Label], frozenset[Label]]] = {}
         self._weighed: dict[int, frozenset[Label]] = {}
+        self._keys: dict[int, set[int]] = {}
         self._broken: set[int] = set()
 
     def parts(self) -> dict[int, tuple[str, ...]]:
@@ -105,12 +115,13 @@ class _Walk:
             self._visit(node)
         roles: dict[int, set[tuple[int, ...]]] = {}
         for product, values in self._weighed.items():
-            met = (*self._factors[product], values)
+            left, right = self._factors[product]
+            met = (left, right, values) if self._keys[product] == {1} else (right, left, values)
             blocks = [block for labels in met for block in labels if isinstance(block, Block)]
             positions = {block.position for block in blocks}
             numbers = tuple(block.number for block in blocks)
             clean = len(blocks) == BLOCKS and len(positions) == 1 and len(set(numbers)) == BLOCKS
-            if clean and all(len(labels) == 1 for labels in met):
+            if clean and all(len(labels) == 1 for labels in met) and self._keys[product] in ({0}, {1}):
                 roles.setdefault(blocks[0].position, set()).add(numbers)
             else:
                 self._broken |= positions
@@ -127,8 +138,8 @@ class _Walk:
             return
         elif node.op in ATTENTIONS:
             self._meet(node.index, *(self._of(node.input(slot)) for slot in range(2)))
-            self._weigh(node.index, self._of(node.input(2)))
-        elif node.op in PRODUCTS_OF_MATRICES and self._live(node) == 2:
+            self._weigh(node.index, self._of(node.input(2)), 1)
+        elif node.op in PRODUCTS_OF_MATRICES and _live_operands(self._graph, node) == 2:
             self._multiply(node)
         elif node.op == "SequenceAt" and node.input(0) in self._sequences:
             self._member(node)
@@ -136,9 +147,6 @@ class _Walk:
             self._follow(node, cut)
         else:
             self._hand_on(node)
-
-    def _live(self, node: Node) -> int:
-        return sum(value in self._graph.live for value in dict.fromkeys(node.inputs))
 
     def _begin(self, node: Node) -> None:
         value = next(value for value in node.outputs if value in self._starts)
@@ -155,8 +163,11 @@ class _Walk:
         if cut is None:
             return
         told = self._sizes.known.get(value, cut.sizes)
-        if len(told) == len(cut.sizes):
-            self._sizes.known[value] = tuple(own or other for own, other in zip(cut.sizes, told, strict=True))
+        if len(told) != len(cut.sizes) or any(
+            own and other and own != other for own, other in zip(cut.sizes, told, strict=True)
+        ):
+            return  # broadcast against something larger
+        self._sizes.known[value] = tuple(own or other for own, other in zip(cut.sizes, told, strict=True))
         if cut.left * BLOCKS > cut.units:
             self._cuts[value] = cut
         elif (number := cut.block(BLOCKS)) is not None:
@@ -172,11 +183,12 @@ class _Walk:
     def _hand_on(self, node: Node) -> None:
         if self._graph.live.isdisjoint(node.outputs):
             return  # a shape carries nothing of the value whose shape it is
-        labels = _NOTHING.union(*(self._of(value) for value in node.inputs))
-        if node.op in SOFTMAXES:
-            labels = frozenset(
-                replace(each, normalised=True) if isinstance(each, Weighting) else each for each in labels
-            )
+        after = self._sizes.of(node.outputs[0])
+        labels = frozenset(
+            each.through(node, self._graph, self._sizes.of(value), after) if isinstance(each, Weighting) else each
+            for value in node.inputs
+            for each in self._of(value)
+        )
         if labels and len(labels) <= _MANY:
             for value in node.outputs:
                 self._labels[value] = labels
@@ -184,21 +196,27 @@ class _Walk:
     def _multiply(self, node: Node) -> None:
         """Queries with keys make logits; what a softmax made of these weighs the values."""
         left, right = (self._of(value) for value in node.inputs[:2])
-        if node.op == "Einsum" and _keys_first(node.text("equation", "")):
-            left, right = right, left
-        weightings = {each.product for each in left | right if isinstance(each, Weighting) and each.normalised}
-        if weightings:
-            for product in weightings:
-                self._weigh(product, _blocks(left | right))
-        elif _blocks(left) and _blocks(right):
+        weighings = [
+            (slot, each)
+            for slot, labels in enumerate((left, right))
+            for each in labels
+            if isinstance(each, Weighting) and each.normalised
+        ]
+        for slot, each in weighings:
+            axis = summed(node, slot)
+            along = each.keys if axis is not None and each.owner(axis, None) == each.keys else NEITHER
+            self._weigh(each.product, _blocks(left | right), along)
+        if not weighings and _blocks(left) and _blocks(right):
             self._meet(node.index, left, right)
-            self._labels[node.outputs[0]] = frozenset({Weighting(node.index, normalised=False)})
+            self._labels[node.outputs[0]] = frozenset({Weighting(node.index, of_product(node))})
 
-    def _meet(self, product: int, queries: frozenset[Label], keys: frozenset[Label]) -> None:
-        self._factors[product] = (_blocks(queries), _blocks(keys))
+    def _meet(self, product: int, left: frozenset[Label], right: frozenset[Label]) -> None:
+        self._factors[product] = (_blocks(left), _blocks(right))
 
-    def _weigh(self, product: int, values: frozenset[Label]) -> None:
+    def _weigh(self, product: int, values: frozenset[Label], keys: int) -> None:
+        """The factor ``keys`` of the product has an entry for every one of the values."""
         self._weighed[product] = self._weighed.get(product, _NOTHING) | _blocks(values)
+        self._keys.setdefault(product, set()).add(keys)
 
     # -- cuts ----------------------------------------------------------------------------------------------------
 
@@ -212,7 +230,7 @@ class _Walk:
             self._note(node.outputs[0], self._moved(node, cut))
 
     def _moved(self, node: Node, cut: Cut) -> Cut | None:
-        if node.op in _KEPT and self._live(node) == 1:
+        if node.op in _KEPT and _live_operands(self._graph, node) == 1:
             return cut
         if node.op in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
             sizes = self._sizes.of(node.outputs[0])
@@ -222,9 +240,15 @@ class _Walk:
         if node.op == "Slice":
             return self._sliced(node, cut)
         if node.op == "Gather":
-            place = self._sizes.numbers(node.input(1))
-            return None if place is None or place.ndim else _entry(cut, node.integer("axis", 0), int(place))
+            places = self._operand(node, "", 1)
+            return (
+                _entry(cut, node.integer("axis", 0), places[0]) if places and self._is_single(node.input(1)) else None
+            )
         return None
+
+    def _is_single(self, value: str) -> bool:
+        numbers = self._sizes.numbers(value)
+        return numbers is not None and numbers.ndim == 0
 
     def _pieces(self, node: Node, cut: Cut, count: int) -> list[Cut | None]:
         """What a split gives: ``count`` pieces, or single entries, where it names no sizes."""
@@ -233,6 +257,8 @@ class _Walk:
             return []
         size, place = cut.sizes[axis], axis % len(cut.axes)
         heights = self._operand(node, "split", 1)
+        if heights is None or any(height < 0 for height in heights):
+            return []
         drops = node.integer("drops", 0) or (not heights and not count and not node.integer("keepdims", 1))
         if len(heights) == 1 and not count and size:  # one size for all pieces
             heights = heights * (size // heights[0]) if heights[0] > 0 and size % heights[0] == 0 else ()
@@ -252,25 +278,30 @@ class _Walk:
 
     def _sliced(self, node: Node, cut: Cut) -> Cut | None:
         given = [self._operand(node, name, slot) for slot, name in enumerate(("starts", "ends", "axes", "steps"), 1)]
-        starts, ends, axes, steps = given
-        if not starts or not ends or len(starts) != len(ends) or any(step != 1 for step in steps):
+        if any(each is None for each in given):
+            return None
+        starts, ends, axes, steps = (each or () for each in given)
+        axes = axes or tuple(range(len(starts)))
+        if not starts or not len(starts) == len(ends) == len(axes) or any(step != 1 for step in steps):
             return None
         current: Cut | None = cut
-        for start, end, axis in zip(starts, ends, axes or range(len(starts)), strict=False):
+        for start, end, axis in zip(starts, ends, axes, strict=True):
             if current is None or not -len(cut.axes) <= axis < len(cut.axes):
                 return None
             size = cut.sizes[axis]
             first, last = (min(max(each + size if each < 0 else each, 0), size) for each in (start, end))
             current = current.sliced(axis % len(cut.axes), first, max(last - first, 0) if size else 0)
-        if current is not None and node.integer("drops", 0):
+        if current is not None and node.integer("drops", 0) and len(axes) == 1:
             current = current.dropped(axes[0] % len(cut.axes))
         return current
 
-    def _operand(self, node: Node, name: str, slot: int) -> tuple[int, ...]:
-        """An attribute in older files; computed from sizes in some."""
-        numbers = self._sizes.numbers(node.input(slot)) if node.input(slot) else None
-        if numbers is None or any(number != number for number in numbers.reshape(-1)):
+    def _operand(self, node: Node, name: str, slot: int) -> tuple[int, ...] | None:
+        """An attribute in older files; computed from sizes in some. None where it is given but not known."""
+        if not node.input(slot):
             return node.integers(name)
+        numbers = self._sizes.numbers(node.input(slot))
+        if numbers is None or not np.isfinite(numbers).all():
+            return None
         return tuple(int(number) for number in numbers.reshape(-1))
 
 
@@ -283,12 +314,6 @@ def _entry(cut: Cut, axis: int, place: int) -> Cut | None:
         return None
     axis %= len(cut.axes)
     size = cut.sizes[axis]
-    one = cut.sliced(axis, place + size if place < 0 else place, 1) if size or place >= 0 else None
+    place = place + size if place < 0 else place
+    one = cut.sliced(axis, place, 1) if place >= 0 else None
     return None if one is None else one.dropped(axis)
-
-
-def _keys_first(equation: str) -> bool:
-    """Whether the last axis of the product, along which it is normalised, is the first operand's."""
-    terms, _, output = equation.replace(" ", "").partition("->")
-    first, _, second = terms.partition(",")
-    return bool(output) and output[-1] in first and output[-1] not in second

@@ -33,12 +33,22 @@ def softmax_taps(graph: Graph, dataflow: Dataflow, names: Sequence[str]) -> Iter
             name=place if places[place] == 1 else f"{place} ({places[place]})",
             value="" if fused else logits[0],
             result=node.outputs[0],
-            axis=node.integer("axis", -1 if graph.opset == 0 or graph.opset >= _PER_AXIS else 1),
+            axis=_axis(node, graph),
             flattens=0 < graph.opset < _PER_AXIS,
             layers=tuple(dict.fromkeys(names[i] for i in sorted(dataflow.feeding(logits)))),
             attention=fused or _is_product(graph, dataflow, logits[0]),
             at_output=not fused and _leaves(graph, node),
         )
+
+
+def _axis(node: Node, graph: Graph) -> int:
+    return node.integer("axis", -1 if graph.opset == 0 or graph.opset >= _PER_AXIS else 1)
+
+
+def axis_of(node: Node, graph: Graph) -> int | None:
+    """The one axis that a softmax runs over; None where it may run over several."""
+    axis = _axis(node, graph)
+    return axis if axis == -1 or not 0 < graph.opset < _PER_AXIS else None
 
 
 def _is_product(graph: Graph, dataflow: Dataflow, value: str) -> bool:

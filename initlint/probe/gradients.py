@@ -15,7 +15,7 @@ from ..foreign import described, is_own
 from ..load.from_torch import TracedModule
 from ..load.graph import Node
 from ..load.trace import Recording
-from ..model import Layer, Model, NotChecked, Role, Tensor
+from ..model import SCATTERED, Layer, Model, NotChecked, Role, Tensor
 from .backward import (
     Backflow,
     Differentiator,
@@ -97,7 +97,7 @@ class BackwardProbe:
         for tensor in self.model.tensors:
             gradient = gradients.get(tensor.address)
             parts, axis = len(tensor.parts), self._axis(tensor)
-            if parts and gradient is not None and gradient.shape[axis] % parts == 0:
+            if parts and gradient is not None and axis != SCATTERED and gradient.shape[axis] % parts == 0:
                 pieces = gradient.chunk(parts, axis)
                 weights = parameters[tensor.address].detach().chunk(parts, axis)
                 made.update(
@@ -109,7 +109,9 @@ class BackwardProbe:
         return made
 
     def _axis(self, tensor: Tensor) -> int:
-        """Along which a parameter packs its parts: the second of the (in, out) of a product."""
+        """Along which a parameter has its units, and thereby its parts: the second of the (in, out) of a product."""
+        if tensor.parts:
+            return self.model.packed_along.get(tensor.address, 0)
         parameter = self.differentiator.parameters.get(tensor.address)
         return int(parameter is not None and is_turned(parameter, tensor))
 
@@ -177,7 +179,7 @@ class BackwardProbe:
             if parameter is not None:
                 parts = len(tensor.parts) or 1
                 axis, owner = self._axis(tensor), self.model.owner(tensor.address)
-                divides = parameter.ndim > axis and parameter.shape[axis] % parts == 0
+                divides = axis != SCATTERED and parameter.ndim > axis and parameter.shape[axis] % parts == 0
                 gates = owner is not None and owner.kind.is_recurrent and parts > 1
                 is_table = tensor.role is Role.TABLE
                 shapes[tensor.address] = Shape(

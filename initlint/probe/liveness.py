@@ -42,7 +42,7 @@ class Shape:
     fan_in: int = 1
     parts: int = 1
     axis: int = 0
-    """Along which the parts are packed."""
+    """Along which the parts are packed; ``SCATTERED`` where there are some and it is not known."""
     gates: bool = False
     """The parts are a recurrence's."""
     is_table: bool = False
