@@ -246,7 +246,7 @@ class Model:
     buffers: frozenset[str] = frozenset()
     """Addresses of the tensors that a module holds as buffers; unknown of files."""
     reordered: frozenset[str] = frozenset()
-    """Addresses of what a module holds with its axes in another order than ``shape``, as the (in, out) of a product."""
+    """Addresses of what a module holds in another shape than ``shape``, as the (in, out) of a product."""
     packed_along: Mapping[str, int] = field(default_factory=dict)
     """By address of a packed tensor: the axis of what a module holds along which its parts are blocks. The first one
     where none is told; ``SCATTERED`` where they are no blocks."""

@@ -134,7 +134,7 @@ def read(recording: Recording, registered: Registered) -> TracedModule:
 
 
 def _reordered(assembled: Assembled, registered: Registered) -> Iterator[str]:
-    """Addresses of what is not held in PyTorch's order of axes."""
+    """Addresses of what is not held in the shape that PyTorch gives it."""
     held = {**registered.buffers, **registered.parameters}
     for tensor in assembled.model.tensors:
         if tensor.address in held and tuple(held[tensor.address].shape) != tensor.shape:
