@@ -219,6 +219,15 @@ class Context:
         """Whether the tensor, or packed part, can learn; None where that was not measured."""
         return self.signals.liveness.get(tensor if isinstance(tensor, str) else tensor.address)
 
+    def learns_until(self, layer: Layer) -> bool:
+        """Whether ``layer`` or one upstream of it has anything to learn, so that gradients have to get there."""
+        return any(
+            tensor.trainable and self.liveness(tensor) is not Liveness.FROZEN
+            for each in self.model.layers
+            if each is layer or self.model.is_upstream(each.name, layer.name)
+            for tensor in each.tensors
+        )
+
     def measured_stuck(self, tensor: Tensor | str) -> str:
         """How its gradient was found to stay zero, for messages; empty where it did not, or was not measured."""
         if self.liveness(tensor) is not Liveness.STUCK:

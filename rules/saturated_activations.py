@@ -7,10 +7,10 @@ sigmoid's. A layer whose inputs lie out there, because its weights or biases are
 same extreme values and hardly learns, and neither does anything before it.
 
 A single tanh layer with nine saturated values of ten is merely slow. Where all layers of a stretch have large weights a
-tenth is too much: the few values that are not saturated then decide everything, and close inputs end up far apart. So
-the stretch is judged too: how much faster small differences grow along it than the signal does.
+tenth is too much: a few values decide everything, and small differences grow faster than the signal; that is judged too.
 
-Outputs are left alone (a detector's prior belongs there), and gates get a note: an open or closed one is often meant.
+Outputs are left alone (a detector's prior belongs there). Gates, often meant to be open or closed, and layers with
+nothing to learn before them get a note.
 
 ## Example
 
@@ -67,6 +67,7 @@ class Options:
 @rule(
     category="signal",
     needs=Needs.FORWARD | Needs.WEIGHTS,
+    uses=Needs.LIVENESS,
     options=Options,
     message={
         "default": "{share} of the values in front of {activation} lie where it is flat (outside {low} to {high})",
@@ -90,8 +91,8 @@ def saturated_activations(context: Context, options: Options) -> Iterator[Suspic
         if not (chained or signal.saturated >= options.warn):
             continue
         fails = growth >= options.chain_fail or (signal.saturated >= options.fail and not layer.bypassed)
-        is_gate = Use.PRODUCT in layer.uses and Use.LAYER not in layer.uses
-        severity = Severity.NOTE if is_gate else Severity.ERROR if fails else Severity.WARNING
+        harmless = (Use.PRODUCT in layer.uses and Use.LAYER not in layer.uses) or not context.learns_until(layer)
+        severity = Severity.NOTE if harmless else Severity.ERROR if fails else Severity.WARNING
         at, fix = _blame(context, layer, signal, flat, options)
         if chained and path is not None and at is layer.weight and _is_common(context, path, options):
             fix = redrawn(context.model, path.hidden)

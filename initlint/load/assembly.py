@@ -127,7 +127,8 @@ class _Assembly:
                 built[name] = self._layer(name, op, flow, tensors)
             names.append(name)
             if not op.node.inner:
-                taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow))
+                again = (*taps[name].again, taps[name].value) if name in taps else ()
+                taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow), again)
         return _with_consumers(_with_links(built, names, flows)), tuple(taps.values()), names
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from ..model import NotChecked
 from .objective import Objective, split
 from .signals import GradientSignal, LossStart
 from .taps import Tap
-from .torch_run import Call, Run, attributes_kept, differentiating, restored
+from .torch_run import Call, Edge, Run, attributes_kept, differentiating, restored
 
 Gradients = dict[str, torch.Tensor | None]
 """By parameter name; None where autograd found no way from the loss to the parameter."""
@@ -183,9 +184,13 @@ class Backflow:
 
     def add(self, gradient: torch.Tensor, axis: int | None) -> None:
         """Take in one gradient, with sums by unit where these have an ``axis``."""
-        data = torch.view_as_real(gradient)[..., 0] if gradient.is_complex() else gradient.detach()
+        data = _real(gradient)
         self.square += float(torch.linalg.vector_norm(data, dtype=_at_least_single(data))) ** 2
         self.count += data.numel()
+        self.add_sums(data, axis)
+
+    def add_sums(self, gradient: torch.Tensor, axis: int | None) -> None:
+        data = _real(gradient)
         if axis is not None and data.ndim:
             axis = axis if -data.ndim <= axis < data.ndim else data.ndim - 1
             others = [dim for dim in range(data.ndim) if dim != axis % data.ndim]
@@ -193,29 +198,42 @@ class Backflow:
             self.total, self.absolute = self.total + sums[0].double(), self.absolute + sums[1].double()
 
 
+def _real(gradient: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(gradient)[..., 0] if gradient.is_complex() else gradient.detach()
+
+
 def _at_least_single(data: torch.Tensor) -> torch.dtype:
     return torch.float64 if data.dtype == torch.float64 else torch.float32
 
 
 def flowing_back(run: Run, taps: Sequence[Tap], biased: Collection[str]) -> dict[str, Backflow]:
-    """By layer what the next backward pass through ``run`` brings; sums by unit for the layers ``biased`` alone."""
+    """By layer what the next backward pass through ``run`` brings; sums by unit for the layers ``biased`` alone.
+
+    Of a layer that is called more than once the sums are those of all calls, as the gradient of its bias is.
+    """
     flows: dict[str, Backflow] = {}
     for tap in taps:
+        axis = tap.unit_axis if tap.layer in biased else None
         edge = run.kept.edges.get(tap.value)
-        if edge is not None:
-            node, number = edge
-            flows[tap.layer] = flow = Backflow()
-            node.register_prehook(_taker(flow, tap.unit_axis if tap.layer in biased else None, number))
+        if edge is None:
+            continue
+        flows[tap.layer] = flow = Backflow()
+        _take(edge, partial(flow.add, axis=axis))
+        for value in tap.again if axis is not None else ():
+            if (edge := run.kept.edges.get(value)) is not None:
+                _take(edge, partial(flow.add_sums, axis=axis))
     return flows
 
 
-def _taker(flow: Backflow, axis: int | None, number: int) -> Callable[[tuple[torch.Tensor | None, ...]], None]:
+def _take(edge: Edge, add: Callable[[torch.Tensor], None]) -> None:
+    node, number = edge
+
     def take(gradients: tuple[torch.Tensor | None, ...]) -> None:
         gradient = gradients[number]
         if gradient is not None and not gradient.is_sparse and gradient.numel():
-            flow.add(gradient, axis)
+            add(gradient)
 
-    return take
+    node.register_prehook(take)
 
 
 def reach_outputs(recording: Recording) -> set[str]:

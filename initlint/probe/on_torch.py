@@ -104,7 +104,7 @@ class TorchSession:
     def _run(self, settings: ProbeSettings) -> Run:
         """The opening run if it was not used yet and kept what is needed."""
         run, self._opening = self._opening, None
-        taps = {tap.value for tap in self.traced.taps}
+        taps = {value for tap in self.traced.taps for value in (tap.value, *tap.again)}
         autograd = settings.backward or settings.liveness
         if run is not None and not taps & run.kept.passed and (not autograd or run.no_autograd != NOT_ASKED):
             return run

@@ -20,6 +20,9 @@ from .backward import Gradients, is_finite
 from .liveness import REFUSALS, Ajar, Case, Walk
 from .torch_run import restored
 
+ROUNDING = 1e-4
+"""Of the largest output: what cancels in it may be a thousand times as large, and is rounded by 1e-7 of that."""
+
 
 def look_redrawn(walk: Walk, names: Collection[str]) -> None:
     """Sort what ``walk`` found without a gradient, among ``names``; the parameters are left as they are then."""
@@ -99,10 +102,18 @@ def _fill(tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _outputs_move(walk: Walk, cases: set[Case]) -> bool:
+    """By more than the rounding of values that cancel."""
     before = list(_outputs(walk))
     _redraw(walk, cases, 2)
     after = list(_outputs(walk))
-    return len(before) != len(after) or not all(map(torch.equal, before, after))
+    return len(before) != len(after) or not all(map(_agree, before, after))
+
+
+def _agree(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or not (one.is_floating_point() and one.numel()):
+        return torch.equal(one, other)
+    largest = float(one.abs().amax())
+    return torch.allclose(one, other, rtol=0.0, atol=ROUNDING * largest if math.isfinite(largest) else 0.0)
 
 
 def _outputs(walk: Walk) -> Iterator[torch.Tensor]:

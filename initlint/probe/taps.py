@@ -17,6 +17,8 @@ class Tap:
     value: str
     unit_axis: int
     flat: tuple[float, float] | None = None
+    again: tuple[str, ...] = ()
+    """What the layer gave at its other calls."""
 
 
 @dataclass(frozen=True, slots=True)
