@@ -15,6 +15,8 @@ from .stats import WeightStats
 NO_STATS: Mapping[str, WeightStats] = MappingProxyType({})
 TABLE_STD = 0.02
 """Radford et al. 2018 (GPT), section 4.1: embeddings, and every other weight, from N(0, 0.02^2)."""
+FAR = 10.0
+"""A scale, a temperature or a token is far from order one beyond a decade to either side."""
 
 
 def redrawn(model: Model, layers: Iterable[Layer], stats: Mapping[str, WeightStats] = NO_STATS) -> Several | None:
@@ -75,6 +77,19 @@ def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Rei
         sums = sum(Use.SUM in each.uses and each.bypassed and each.norm_after is None for each in model.layers)
         return Reinit(tensor.address, "xavier_normal", round(1 / math.sqrt(sums), 3))
     return Reinit(tensor.address, "he_normal")
+
+
+def tamed(model: Model, stats: Mapping[str, WeightStats]) -> tuple[Edit, ...]:
+    """Of order one, what no map owns (a scale, a slope, a token) and is far from it; zeros stay."""
+    edits: list[Edit] = []
+    for tensor in model.tensors:
+        found = stats.get(tensor.address)
+        free = tensor.trainable and tensor.role in (Role.OTHER, Role.SLOPE) and tensor.address not in model.uneditable
+        if free and found is not None and found.mean_square and not 1 / FAR < math.sqrt(found.mean_square) < FAR:
+            constant = found.min == found.max
+            value = math.copysign(1.0, found.mean)
+            edits.append(Fill(tensor.address, value) if constant else Reinit(tensor.address, "normal", 1.0))
+    return tuple(edits)
 
 
 def _weights(model: Model, layer: Layer, by_the_book: bool = True) -> Iterator[Edit]:

@@ -12,16 +12,16 @@ where nothing is suspected:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from .causes import Place, fold, place, raised, rooted
 from .fixes import Edit, Fill, Several, edits_of
 from .holding import placed
 from .model import Layer, Model
 from .plugin import Cause, Context, Finding, Needs, Rule, Severity
-from .redraw import twin
+from .redraw import tamed, twin
 
 PROBES = 5
 """A broken model costs at most this many probes beyond the first."""
@@ -210,8 +210,8 @@ class _Trial:
             self._note_cured(self._try(self.causes), self.causes)
         symptoms = [each for each in self._left() if self.is_symptom(each)]
         suspects = {place(each): self._suspects(each) for each in symptoms}
-        for by_the_book in (True, False):
-            redraws = {at: self._twin(layers, by_the_book) for at, layers in suspects.items()}
+        for redraw in self._redraws():
+            redraws = {at: redraw(layers) for at, layers in suspects.items()}
             symptoms = [each for each in symptoms if place(each) not in self.confirmed and redraws[place(each)]]
             if not symptoms:
                 return
@@ -223,6 +223,14 @@ class _Trial:
                     self.fixes[place(each)] = Several(redraws[place(each)])
                     self.causes.append(each)
         self.own = {place(each) for each in symptoms if place(each) not in self.confirmed}
+
+    def _redraws(self) -> Iterator[Callable[[list[Layer]], tuple[Edit, ...]]]:
+        """What may cure a symptom whose own fix does not, the likeliest first."""
+        yield partial(self._twin, by_the_book=True)
+        yield partial(self._twin, by_the_book=False)
+        free = tuple(edit for edit in tamed(self.model, self.start.context.stats) if edit.tensor in self._editable)
+        if free:
+            yield lambda layers: free
 
     def _left(self) -> list[Finding]:
         return [each for each in self.subjects if place(each) not in self.confirmed]

@@ -7,10 +7,9 @@ sigmoid's. A layer whose inputs lie out there, because its weights or biases are
 same extreme values and hardly learns, and neither does anything before it.
 
 A single tanh layer with nine saturated values of ten is merely slow. Where all layers of a stretch have large weights a
-tenth is too much: a few values decide everything, and small differences grow faster than the signal; that is judged too.
+tenth is too much: a few values decide everything, and small differences grow faster than the signal.
 
-Outputs are left alone (a detector's prior belongs there). Gates, often meant to be open or closed, and layers with
-nothing to learn before them get a note.
+Outputs are left alone (a detector's prior belongs there); gates, and what has nothing to learn before it, get a note.
 
 ## Example
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import onnx
+import torch
 from models import Fault, focal_prior, highway, lstm, sigmoid_mlp, squeeze_excite, tanh_mlp
 from models.altered import altered, planted
 from models.graphs import Array, Graph, mlp
 
+import initlint
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
@@ -88,3 +90,16 @@ def normed_tanh(seed: int = 0, gain: float = 1.0) -> onnx.ModelProto:
 )
 def test_saturated_activations(case: Case) -> None:
     check("saturated-activations", case, seeds=(0,))
+
+
+def test_frozen_random_features_may_saturate() -> None:
+    """An extreme learning machine: no gradient has to come through."""
+    module, inputs = tanh_mlp(0)
+    with torch.no_grad():
+        module[0].bias.uniform_(0.0, 6.0)
+    severities = []
+    for frozen in (False, True):
+        module[0].requires_grad_(not frozen)
+        (finding,) = initlint.check(module, inputs, select=["saturated-activations"]).findings
+        severities.append((finding.address, finding.severity))
+    assert severities == [("0.bias", WARNING), ("0.bias", NOTE)]
