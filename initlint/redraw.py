@@ -15,6 +15,8 @@ from .stats import WeightStats
 NO_STATS: Mapping[str, WeightStats] = MappingProxyType({})
 TABLE_STD = 0.02
 """Radford et al. 2018 (GPT), section 4.1: embeddings, and every other weight, from N(0, 0.02^2)."""
+STEEP = 2.0
+"""What is steeper than this is no rectifier's scale but a frequency, or a temperature."""
 FAR = 10.0
 """A scale, a temperature or a token is far from order one beyond a decade to either side."""
 
@@ -58,9 +60,10 @@ def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Rei
 
     Recurrent weights are orthogonal (Saxe et al. 2014). In front of a bounded non-linearity Xavier's variance keeps
     the signal where the slope is, times 1 over the slope at zero (1 for tanh, 4 for the sigmoid; Glorot & Bengio 2010,
-    section 4.2.1), gates and outputs apart. Everything else gets He's, which makes up for rectifiers (He et al. 2015,
-    equation 10). What joins a sum without a normalisation is divided by the root of the number of such sums, so that
-    they add up to the scale of one (Radford et al. 2019, section 2.3).
+    section 4.2.1), gates and outputs apart. So it does in front of a steep sine (Sitzmann et al. 2020, section 3.2: w0
+    divides the bound). Everything else gets He's, which makes up for rectifiers (He et al. 2015, equation 10). What
+    joins a sum without a normalisation is divided by the root of the number of such sums, so that they add up to the
+    scale of one (Radford et al. 2019, section 2.3).
     """
     tensor = tensor or layer.weight
     if tensor.role is Role.TABLE:
@@ -76,7 +79,17 @@ def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Rei
     if Use.SUM in layer.uses and layer.bypassed and layer.norm_after is None:
         sums = sum(Use.SUM in each.uses and each.bypassed and each.norm_after is None for each in model.layers)
         return Reinit(tensor.address, "xavier_normal", round(1 / math.sqrt(sums), 3))
+    if (steeper := _steeper(model, layer)) > STEEP:
+        return Reinit(tensor.address, "xavier_normal", float(f"{1 / steeper:.2g}"))
     return Reinit(tensor.address, "he_normal")
+
+
+def _steeper(model: Model, layer: Layer) -> float:
+    """How many times as steep at zero as its name says what stands behind ``layer`` is, as a sine of 30 z."""
+    named = activations.get(layer.activation).slope(0.0)
+    readers = [each for each in map(model.layer, layer.consumers) if each.producers == (layer.name,)]
+    slopes = [each.input_function.slope(0.0) for each in readers if each.input_activation == layer.activation]
+    return slopes[0] / named if slopes and named > 0.0 else 1.0
 
 
 def tamed(model: Model, stats: Mapping[str, WeightStats]) -> tuple[Edit, ...]:

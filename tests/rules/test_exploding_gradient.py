@@ -7,12 +7,27 @@ from functools import partial
 
 import pytest
 import torch
-from models import batchnorm_resnet, fixup, gpt, gru, identity_rnn, lstm, relu_cnn, relu_mlp, tanh_mlp, vit, zero_head
+from models import (
+    batchnorm_resnet,
+    fixup,
+    gpt,
+    gru,
+    identity_rnn,
+    lstm,
+    relu_cnn,
+    relu_mlp,
+    siren,
+    tanh_mlp,
+    vit,
+    zero_head,
+)
+from models.altered import altered
 from models.initialised import Built, seeded
 from models.plain import mlp
 from torch import nn
 
 import initlint
+from initlint.fixes import edits_of
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
@@ -139,3 +154,12 @@ def test_saturated_layers_take_the_finding_over() -> None:
     report = initlint.check(module, inputs)
     (found,) = [finding for finding in report.findings if finding.rule == "exploding-gradient"]
     assert found.caused_by is not None and found.caused_by.rule == "saturated-activations"
+
+
+def test_a_siren_whose_frequency_was_not_divided_out() -> None:
+    """Uniform in sqrt(6 / fan_in), the bound without its omega; the fix knows the slope of 30."""
+    module, inputs = altered(siren, lambda m: [layer.weight.mul_(30.0) for layer in list(m)[2::2]])(0)
+    report = initlint.check(module, inputs)
+    (found,) = [finding for finding in report.headlines if finding.severity is ERROR]
+    assert (found.rule, found.verified) == ("exploding-gradient", True)
+    assert all(edit.gain == pytest.approx(1 / 30, rel=0.1) for edit in edits_of(found.fix) if edit.tensor != "6.weight")
