@@ -331,23 +331,6 @@ DATALESS = frozenset(
         "empty_strided",
         "_efficientzerotensor",
         "exponential",
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "logical_not",
-        "logical_and",
-        "logical_or",
-        "bitwise_not",
-        "bitwise_and",
-        "bitwise_or",
-        "isnan",
-        "isinf",
-        "isfinite",
-        "any",
-        "all",
     ]
 )
-"""Operators whose results carry no data of their inputs."""
+"""Operators whose results carry no data of their inputs; see ``comparisons`` for those of which that depends."""

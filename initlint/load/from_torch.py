@@ -113,7 +113,7 @@ def _dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 def read(recording: Recording, registered: Registered) -> TracedModule:
     """The graph that was recorded of a module, and what that has registered."""
-    recording.forget_copies()
+    recording.forget_unread()
     for name, buffer in registered.buffers.items():  # batch statistics stood in for running ones
         if name not in recording.stored:
             recording.stored[name] = name

@@ -35,6 +35,8 @@ class Node:
     """Qualified name of the PyTorch module that the exporter says it came from, or empty."""
     varies: bool = False
     """Hands a loop's state or slice to its body: another value in every round, even if the first one is constant."""
+    chooses: bool = False
+    """Makes a mask: its result depends on data but is none."""
 
     @cached_property
     def attributes(self) -> Mapping[str, Any]:
@@ -118,7 +120,7 @@ class Graph:
         """Values that depend on no input, except that a constant's shape may be adapted to that of one."""
         constant = set(self.initializers)
         for node in self.nodes:
-            if node.op in _RANDOM or node.op in SUBGRAPH_OPS or node.varies:
+            if node.op in _RANDOM or node.op in SUBGRAPH_OPS or node.varies or node.chooses:
                 continue
             if all(not value or value in constant for value in carried(node)):
                 constant.update(value for value in node.outputs if value)
@@ -127,6 +129,8 @@ class Graph:
 
 def carried(node: Node) -> tuple[str, ...]:
     """The inputs whose data reach the output; the rest give a shape or a type."""
+    if node.chooses:
+        return ()
     return node.inputs[:1] if node.op in RESHAPES else node.inputs
 
 
