@@ -61,6 +61,9 @@ STEPS: dict[str, Callable[[Tensor], Tensor]] = {
     "both": lambda x: ((x > -1) & ~(x > 1)).float(),
     "any": lambda x: (x.unsqueeze(-1) > torch.tensor([1.0, 2.0])).any(-1).float(),
     "written": written,
+    "drawn": lambda x: torch.bernoulli(torch.sigmoid(x)),
+    "below a draw": lambda x: (torch.rand_like(x) < torch.sigmoid(x)).float(),
+    "normal": lambda x: torch.normal(x, torch.ones_like(x)),
 }
 
 
@@ -70,6 +73,27 @@ def test_a_layer_behind_a_comparison_is_a_layer(step: str) -> None:
     assert [layer.name for layer in model.layers] == ["first", "second"]
     assert model.layer("second").producers == ("first",)
     assert model.parameters == 8 * 32 + 32 + 32 * 4 + 4
+
+
+def test_a_layer_behind_a_draw_in_a_file_is_a_layer() -> None:
+    nodes = [
+        node("MatMul", ["x", "first.weight"], ["h"]),
+        node("Sigmoid", ["h"], ["p"]),
+        node("Bernoulli", ["p"], ["code"]),
+        node("MatMul", ["code", "second.weight"], ["y"]),
+    ]
+    model = opened(nodes, {"first.weight": normal(8, 32), "second.weight": normal(32, 4)}).model
+    assert [layer.name for layer in model.layers] == ["first", "second"]
+
+
+def test_a_drawn_mask_is_no_data() -> None:
+    def thinned(x: Tensor) -> Tensor:
+        return x * torch.bernoulli(torch.full_like(x, 0.9))
+
+    plain, masked = (
+        traced(Net(between), torch.randn(16, 8)).model for between in (torch.relu, lambda x: thinned(torch.relu(x)))
+    )
+    assert structure(masked) == structure(plain)
 
 
 def test_a_zero_layer_behind_spikes_is_found() -> None:

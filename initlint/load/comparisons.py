@@ -1,4 +1,4 @@
-"""Comparisons in an eager run: masks, which choose among data, and spikes or signs, which are data.
+"""Comparisons and draws in an eager run: masks, which choose among data, and spikes or signs, which are data.
 
 Which of the two a result is shows where it ends. What nothing but a comparison hands to a weighted map is data to that
 map. Anything else stays a mask: it neither feeds what it is added to nor makes a path around it, so that a padding mask
@@ -68,6 +68,14 @@ COMPARISONS: dict[str, Translation] = {
     "all": _alone("ReduceMin"),
 }
 """By the operator's name, as in ``aten.TABLE``."""
+
+
+def _drawn(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    return [Step("initlint::Draw", [each for each in (*a[:2], *k.values()) if isinstance(each, torch.Tensor)])]
+
+
+DRAWS: dict[str, Translation] = dict.fromkeys(("bernoulli", "multinomial", "normal", "poisson"), _drawn)
+"""Operators that draw from a distribution which data may set; as codes of a network they are data, else masks."""
 
 
 class Masks:

@@ -109,7 +109,7 @@ class Graph:
         """Values that carry data of the inputs; shapes of inputs and noise do not count."""
         live = {value.name for value in self.inputs}
         for node in self.nodes:
-            if node.op in _DATALESS or node.op in _RANDOM or node.op in DRAWN:
+            if node.op in _DATALESS or node.op in _SHAPED or node.op in DRAWN:
                 continue
             if node.varies or any(value in live for value in carried(node)):
                 live.update(value for value in node.outputs if value)
@@ -141,7 +141,10 @@ _DATALESS = frozenset({"Shape", "Size"})
 DRAWN = frozenset({"RandomNormal", "RandomUniform"})
 """Operators that draw a tensor of a given shape: some exporters' way to write an initialised weight."""
 
-_RANDOM = frozenset({"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_SHAPED = frozenset({"RandomNormalLike", "RandomUniformLike"})
+"""Operators that draw a tensor of the shape of their input, of which they know nothing else."""
+
+_RANDOM = _SHAPED | {"Bernoulli", "Multinomial"}
 
 
 def build(proto: ModelProto) -> Graph:

@@ -16,7 +16,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ..probe.torch_rows import Rows, of_attention, of_logits
 from .aten import DATALESS, TABLE
 from .attentions import ATTENTIONS, SOFTMAXES, attended
-from .comparisons import COMPARISONS, Masks
+from .comparisons import COMPARISONS, DRAWS, Masks
 from .graph import LINK, Node
 from .registered import Registered
 from .steps import PREVIOUS
@@ -161,11 +161,12 @@ class Recorder:
         in_place = writes_in_place(name)
         plain = name.rstrip("_") if in_place else name
         results = _tensors(outputs)
-        if plain in DATALESS:
+        choosing = DRAWS if plain in DRAWS and not in_place and self._from_data(args) else COMPARISONS
+        compares = plain in choosing
+        if plain in DATALESS and not compares:
             self._finish(NOISE, (), results, {}, in_place, args)
             return
-        compares = plain in COMPARISONS
-        translation = COMPARISONS[plain] if compares else TABLE.get(plain)
+        translation = choosing[plain] if compares else TABLE.get(plain)
         if translation is None:
             operands = tuple(self.value_of(t) for t in _tensors(args, kwargs))
             self._finish(f"aten::{plain}", operands, results, {}, in_place, args)
@@ -188,6 +189,10 @@ class Recorder:
             self.normalised(results[0], of_logits(args[0], int(args[1])))
         elif plain in ATTENTIONS and results:
             self.normalised(results[0], of_attention(*attended(plain, args, kwargs)))
+
+    def _from_data(self, args: Sequence[Any]) -> bool:
+        values = [self.value_of(tensor) for tensor in _tensors(args)]
+        return any(value in self.recording.live or value in self._masks for value in values)
 
     def _operand(self, operand: Any, previous: str) -> str:
         if operand is PREVIOUS:
