@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 from typing import Any
 
 from .attentions import ATTENTIONS, mask_of
@@ -226,11 +227,19 @@ TABLE: dict[str, Translation] = {
             "sqrt": "Sqrt",
             "sign": "Sign",
             "softsign": "Softsign",
+            "tan": "Tan",
+            "atan": "Atan",
+            "sinh": "Sinh",
+            "cosh": "Cosh",
         }.items()
     },
     "rsqrt": _rsqrt,
     "_weight_norm_interface": _operands("initlint::WeightNorm", 2),
     "_weight_norm": _operands("initlint::WeightNorm", 2),
+    "log1p": lambda a, k: [Step("Add", (a[0], 1.0)), Step("Log", (PREVIOUS,))],
+    "expm1": lambda a, k: [Step("Exp", a[:1]), Step("Sub", (PREVIOUS, 1.0))],
+    "log2": lambda a, k: [Step("Log", a[:1]), Step("Div", (PREVIOUS, log(2)))],
+    "log10": lambda a, k: [Step("Log", a[:1]), Step("Div", (PREVIOUS, log(10)))],
     "square": lambda a, k: [Step("Mul", (a[0], a[0]))],
     "pow": _pow,
     "clamp": _clip,
@@ -244,6 +253,8 @@ TABLE: dict[str, Translation] = {
     "rsub": _rsub,
     "mul": _operands("Mul", 2),
     "div": _operands("Div", 2),
+    "remainder": _operands("Mod", 2),
+    "fmod": lambda a, k: [Step("Mod", a[:2], {"fmod": 1})],
     "addcmul": _addcmul("Mul"),
     "addcdiv": _addcmul("Div"),
     "lerp": _lerp,
@@ -251,8 +262,8 @@ TABLE: dict[str, Translation] = {
     "minimum": _operands("Min", 2),
     "cat": lambda a, k: [Step("Concat", tuple(a[0]))],
     "stack": lambda a, k: [Step("Concat", tuple(a[0]))],
-    **dict.fromkeys(("split", "split_with_sizes"), split),
-    **{name: _first("Split") for name in ("chunk", "tensor_split")},
+    **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"), split),
+    **{name: _first("Split") for name in ("chunk", "unsafe_chunk", "tensor_split")},
     "unbind": unbind,
     "slice": cut,
     "select": select,
@@ -289,6 +300,10 @@ TABLE: dict[str, Translation] = {
     "index_put": lambda a, k: [Step("ScatterND", (a[0], next((i for i in a[1] if i is not None), None), a[2]))],
     "where": _operands("Where", 3),
     "masked_fill": lambda a, k: [Step("Identity", a[:1])],
+    "masked_select": _operands("GatherND", 2),
+    "nan_to_num": _first("Identity"),
+    "fill": lambda a, k: [Step("Identity", (a[1],))],
+    "zero": lambda a, k: [Step("Identity", (0.0,))],
     "cumsum": _first("CumSum"),
     "copy": lambda a, k: [Step("Identity", (a[1],))],
     "dropout": _first("Dropout"),
@@ -331,23 +346,6 @@ DATALESS = frozenset(
         "empty_strided",
         "_efficientzerotensor",
         "exponential",
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "logical_not",
-        "logical_and",
-        "logical_or",
-        "bitwise_not",
-        "bitwise_and",
-        "bitwise_or",
-        "isnan",
-        "isinf",
-        "isfinite",
-        "any",
-        "all",
     ]
 )
-"""Operators whose results carry no data of their inputs."""
+"""Operators whose results carry no data of their inputs; see ``comparisons`` for those of which that depends."""

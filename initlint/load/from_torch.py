@@ -20,6 +20,7 @@ from .graph import Graph
 from .registered import Registered
 from .stored import Stored
 from .trace import Recording, storage_of
+from .unfed import without_layer
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 def read(recording: Recording, registered: Registered) -> TracedModule:
     """The graph that was recorded of a module, and what that has registered."""
-    recording.forget_copies()
+    recording.forget_unread()
     for name, buffer in registered.buffers.items():  # batch statistics stood in for running ones
         if name not in recording.stored:
             recording.stored[name] = name
@@ -123,6 +124,7 @@ def read(recording: Recording, registered: Registered) -> TracedModule:
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
     model = replace(
         assembled.model,
+        not_checked=(*assembled.model.not_checked, *without_layer(assembled.model, recording)),
         buffers=frozenset(registered.buffers),
         reordered=frozenset(_reordered(assembled, registered)),
         packed_along=dict(_packed_along(assembled, recording, registered)),

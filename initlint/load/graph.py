@@ -35,6 +35,8 @@ class Node:
     """Qualified name of the PyTorch module that the exporter says it came from, or empty."""
     varies: bool = False
     """Hands a loop's state or slice to its body: another value in every round, even if the first one is constant."""
+    chooses: bool = False
+    """Makes a mask: its result depends on data but is none."""
 
     @cached_property
     def attributes(self) -> Mapping[str, Any]:
@@ -107,7 +109,7 @@ class Graph:
         """Values that carry data of the inputs; shapes of inputs and noise do not count."""
         live = {value.name for value in self.inputs}
         for node in self.nodes:
-            if node.op in _DATALESS or node.op in _RANDOM or node.op in DRAWN:
+            if node.op in _DATALESS or node.op in _SHAPED or node.op in DRAWN:
                 continue
             if node.varies or any(value in live for value in carried(node)):
                 live.update(value for value in node.outputs if value)
@@ -118,7 +120,7 @@ class Graph:
         """Values that depend on no input, except that a constant's shape may be adapted to that of one."""
         constant = set(self.initializers)
         for node in self.nodes:
-            if node.op in _RANDOM or node.op in SUBGRAPH_OPS or node.varies:
+            if node.op in _RANDOM or node.op in SUBGRAPH_OPS or node.varies or node.chooses:
                 continue
             if all(not value or value in constant for value in carried(node)):
                 constant.update(value for value in node.outputs if value)
@@ -127,6 +129,8 @@ class Graph:
 
 def carried(node: Node) -> tuple[str, ...]:
     """The inputs whose data reach the output; the rest give a shape or a type."""
+    if node.chooses:
+        return ()
     return node.inputs[:1] if node.op in RESHAPES else node.inputs
 
 
@@ -137,7 +141,10 @@ _DATALESS = frozenset({"Shape", "Size"})
 DRAWN = frozenset({"RandomNormal", "RandomUniform"})
 """Operators that draw a tensor of a given shape: some exporters' way to write an initialised weight."""
 
-_RANDOM = frozenset({"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_SHAPED = frozenset({"RandomNormalLike", "RandomUniformLike"})
+"""Operators that draw a tensor of the shape of their input, of which they know nothing else."""
+
+_RANDOM = _SHAPED | {"Bernoulli", "Multinomial"}
 
 
 def build(proto: ModelProto) -> Graph:

@@ -16,6 +16,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ..probe.torch_rows import Rows, of_attention, of_logits
 from .aten import DATALESS, TABLE
 from .attentions import ATTENTIONS, SOFTMAXES, attended
+from .comparisons import COMPARISONS, DRAWS, Masks
 from .graph import LINK, Node
 from .registered import Registered
 from .steps import PREVIOUS
@@ -43,12 +44,18 @@ class Recording:
     unregistered: dict[str, torch.Tensor] = field(default_factory=dict)
     """Leaf tensors that the forward uses and that belong to no parameter, buffer or input."""
 
-    def forget_copies(self) -> None:
-        """Copies that nobody reads have no readers' rights: autograd keeps what is about to be overwritten."""
-        read = {value for node in self.nodes for value in node.inputs}.union(self.outputs)
-        for place, node in enumerate(self.nodes):
-            if node.op == "Reshape" and node.inputs and read.isdisjoint(node.outputs):
+    def forget_unread(self) -> None:
+        """Copies that nobody reads have no readers' rights: autograd keeps what is about to be overwritten.
+
+        Nor have comparisons of which only Python learns, as a look for infinities is.
+        """
+        read = set(self.outputs)
+        for place in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[place]
+            if (node.op == "Reshape" or node.chooses) and read.isdisjoint(node.outputs):
                 self.nodes[place] = replace(node, inputs=())
+            else:
+                read.update(node.inputs)
 
 
 class Watcher(Protocol):
@@ -76,6 +83,7 @@ class Recorder:
         self.rescued: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         """By name: a parameter or input that was overwritten, and its values before."""
         self._watcher = watcher
+        self._masks = Masks(self.recording.live)
         self._values: Any = WeakIdKeyDictionary()
         self._written: dict[int, tuple[int, str]] = {}
         """Storage -> (time, value) of the last write in place."""
@@ -112,8 +120,6 @@ class Recorder:
             merged = self._new_value()
             self._append(LINK, (name, written[1]), (merged,), {})
             self._assign(tensor, merged)
-            if name in self.recording.live or written[1] in self.recording.live:
-                self.recording.live.add(merged)
             return merged
         return name
 
@@ -127,6 +133,8 @@ class Recorder:
         self._assign(tensor, name)
         if qualified is not None:
             self.recording.stored[name] = qualified
+            if qualified in self.registered.parameters:
+                self._masks.add_parameter(name)
         elif tensor.is_floating_point() and tensor.numel() > 1:
             self.recording.unregistered[name] = tensor
         self.recording.constants[name] = tensor.detach()
@@ -153,10 +161,12 @@ class Recorder:
         in_place = writes_in_place(name)
         plain = name.rstrip("_") if in_place else name
         results = _tensors(outputs)
-        if plain in DATALESS:
+        choosing = DRAWS if plain in DRAWS and not in_place and self._from_data(args) else COMPARISONS
+        compares = plain in choosing
+        if plain in DATALESS and not compares:
             self._finish(NOISE, (), results, {}, in_place, args)
             return
-        translation = TABLE.get(plain)
+        translation = choosing[plain] if compares else TABLE.get(plain)
         if translation is None:
             operands = tuple(self.value_of(t) for t in _tensors(args, kwargs))
             self._finish(f"aten::{plain}", operands, results, {}, in_place, args)
@@ -172,15 +182,17 @@ class Recorder:
             operands = tuple(self._operand(each, previous) for each in step.inputs)
             if position < len(steps) - 1:
                 previous = self._new_value()
-                self._append(step.op, operands, (previous,), step.attributes)
-                if any(v in self.recording.live for v in operands):
-                    self.recording.live.add(previous)
+                self._append(step.op, operands, (previous,), step.attributes, compares)
             else:
-                self._finish(step.op, operands, results, step.attributes, in_place, args)
+                self._finish(step.op, operands, results, step.attributes, in_place, args, compares)
         if plain in SOFTMAXES and len(args) > 1:
             self.normalised(results[0], of_logits(args[0], int(args[1])))
         elif plain in ATTENTIONS and results:
             self.normalised(results[0], of_attention(*attended(plain, args, kwargs)))
+
+    def _from_data(self, args: Sequence[Any]) -> bool:
+        values = [self.value_of(tensor) for tensor in _tensors(args)]
+        return any(value in self.recording.live or value in self._masks for value in values)
 
     def _operand(self, operand: Any, previous: str) -> str:
         if operand is PREVIOUS:
@@ -199,30 +211,34 @@ class Recorder:
         attributes: Mapping[str, Any],
         in_place: bool,
         args: Sequence[Any],
+        compares: bool = False,
     ) -> None:
-        live = any(v in self.recording.live for v in operands)
         names = [self._new_value() for _ in results]
-        self._append(op, operands, tuple(names), attributes)
+        self._append(op, operands, tuple(names), attributes, compares)
         for tensor, name in zip(results, names, strict=True):
             self._assign(tensor, name)
             if not tensor.is_nested:
                 self.recording.sizes[name] = tuple(tensor.shape)
             if in_place and (key := storage_of(tensor)) is not None:
                 self._written[key] = (self._time[tensor], name)
-            if live:
-                self.recording.live.add(name)
-            elif op != NOISE:
+            if op != NOISE and name not in self.recording.live and name not in self._masks:
                 self.recording.constants[name] = tensor.detach()
             self._tell(name, tensor)
 
     def _append(
-        self, op: str, operands: tuple[str, ...], outputs: tuple[str, ...], attributes: Mapping[str, Any]
+        self,
+        op: str,
+        operands: tuple[str, ...],
+        outputs: tuple[str, ...],
+        attributes: Mapping[str, Any],
+        compares: bool = False,
     ) -> None:
         index = len(self.recording.nodes)
         scope = self.scopes[-1]
         node = Node(op, f"{scope}/{op}" if scope else op, operands, outputs, None, index, False, scope)
         node.__dict__["attributes"] = dict(attributes)  # the cached property of a node without a protobuf
         self.recording.nodes.append(node)
+        self._masks.see(node, compares)
 
     def _tell(self, value: str, tensor: torch.Tensor) -> None:
         if self._watcher is not None:
@@ -273,8 +289,6 @@ class Recorder:
         names = tuple(each if isinstance(each, str) else self._operand(each, "") for each in operands)
         value = self._new_value()
         self._append(op, names, (value,), attributes)
-        if any(name in self.recording.live for name in names):
-            self.recording.live.add(value)
         return value
 
     def recurrence(
@@ -312,8 +326,6 @@ class Recorder:
         value = self._new_value()
         self._append(LINK, tuple(sources), (value,), {})
         self._assign(tensor, value)
-        if any(name in self.recording.live for name in sources):
-            self.recording.live.add(value)
         self._tell(value, tensor)
 
 

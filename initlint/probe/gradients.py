@@ -13,8 +13,7 @@ import torch
 from ..errors import TargetError
 from ..foreign import described, is_own
 from ..load.from_torch import TracedModule
-from ..load.graph import Node
-from ..load.trace import Recording
+from ..load.unfed import unfed
 from ..model import SCATTERED, Layer, Model, NotChecked, Role, Tensor
 from .backward import (
     Backflow,
@@ -203,7 +202,7 @@ class BackwardProbe:
         parameters = self.differentiator.registered
         read = set(recording.stored.values())
         routed = any(node.op in _ROUTING for node in recording.nodes)
-        idle = _fed_by_constants(recording)
+        idle = unfed(recording)
         made: dict[str, Liveness] = {}
         for name, parameter in parameters.items():
             if name not in self.differentiator.parameters:
@@ -292,26 +291,6 @@ def _with_symmetry(
         ),
         twins=tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs),
     )
-
-
-def _fed_by_constants(recording: Recording) -> set[str]:
-    """Parameters that only ever multiply something no input reaches, as a cell's recurrent weight an initial zero."""
-    readers: dict[str, list[Node]] = {}
-    for node in recording.nodes:
-        for value in node.inputs:
-            readers.setdefault(value, []).append(node)
-    found = set()
-    for value, name in recording.stored.items():
-        pending, maps = [value], list[Node]()
-        while pending:
-            for node in readers.get(pending.pop(), ()):
-                if node.op in ("Reshape", "Transpose", "Cast", "Slice"):
-                    pending.extend(node.outputs)
-                else:
-                    maps.append(node)
-        if maps and all(n.op in ("MatMul", "Gemm", "Conv") and not recording.live.intersection(n.inputs) for n in maps):
-            found.add(name)
-    return found
 
 
 _ROUTING = frozenset({"TopK", "ArgMax", "aten::nonzero", "aten::where", "Where", "GatherND"})
