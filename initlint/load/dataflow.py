@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
 
 from ..model import Kind, Source, Use
 from .constants import Constants
@@ -14,6 +13,7 @@ from .elementwise import Regions
 from .graph import LINK, Graph, Node, carried
 from .links import UNKNOWN, Link, Links
 from .norms import NormSite
+from .shuffles import Shuffles, slopes_of
 from .stored import Operation
 
 _FIRST_INPUT = frozenset(
@@ -95,6 +95,7 @@ class Dataflow:
         self._op_of_value = {value: i for i, op in enumerate(operations) for value in op.outputs}
         self._op_nodes = {index: i for i, op in enumerate(operations) for index in (op.node.index, *op.absorbed)}
         self._links = Links(graph, constants, regions, {*self._op_of_value, *self._norm_of_value})
+        self._shuffles = Shuffles(graph, constants, regions, self._norm_of_source, slopes_of(operations))
         self._dominators = _Dominators(graph, self._main_inputs())
 
     def flow(self, position: int) -> Flow:
@@ -115,7 +116,7 @@ class Dataflow:
             flow.uses |= {Use.PRODUCT, Use.SOFTMAX}
             return
         flow.norm_after = self._norm_reading(op.output)
-        flow.shuffles_units = self._shuffles(op.output)
+        flow.shuffles_units = self._shuffles.of(op)
         pending = deque((value, False) for value in op.outputs)
         seen: set[tuple[str, bool]] = set(pending)
         named = False
@@ -222,36 +223,6 @@ class Dataflow:
                 return None
             value = user.outputs[0]
         return None
-
-    def _shuffles(self, value: str) -> bool:
-        """Units become positions: DepthToSpace, or Reshape to more axes, Transpose, Reshape back."""
-        trail: list[Node] = []
-        for _ in range(8):
-            users = [u for u, _ in self._graph.readers(value)]
-            if len(users) != 1:
-                return False
-            trail.append(users[0])
-            op = users[0].op
-            if op == "DepthToSpace":
-                return True
-            if [node.op for node in trail[-3:]] == ["Reshape", "Transpose", "Reshape"]:
-                return not self._splits_heads(*trail[-3:])
-            if op not in ("Reshape", "Transpose", "Identity", "Cast", *_SUMS, "Mul", "Div", "Relu", "LeakyRelu"):
-                return False
-            value = users[0].outputs[0]
-        return False
-
-    def _splits_heads(self, split: Node, moved: Node, merged: Node) -> bool:
-        """The units became samples, not positions: heads of an attention, windows that are attended to apart."""
-        before, after = self._target(split), self._target(merged)
-        if before and after and min(before) > 0 and after[0] != 0:
-            known = prod(size for size in after if size > 0)
-            return (prod(before) // known if after[0] < 0 else after[0]) != before[0]
-        return moved.integers("perm") in ((0, 2, 1, 3), (0, 2, 3, 1))  # (batch, places, heads, width)
-
-    def _target(self, reshape: Node) -> tuple[int, ...]:
-        """The shape that it gives; empty where that is not known beforehand."""
-        return reshape.integers("shape") or self._constants.ints(reshape.input(1)) or ()
 
     # -- backwards -----------------------------------------------------------------------------------------------
 
