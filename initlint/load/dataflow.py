@@ -9,8 +9,10 @@ from functools import cached_property
 
 from ..model import Kind, Source, Use
 from .constants import Constants
+from .dominators import Dominators
 from .elementwise import Regions
-from .graph import LINK, Graph, Node, carried
+from .entries import Entries
+from .graph import LINK, Graph, Node
 from .links import UNKNOWN, Link, Links
 from .norms import NormSite
 from .shuffles import Shuffles, slopes_of
@@ -96,7 +98,7 @@ class Dataflow:
         self._op_nodes = {index: i for i, op in enumerate(operations) for index in (op.node.index, *op.absorbed)}
         self._links = Links(graph, constants, regions, {*self._op_of_value, *self._norm_of_value})
         self._shuffles = Shuffles(graph, constants, regions, self._norm_of_source, slopes_of(operations))
-        self._dominators = _Dominators(graph, self._main_inputs())
+        self._dominators = Dominators(graph, Entries(graph, constants, regions, frozenset(self._op_nodes)).found())
 
     def flow(self, position: int) -> Flow:
         op = self._operations[position]
@@ -291,29 +293,6 @@ class Dataflow:
                     feeds[value] = met
         return feeds
 
-    # -- the whole graph -----------------------------------------------------------------------------------------
-
-    def _main_inputs(self) -> list[str]:
-        """Inputs that a layer reads as data; masks and positions that only join sums and products are not."""
-        return [value.name for value in self._graph.inputs if self._reaches_layer(value.name)]
-
-    def _reaches_layer(self, start: str) -> bool:
-        pending, seen = [start], {start}
-        while pending and len(seen) < _MAX_WALK:
-            value = pending.pop()
-            for user, slot in self._graph.readers(value):
-                if user.index in self._op_nodes:
-                    return True
-                if user.op in _SUMS | _PRODUCTS and self._is_combined(user):
-                    continue
-                if user.op == "Where" and slot == 0:
-                    continue
-                for out in user.outputs:
-                    if out and out not in seen and out in self._graph.live:
-                        seen.add(out)
-                        pending.append(out)
-        return False
-
 
 _ELEMENTWISE = frozenset({"Relu", "Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Erf", "Abs", "Softplus", "Reciprocal"})
 """Non-linearities left over by ``Regions`` (in front of a fork): looked through."""
@@ -324,51 +303,3 @@ _NOTHING: frozenset[int] = frozenset()
 
 def _latest(positions: frozenset[int]) -> frozenset[int]:
     return positions if len(positions) <= MAX_FEEDS else frozenset(sorted(positions)[-MAX_FEEDS:])
-
-
-class _Dominators:
-    """Which nodes every path from the main inputs to an output passes (Cooper, Harvey & Kennedy 2001, on a DAG)."""
-
-    def __init__(self, graph: Graph, inputs: Iterable[str]) -> None:
-        self._parent: dict[int, int] = {-1: -1}
-        self._jump: dict[int, int] = {-1: -1}
-        self._depth: dict[int, int] = {-1: 0}
-        reached = dict.fromkeys(inputs, -1)
-        for node in graph.nodes:
-            if node.op in ("Shape", "Size"):
-                continue
-            above = {reached[value] for value in carried(node) if value in reached}
-            if not above:
-                continue
-            meet = above.pop()
-            for other in above:
-                meet = self._meet(meet, other)
-            self._hang(node.index, meet)
-            reached.update((value, node.index) for value in node.outputs if value)
-        self._on_path: set[int] = set()
-        for value in graph.outputs:
-            current = reached.get(value, -1)
-            while current != -1 and current not in self._on_path:
-                self._on_path.add(current)
-                current = self._parent[current]
-
-    def _hang(self, node: int, parent: int) -> None:
-        """Jump pointers (Myers 1983) make every walk up logarithmic."""
-        self._parent[node], self._depth[node] = parent, self._depth[parent] + 1
-        near, far = self._jump[parent], self._jump[self._jump[parent]]
-        even = self._depth[parent] - self._depth[near] == self._depth[near] - self._depth[far]
-        self._jump[node] = far if even else parent
-
-    def _meet(self, a: int, b: int) -> int:
-        depth, jump, parent = self._depth, self._jump, self._parent
-        if depth[a] < depth[b]:
-            a, b = b, a
-        while depth[a] > depth[b]:
-            a = jump[a] if depth[jump[a]] >= depth[b] else parent[a]
-        while a != b:
-            leap = jump[a] != jump[b]
-            a, b = (jump[a], jump[b]) if leap else (parent[a], parent[b])
-        return a
-
-    def dominates_output(self, node: Node) -> bool:
-        return node.index in self._on_path
