@@ -51,9 +51,16 @@ def test_functions_of_single_units_may_stand_before_the_shuffle(between: str, la
     assert first.shuffles_units
 
 
-@pytest.mark.parametrize("between", BETWEEN)
-def test_a_channel_shuffle_makes_no_positions(between: str) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 8, 1), *(each() for each in BETWEEN[between]), ChannelShuffle())
+class Unfolded(nn.Module):
+    """Places become patches, as in MobileViT; units stay what they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(2, 8, 2, 2, 2, 2).permute(0, 3, 5, 2, 4, 1).reshape(2, 4, 4, 8)
+
+
+@pytest.mark.parametrize(("between", "last"), list(product(BETWEEN, [ChannelShuffle, Unfolded])))
+def test_other_rearrangements_make_no_positions(between: str, last: type[nn.Module]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), *(each() for each in BETWEEN[between]), last())
     first = traced(net, torch.randn(2, 3, 4, 4)).model.layers[0]
     assert not first.shuffles_units
 

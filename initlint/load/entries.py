@@ -67,7 +67,7 @@ class Entries:
             value, joined = pending.pop()
             if joined and value in self._graph.outputs:
                 return True
-            steps = [(out, joined) for out in self._behind_functions(value)] if joined else []
+            steps: list[tuple[str, bool]] = [(out, True) for out in self._behind_functions(value) if joined]
             for user, slot in self._graph.readers(value):
                 if user.index not in self._layers:
                     steps += [(out, after) for after in self._step(user, slot, value, joined) for out in user.outputs]

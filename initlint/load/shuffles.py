@@ -49,7 +49,7 @@ class Shuffles:
             if user.op == "DepthToSpace":
                 return True
             if [node.op for node in trail[-3:]] == ["Reshape", "Transpose", "Reshape"]:
-                return not self._splits_heads(*trail[-3:]) and not self._keeps_units(op, trail[-1])
+                return not self._splits_heads(*trail[-3:]) and not self._keeps_units(op, trail[-3], trail[-1])
             if user.op not in _PASSED and user.index not in self._slopes:
                 return False
             value = user.outputs[0]
@@ -67,16 +67,16 @@ class Shuffles:
                 return site.value
         return None
 
-    def _keeps_units(self, op: Operation, merged: Node) -> bool:
-        """There are as many units behind it as before: a channel shuffle puts them in another order."""
+    def _keeps_units(self, op: Operation, split: Node, merged: Node) -> bool:
+        """They are not cut, as where only places are moved, or are as many behind it, as behind a channel shuffle."""
         for _ in range(_LONGEST):  # PyTorch copies first what it cannot view
             users = [user for user, _ in self._graph.readers(merged.outputs[0])]
             if len(users) != 1 or users[0].op != "Reshape":
                 break
             merged = users[0]
-        after = self._graph.sizes.get(merged.outputs[0]) or self._target(merged)
-        axis = op.unit_axis
-        return -len(after) <= axis < len(after) and after[axis] == op.weight.view.groups * op.weight.view.units
+        units, axis = op.weight.view.groups * op.weight.view.units, op.unit_axis
+        shapes = [self._graph.sizes.get(node.outputs[0]) or self._target(node) for node in (split, merged)]
+        return any(-len(shape) <= axis < len(shape) and shape[axis] == units for shape in shapes)
 
     def _splits_heads(self, split: Node, moved: Node, merged: Node) -> bool:
         """The units became samples, not positions: heads of an attention, windows that are attended to apart."""
