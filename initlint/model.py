@@ -336,6 +336,18 @@ class Model:
                 found[layer.name] = layer
         return tuple(found.values())
 
+    def final_uses(self, layer: Layer) -> frozenset[Use]:
+        """Its uses, looked for behind fixed maps too, as behind the grid of places that an affine map is applied to."""
+        uses, pending, seen = frozenset[Use](), [layer], {layer.name}
+        while pending:
+            each = pending.pop()
+            behind = list(self.consumers(each))
+            fixed = behind and all(one.kind.is_map and not any(t.trainable for t in one.tensors) for one in behind)
+            uses |= each.uses - {Use.LAYER} if fixed else each.uses
+            pending += [one for one in behind if fixed and one.name not in seen]
+            seen.update(one.name for one in behind)
+        return uses
+
     def consumers(self, layer: Layer) -> Iterator[Layer]:
         return (self._by_name[name] for name in layer.consumers)
 

@@ -52,7 +52,7 @@ STAYS = 0.05
 )
 def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for layer in context.model.layers:
-        for tensor in layer.tensors:
+        for tensor in (each for each in layer.tensors if each.trainable):
             if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT) and is_constant(context, tensor):
                 outputs = tensor.view.groups * tensor.view.units
                 if outputs > 1:

@@ -59,7 +59,7 @@ def duplicate_units(context: Context, options: Options) -> Iterator[Suspicion]:
         if layer.shuffles_units:
             continue
         for tensor in layer.tensors:
-            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
+            if tensor.trainable and tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
                 yield from _judge(context, layer, tensor, options)
 
 

@@ -89,7 +89,7 @@ def _found(context: Context, options: Options) -> Iterator[tuple[float, Suspicio
         hidden = layer.norm_after is not None or layer.activation in activations.PERIODIC or averages
         for tensor in () if hidden else layer.tensors:
             stats = context.stats.get(tensor.address)
-            if tensor.role in WEIGHTS and stats is not None and 0.0 < stats.mean_square < math.inf:
+            if tensor.role in WEIGHTS and tensor.trainable and stats is not None and 0.0 < stats.mean_square < math.inf:
                 yield from _judge(context, layer, tensor, stats, depths.get(layer.name, 0), options)
 
 

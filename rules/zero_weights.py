@@ -85,12 +85,12 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     fix = fresh_at(context.model, tensor, tensor.address)
     if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
-    idiom = next((text for use, text in IDIOMS.items() if use in layer.uses), "")
+    idiom = next((text for use, text in IDIOMS.items() if use in context.model.final_uses(layer)), "")
     if not context.model.has_dataflow:
         return _idiom(tensor, tensor.size, "whether something wakes it up cannot be seen without the network")
     if layer.multiplies_itself and Use.SUM not in layer.uses:
         return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix, "product")
-    if idiom and (Use.LAYER not in layer.uses or layer.bypassed):
+    if idiom and (Use.LAYER not in context.model.final_uses(layer) or layer.bypassed):
         return _idiom(tensor, tensor.size, idiom)
     if tensor.role is Role.RECURRENT_WEIGHT:
         return _idiom(tensor, tensor.size, "the recurrence starts without memory and learns it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -250,6 +251,31 @@ def test_a_buffer_is_not_trained() -> None:
         "out.weight": True,
     }
     assert model.parameters == 18
+
+
+@pytest.mark.parametrize(
+    ("held", "trained"),
+    [
+        (lambda: torch.randn(8, 2), False),
+        (lambda: torch.randn(8, 2, requires_grad=True), True),
+        (lambda: nn.Parameter(torch.randn(8, 2)), True),
+        (lambda: nn.Parameter(torch.randn(8, 2), requires_grad=False), True),
+    ],
+    ids=["a table", "a leaf that wants a gradient", "a lost parameter", "a frozen lost parameter"],
+)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_plain_tensor_in_a_closure_is_not_trained(held: Callable[[], Tensor], trained: bool, scaled: bool) -> None:
+    class Projected(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 8)
+            self.tables = (held(), torch.full((8, 2), 2.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) @ (self.tables[0] * self.tables[1] if scaled else self.tables[0])
+
+    inner, projection = traced(Projected(), torch.randn(3, 4)).model.layers
+    assert (inner.weight.trainable, projection.weight.trainable) == (True, trained)
 
 
 def test_what_autograd_keeps_for_itself_hides_no_activation() -> None:

@@ -190,7 +190,7 @@ class _Assembly:
 
     def _is_fixed(self, roots: tuple[str, ...]) -> bool:
         """Nothing that it is made of is trained; numbers and generated values do not count."""
-        named = [root for root in roots if not is_generated(root)]
+        named = [root for root in roots if not is_generated(root) or self._constants.is_stray(root)]
         return bool(named) and all(self._constants.is_fixed(root) for root in named)
 
     def _tied_tensor(self, op: Operation, stored: Stored, root: str) -> Tensor | None:

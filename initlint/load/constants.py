@@ -56,6 +56,10 @@ class Constants:
         """Whether a stored value is known not to be trained; a file does not say."""
         return False
 
+    def is_stray(self, name: str) -> bool:
+        """Whether it is a stored tensor although its name is made up: of a module, one that is not registered."""
+        return False
+
     def aliases(self, name: str) -> tuple[str, ...]:
         """Every name by which modules hold a stored value, where that is known."""
         return ()

@@ -6,14 +6,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
 
 from ..model import Kind, Source, Use
 from .constants import Constants
+from .dominators import Dominators
 from .elementwise import Regions
-from .graph import LINK, Graph, Node, carried
+from .entries import Entries
+from .graph import LINK, Graph, Node
 from .links import UNKNOWN, Link, Links
 from .norms import NormSite
+from .shuffles import Shuffles, slopes_of
 from .stored import Operation
 
 _FIRST_INPUT = frozenset(
@@ -95,7 +97,8 @@ class Dataflow:
         self._op_of_value = {value: i for i, op in enumerate(operations) for value in op.outputs}
         self._op_nodes = {index: i for i, op in enumerate(operations) for index in (op.node.index, *op.absorbed)}
         self._links = Links(graph, constants, regions, {*self._op_of_value, *self._norm_of_value})
-        self._dominators = _Dominators(graph, self._main_inputs())
+        self._shuffles = Shuffles(graph, constants, regions, self._norm_of_source, slopes_of(operations))
+        self._dominators = Dominators(graph, Entries(graph, constants, regions, frozenset(self._op_nodes)).found())
 
     def flow(self, position: int) -> Flow:
         op = self._operations[position]
@@ -115,7 +118,7 @@ class Dataflow:
             flow.uses |= {Use.PRODUCT, Use.SOFTMAX}
             return
         flow.norm_after = self._norm_reading(op.output)
-        flow.shuffles_units = self._shuffles(op.output)
+        flow.shuffles_units = self._shuffles.of(op)
         pending = deque((value, False) for value in op.outputs)
         seen: set[tuple[str, bool]] = set(pending)
         named = False
@@ -223,36 +226,6 @@ class Dataflow:
             value = user.outputs[0]
         return None
 
-    def _shuffles(self, value: str) -> bool:
-        """Units become positions: DepthToSpace, or Reshape to more axes, Transpose, Reshape back."""
-        trail: list[Node] = []
-        for _ in range(8):
-            users = [u for u, _ in self._graph.readers(value)]
-            if len(users) != 1:
-                return False
-            trail.append(users[0])
-            op = users[0].op
-            if op == "DepthToSpace":
-                return True
-            if [node.op for node in trail[-3:]] == ["Reshape", "Transpose", "Reshape"]:
-                return not self._splits_heads(*trail[-3:])
-            if op not in ("Reshape", "Transpose", "Identity", "Cast", *_SUMS, "Mul", "Div", "Relu", "LeakyRelu"):
-                return False
-            value = users[0].outputs[0]
-        return False
-
-    def _splits_heads(self, split: Node, moved: Node, merged: Node) -> bool:
-        """The units became samples, not positions: heads of an attention, windows that are attended to apart."""
-        before, after = self._target(split), self._target(merged)
-        if before and after and min(before) > 0 and after[0] != 0:
-            known = prod(size for size in after if size > 0)
-            return (prod(before) // known if after[0] < 0 else after[0]) != before[0]
-        return moved.integers("perm") in ((0, 2, 1, 3), (0, 2, 3, 1))  # (batch, places, heads, width)
-
-    def _target(self, reshape: Node) -> tuple[int, ...]:
-        """The shape that it gives; empty where that is not known beforehand."""
-        return reshape.integers("shape") or self._constants.ints(reshape.input(1)) or ()
-
     # -- backwards -----------------------------------------------------------------------------------------------
 
     def _backwards(self, op: Operation, flow: Flow) -> None:
@@ -320,29 +293,6 @@ class Dataflow:
                     feeds[value] = met
         return feeds
 
-    # -- the whole graph -----------------------------------------------------------------------------------------
-
-    def _main_inputs(self) -> list[str]:
-        """Inputs that a layer reads as data; masks and positions that only join sums and products are not."""
-        return [value.name for value in self._graph.inputs if self._reaches_layer(value.name)]
-
-    def _reaches_layer(self, start: str) -> bool:
-        pending, seen = [start], {start}
-        while pending and len(seen) < _MAX_WALK:
-            value = pending.pop()
-            for user, slot in self._graph.readers(value):
-                if user.index in self._op_nodes:
-                    return True
-                if user.op in _SUMS | _PRODUCTS and self._is_combined(user):
-                    continue
-                if user.op == "Where" and slot == 0:
-                    continue
-                for out in user.outputs:
-                    if out and out not in seen and out in self._graph.live:
-                        seen.add(out)
-                        pending.append(out)
-        return False
-
 
 _ELEMENTWISE = frozenset({"Relu", "Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Erf", "Abs", "Softplus", "Reciprocal"})
 """Non-linearities left over by ``Regions`` (in front of a fork): looked through."""
@@ -353,51 +303,3 @@ _NOTHING: frozenset[int] = frozenset()
 
 def _latest(positions: frozenset[int]) -> frozenset[int]:
     return positions if len(positions) <= MAX_FEEDS else frozenset(sorted(positions)[-MAX_FEEDS:])
-
-
-class _Dominators:
-    """Which nodes every path from the main inputs to an output passes (Cooper, Harvey & Kennedy 2001, on a DAG)."""
-
-    def __init__(self, graph: Graph, inputs: Iterable[str]) -> None:
-        self._parent: dict[int, int] = {-1: -1}
-        self._jump: dict[int, int] = {-1: -1}
-        self._depth: dict[int, int] = {-1: 0}
-        reached = dict.fromkeys(inputs, -1)
-        for node in graph.nodes:
-            if node.op in ("Shape", "Size"):
-                continue
-            above = {reached[value] for value in carried(node) if value in reached}
-            if not above:
-                continue
-            meet = above.pop()
-            for other in above:
-                meet = self._meet(meet, other)
-            self._hang(node.index, meet)
-            reached.update((value, node.index) for value in node.outputs if value)
-        self._on_path: set[int] = set()
-        for value in graph.outputs:
-            current = reached.get(value, -1)
-            while current != -1 and current not in self._on_path:
-                self._on_path.add(current)
-                current = self._parent[current]
-
-    def _hang(self, node: int, parent: int) -> None:
-        """Jump pointers (Myers 1983) make every walk up logarithmic."""
-        self._parent[node], self._depth[node] = parent, self._depth[parent] + 1
-        near, far = self._jump[parent], self._jump[self._jump[parent]]
-        even = self._depth[parent] - self._depth[near] == self._depth[near] - self._depth[far]
-        self._jump[node] = far if even else parent
-
-    def _meet(self, a: int, b: int) -> int:
-        depth, jump, parent = self._depth, self._jump, self._parent
-        if depth[a] < depth[b]:
-            a, b = b, a
-        while depth[a] > depth[b]:
-            a = jump[a] if depth[jump[a]] >= depth[b] else parent[a]
-        while a != b:
-            leap = jump[a] != jump[b]
-            a, b = (jump[a], jump[b]) if leap else (parent[a], parent[b])
-        return a
-
-    def dominates_output(self, node: Node) -> bool:
-        return node.index in self._on_path

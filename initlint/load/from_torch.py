@@ -63,10 +63,17 @@ class TensorConstants(Constants):
         self._tensors = recording.constants
         self._numbers = recording.numbers
         self._registered = registered
+        self._strays = recording.unregistered
 
     def is_fixed(self, name: str) -> bool:
-        """Buffers are in no optimiser."""
-        return name in self._registered.buffers
+        """Buffers are in no optimiser; nor is a plain tensor in a closure or a list that asks for no gradient."""
+        stray = self._strays.get(name)
+        constant = stray is not None and not stray.requires_grad and not isinstance(stray, torch.nn.Parameter)
+        return constant or name in self._registered.buffers
+
+    def is_stray(self, name: str) -> bool:
+        """What a closure or a list holds."""
+        return name in self._strays
 
     def aliases(self, name: str) -> tuple[str, ...]:
         """Every qualified name of a tied parameter."""

@@ -78,6 +78,8 @@ def watched(
     recorder = Recorder(module, watcher)
     for name, tensor in named_inputs(*call):
         recorder.add_input(name, tensor)
+        if not tensor.is_nested:
+            recorder.recording.sizes[name] = tuple(tensor.shape)
     with ExitStack() as stack:
         stack.enter_context(differentiating() if autograd else torch.no_grad())
         stack.enter_context(attributes_kept(module))
