@@ -63,14 +63,21 @@ SHAPES: dict[str, Callable[[int], ModelProto]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_opening_grows_no_faster_than_the_graph(shape: str) -> None:
-    seconds = []
-    for length in (1_500, 6_000):
-        data = SHAPES[shape](length).SerializeToString()
-        started = time.process_time()
-        assert settled(data) is not None
-        seconds.append(time.process_time() - started)
-    assert seconds[0] < 2.0, "1,500 nodes, on a machine that may be busy"
-    assert seconds[1] < max(8 * seconds[0], 2.0), f"4 times the nodes: {seconds}"
+    """Processor time of a busy machine may double: one of three attempts has to keep the bound."""
+    attempts = []
+    for _ in range(3):
+        short, long = (opened_in(SHAPES[shape](length)) for length in (1_500, 6_000))
+        if short < 2.0 and long < max(8 * short, 2.0):
+            return
+        attempts.append((short, long))
+    pytest.fail(f"seconds for 1,500 nodes and for 4 times as many: {attempts}")
+
+
+def opened_in(model: ModelProto) -> float:
+    data = model.SerializeToString()
+    started = time.process_time()
+    assert settled(data) is not None
+    return time.process_time() - started
 
 
 MEASURE = """
