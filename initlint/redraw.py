@@ -18,7 +18,7 @@ TABLE_STD = 0.02
 STEEP = 2.0
 """What is steeper than this is no rectifier's scale but a frequency, or a temperature."""
 FAR = 10.0
-"""A scale, a temperature or a token is far from order one beyond a decade to either side."""
+"""A scale, a temperature or a token is far above order one beyond a decade."""
 
 
 def redrawn(model: Model, layers: Iterable[Layer], stats: Mapping[str, WeightStats] = NO_STATS) -> Several | None:
@@ -93,12 +93,12 @@ def _steeper(model: Model, layer: Layer) -> float:
 
 
 def tamed(model: Model, stats: Mapping[str, WeightStats]) -> tuple[Edit, ...]:
-    """Of order one, what no map owns (a scale, a slope, a token) and is far from it; zeros stay."""
+    """Of order one, what no map owns (a scale, a slope, a token) and is far above it; small is meant (LayerScale)."""
     edits: list[Edit] = []
     for tensor in model.tensors:
         found = stats.get(tensor.address)
         free = tensor.trainable and tensor.role in (Role.OTHER, Role.SLOPE) and tensor.address not in model.uneditable
-        if free and found is not None and found.mean_square and not 1 / FAR < math.sqrt(found.mean_square) < FAR:
+        if free and found is not None and found.mean_square > FAR**2:
             constant = found.min == found.max
             value = math.copysign(1.0, found.mean)
             edits.append(Fill(tensor.address, value) if constant else Reinit(tensor.address, "normal", 1.0))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import initlint
+from initlint.measure import measure_all
+from initlint.model import Model, Role, Tensor, View
 from initlint.plugin import Fill, Reinit, Severity
+from initlint.redraw import tamed
 
 
 def hidden(inputs: int = 8) -> nn.Sequential:
@@ -22,7 +26,7 @@ class Scaled(nn.Module):
         self.scale = nn.Parameter(torch.full((8,), value))
         self.net = hidden()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.net(x * self.scale)
 
 
@@ -32,7 +36,7 @@ class Registers(nn.Module):
         self.registers = nn.Parameter(std * torch.randn(1, 4, 8))
         self.net = hidden()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.net(torch.cat([self.registers.expand(len(x), -1, -1), x], 1))
 
 
@@ -68,3 +72,12 @@ def test_of_usual_size_they_are_silent(build: Callable[[], nn.Module]) -> None:
     assert [
         each for each in initlint.check(module, torch.randn(*shape)).findings if each.severity >= Severity.WARNING
     ] == []
+
+
+@pytest.mark.parametrize(("value", "edits"), [(1e-5, ()), (0.0, ()), (5.0, ()), (50.0, (Fill("gamma", 1.0),))])
+def test_small_ones_are_meant(value: float, edits: tuple[Fill, ...]) -> None:
+    """LayerScale starts at 1e-5: gradients that vanish for it are no fault."""
+    gamma = Tensor("gamma", (8,), "float32", Role.OTHER, View(1, 8, 1))
+    model = Model("torch", (), (gamma,), parameters=8)
+    stats = measure_all(model, lambda address: [np.full((8, 1), value, np.float32)], model.tensors)
+    assert tamed(model, stats) == edits
