@@ -134,5 +134,17 @@ def fakes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     SESSIONS.clear()
 
 
+def interrupt_at(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control-C while the weights of ``target`` are read."""
+    stats = FakeSession.stats
+
+    def interrupted(session: FakeSession) -> Mapping[str, WeightStats]:
+        if session.target == target:
+            raise KeyboardInterrupt
+        return stats(session)
+
+    monkeypatch.setattr(FakeSession, "stats", interrupted)
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))

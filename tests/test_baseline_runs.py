@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_sessions import LAYERS, FakeSession, run
+from fake_sessions import LAYERS, interrupt_at, run
 
 import initlint
 from initlint import baseline
@@ -50,13 +50,7 @@ def unknown(reported: str) -> None:
 def test_no_report_of_an_interrupted_run_calls_known_what_is_in_no_baseline(
     output_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(session: FakeSession) -> object:
-        if session.target == "warning.onnx":
-            raise KeyboardInterrupt
-        return stats(session)
-
-    stats = FakeSession.stats
-    monkeypatch.setattr(FakeSession, "stats", interrupted)
+    interrupt_at("warning.onnx", monkeypatch)
     arguments = ("--output-format", output_format, "--output-file", "json=o.json", "--write-baseline", "base.json")
     result = run("error.onnx", "warning.onnx", *arguments)
     assert (result.exit_code, Path("base.json").exists()) == (130, False)

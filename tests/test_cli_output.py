@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fake_sessions import FakeSession, run
+from fake_sessions import interrupt_at, run
 
 from initlint import output
 from initlint.cli import main
@@ -53,13 +53,7 @@ def test_output_files_are_written_beside_stdout() -> None:
 
 @pytest.mark.parametrize("output_format", ["text", "concise", "json-lines"])
 def test_who_interrupts_a_run_keeps_what_was_found(output_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(session: FakeSession) -> None:
-        if session.target == "clean.onnx":
-            raise KeyboardInterrupt
-        return stats(session)
-
-    stats = FakeSession.stats
-    monkeypatch.setattr(FakeSession, "stats", interrupted)
+    interrupt_at("clean.onnx", monkeypatch)
     result = run("error.onnx", "clean.onnx", "--output-format", output_format, "--output-file", "json=a.json")
     assert (result.exit_code, result.stderr.strip()) == (130, "initlint: interrupted")
     assert "error.0.weight" in result.stdout
