@@ -174,6 +174,8 @@ class Layer:
     norm_after: Kind | None = None
     """The normalisation that reads the output before any non-linearity, sum, product or other layer does, and whose
     reading is the only use of the output: then the weight's scale does not show forwards."""
+    bias_removed: bool = False
+    """That norm subtracts the mean of each unit over samples or places, and with it what the bias adds."""
     uses: frozenset[Use] = frozenset()
     producers: tuple[str, ...] = ()
     """Names of the layers that feed it directly, through anything without weights."""

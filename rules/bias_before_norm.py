@@ -25,22 +25,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Advice, Context, Kind, Liveness, Needs, Severity, Suspicion, rule
+from initlint.plugin import Advice, Context, Severity, Suspicion, rule
 
 
-@rule(
-    category="bias",
-    uses=Needs.LIVENESS,
-    message="its {count} values have no effect: the {norm} behind it takes them away again",
-)
+@rule(category="bias", message="its {count} values have no effect: the {norm} behind it takes them away again")
 def bias_before_norm(context: Context, options: object) -> Iterator[Suspicion]:
+    felt = {layer.bias.address for layer in context.model.layers if layer.bias is not None and not layer.bias_removed}
     for layer in context.model.layers:
-        if layer.bias is None or not layer.bias.trainable or not layer.kind.is_map:
+        if layer.bias is None or not layer.bias.trainable or not layer.kind.is_map or layer.bias.address in felt:
             continue
-        if layer.norm_after not in (Kind.BATCH_NORM, Kind.INSTANCE_NORM):
-            continue
-        if context.liveness(layer.bias) in (Liveness.LIVE, Liveness.FROZEN):  # measured: something else reads it too
-            continue
-        data = {"count": layer.bias.size, "norm": str(layer.norm_after).replace("-", " ")}
+        data = {"count": layer.bias.size, "norm": str(layer.norm_after or "norm").replace("-", " ")}
         fix = Advice(layer.bias.address, f"bias=False  # in {layer.name}")
         yield Suspicion(layer.bias, Severity.NOTE, data, fix)

@@ -154,6 +154,7 @@ class _Assembly:
             input_known=flow.input_link.known,
             input_source=flow.input_source,
             norm_after=flow.norm_after,
+            bias_removed=flow.bias_removed,
             uses=frozenset(flow.uses),
             bypassed=flow.bypassed,
             shuffles_units=flow.shuffles_units and not weight.parts,
@@ -341,6 +342,7 @@ def _called_again(layer: Layer, flow: Flow) -> Layer:
         uses=layer.uses | frozenset(flow.uses),
         activation=layer.activation if layer.activation != "identity" else flow.activation,
         norm_after=layer.norm_after if layer.norm_after is flow.norm_after else None,
+        bias_removed=layer.bias_removed and flow.bias_removed,
         bypassed=layer.bypassed and flow.bypassed,
     )
 

@@ -50,6 +50,11 @@ _COORDINATES = {
 }  # fmt: skip
 """Inputs that place or choose data instead of carrying it."""
 
+_REARRANGED = frozenset(
+    {"Identity", "Cast", "CastLike", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Dropout"}
+)
+"""Operators that leave a constant per unit one; padding does not."""
+
 MAX_FEEDS = 512
 """A residual stream is fed by every branch before; of more than so many the latest are kept."""
 
@@ -66,6 +71,7 @@ class Flow:
     input_link: Link = UNKNOWN
     input_source: Source = Source.MIXED
     norm_after: Kind | None = None
+    bias_removed: bool = False
     uses: set[Use] = field(default_factory=set)
     producers: list[int] = field(default_factory=list)
     bypassed: bool = False
@@ -118,6 +124,7 @@ class Dataflow:
             flow.uses |= {Use.PRODUCT, Use.SOFTMAX}
             return
         flow.norm_after = self._norm_reading(op.output)
+        flow.bias_removed = self._bias_removed(op)
         flow.shuffles_units = self._shuffles.of(op)
         pending = deque((value, False) for value in op.outputs)
         seen: set[tuple[str, bool]] = set(pending)
@@ -225,6 +232,21 @@ class Dataflow:
                 return None
             value = user.outputs[0]
         return None
+
+    def _bias_removed(self, op: Operation) -> bool:
+        """A batch or instance norm over the very units of ``op`` is its output's only reader: none pads or masks it."""
+        value = op.output
+        while value not in self._graph.outputs and len(readers := self._graph.readers(value)) == 1:
+            if sites := self._norm_of_source.get(value, []):
+                sizes = (self._constants.spec(name) for name in (sites[0].gain, *sites[0].node.inputs[1:]) if name)
+                units = op.weight.view.groups * op.weight.view.units
+                return sites[0].kind in (Kind.BATCH_NORM, Kind.INSTANCE_NORM) and any(
+                    size is not None and size.size == units for size in sizes
+                )
+            if readers[0][0].op not in _REARRANGED:
+                return False
+            value = readers[0][0].outputs[0]
+        return False
 
     # -- backwards -----------------------------------------------------------------------------------------------
 
