@@ -9,7 +9,8 @@ with the rates that were tuned on the healthy twin. Half an hour for one seed.
 verified   errors and warnings, nobody's consequences, that carry a fix which the trial has confirmed, of all;
 repaired   cells in which all of them do, and which then train; the bar counts these. Others are listed apart.
 
-``--cache`` keeps a line for each cell, so that a run can go on where another stopped.
+``--cache`` keeps what was trained by cell and code: a run goes on where another stopped, and one after a change trains
+only what is told differently now.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import json
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -63,7 +64,7 @@ def repaired(cell: Cell, codes: Sequence[str]) -> nn.Module:
     return module
 
 
-def study(cell: Cell, labels: Labels) -> Outcome | None:
+def study(cell: Cell, labels: Labels, trainings: Trainings) -> Outcome | None:
     """None where nothing was said, or the cell was never trained."""
     facts, tuned = labels.facts(cell), labels.tuned(cell.family)
     report = initlint.check(cell.built(), cell.task.sample)
@@ -73,9 +74,12 @@ def study(cell: Cell, labels: Labels) -> Outcome | None:
     codes = [each.fix.code for each in loud if each.verified and each.fix is not None]
     after, score = "", 0.0
     if codes:
-        trained = observe(lambda: repaired(cell, codes), cell.task, tuned, [cell.seed])
-        after = min((trained.labels[name] for name in facts.labels), key=("trains", "slow", "fails").index)
-        score = max(trained.scores.values())
+        key = "\n".join((cell.key, *codes))
+        if key not in trainings:
+            trained = observe(lambda: repaired(cell, codes), cell.task, tuned, [cell.seed])
+            after = min((trained.labels[name] for name in facts.labels), key=("trains", "slow", "fails").index)
+            trainings.keep(key, (after, max(trained.scores.values())))
+        after, score = trainings[key]
     rules = tuple(sorted({each.rule for each in loud}))
     name, planted = cell.key, cell.initialisation.name
     return Outcome(
@@ -83,22 +87,29 @@ def study(cell: Cell, labels: Labels) -> Outcome | None:
     )
 
 
+class Trainings(dict[str, tuple[str, float]]):
+    """(label, score) by the cell and the code of its fixes, written line by line."""
+
+    def __init__(self, file: Path | None) -> None:
+        super().__init__()
+        self._file = file
+        if file is not None and file.exists():
+            self.update({key: (label, score) for key, label, score in map(json.loads, file.read_text().splitlines())})
+
+    def keep(self, key: str, outcome: tuple[str, float]) -> None:
+        self[key] = outcome
+        if self._file is not None:
+            with self._file.open("a") as lines:
+                lines.write(json.dumps([key, *outcome]) + "\n")
+
+
 def outcomes(chosen: Sequence[Cell], cache: Path | None) -> Iterator[Outcome]:
-    known: dict[str, Mapping[str, object] | None] = {}
-    if cache is not None and cache.exists():
-        known = dict(json.loads(line) for line in cache.read_text().splitlines())
-    labels = Labels(LABELS)
+    labels, trainings = Labels(LABELS), Trainings(cache)
     for number, cell in enumerate(chosen, 1):
-        if cell.key not in known:
-            outcome = study(cell, labels)
-            known[cell.key] = asdict(outcome) if outcome is not None else None
-            if cache is not None:
-                with cache.open("a") as lines:
-                    lines.write(json.dumps([cell.key, known[cell.key]]) + "\n")
-            print(f"{number} of {len(chosen)}: {outcome}", file=sys.stderr, flush=True)
-        raw = known[cell.key]
-        if raw is not None:
-            yield Outcome(**{**raw, "rules": tuple(raw["rules"])})  # type: ignore[arg-type]
+        outcome = study(cell, labels, trainings)
+        print(f"{number} of {len(chosen)}: {outcome}", file=sys.stderr, flush=True)
+        if outcome is not None:
+            yield outcome
 
 
 def report(found: Sequence[Outcome]) -> Iterator[str]:
