@@ -11,14 +11,9 @@ import torch
 from loading import node, normal, opened
 from torch import Tensor, nn
 from torch.nn import functional
+from tracing import traced
 
-from initlint.load.from_torch import TracedModule
 from initlint.model import Kind, Use
-from initlint.probe.on_torch import TorchSession
-
-
-def traced(module: nn.Module, *inputs: Tensor) -> TracedModule:
-    return TorchSession(module, inputs, {}).traced
 
 
 def in_scope(name: str, each: object) -> object:

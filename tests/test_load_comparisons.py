@@ -11,15 +11,10 @@ import torch
 from loading import node, normal, opened
 from torch import Tensor, nn
 from torch.nn import functional
+from tracing import traced
 
 import initlint
-from initlint.load.from_torch import TracedModule
 from initlint.model import Model, Use
-from initlint.probe.on_torch import TorchSession
-
-
-def traced(module: nn.Module, *inputs: Tensor) -> TracedModule:
-    return TorchSession(module, inputs, {}).traced
 
 
 class Surrogate(torch.autograd.Function):

@@ -9,14 +9,7 @@ import torch
 from loading import node, normal, opened
 from onnx import NodeProto
 from torch import Tensor, nn
-
-from initlint.load.from_torch import TracedModule
-from initlint.probe.on_torch import TorchSession
-
-
-def traced(module: nn.Module, *inputs: Tensor) -> TracedModule:
-    return TorchSession(module, inputs, {}).traced
-
+from tracing import traced
 
 BETWEEN = {
     "nothing": (),

@@ -258,6 +258,22 @@ def test_given_inputs_that_do_not_fit_are_wrong_usage(inputs: Any, settings: Any
     assert caught.value.kind is FailureKind.USAGE
 
 
+class Policy(nn.Linear):
+    """Its forward looks at its values, and names their shape when they are wrong."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.distributions.Categorical(logits=super().forward(x)).probs
+
+
+def test_a_forward_that_weights_make_raise_does_not_blame_the_inputs() -> None:
+    policy = Policy(6, 2)
+    assert initlint.check(policy, torch.ones(5, 6)).probe.batch == 5
+    nn.init.constant_(policy.weight, float("nan"))
+    report = initlint.check(policy, torch.ones(5, 6))
+    assert [finding.rule for finding in report.headlines] == ["non-finite-weights"]
+    assert "its forward raised ValueError: Expected parameter logits" in (report.probe.reason or "")
+
+
 # Nothing fits --------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .attentions import ATTENTIONS, mask_of
 from .rearranged import cut, permute, reshape, select, split, transpose, unbind
-from .steps import PREVIOUS, Step, Translation
+from .steps import DEVIATION, PREVIOUS, VARIANCE, Step, Translation
 
 
 def _first(op: str, **attributes: Any) -> Translation:
@@ -136,7 +136,6 @@ _MOVES = [
     "expand_as",
 ]
 _VIEWS = [
-    "expand",
     "narrow",
     "diagonal",
     "as_strided",
@@ -274,9 +273,12 @@ TABLE: dict[str, Translation] = {
     "transpose": transpose,
     **{name: _first("Transpose") for name in ("t", "movedim", "numpy_T")},
     **{name: _first("Cast") for name in ("_to_copy", "to", "float", "type_as")},
+    "expand": _first("Expand"),
     **{name: _first("Pad") for name in _PADS},
     "mean": _reduce("ReduceMean"),
     "sum": _reduce("ReduceSum"),
+    **dict.fromkeys(("var", "var_mean"), _reduce(VARIANCE)),
+    **dict.fromkeys(("std", "std_mean"), _reduce(DEVIATION)),
     "amax": _reduce("ReduceMax"),
     "amin": _reduce("ReduceMin"),
     "linalg_vector_norm": lambda a, k: [Step("ReduceL2", a[:1], {"axes": list(a[2])} if len(a) > 2 and a[2] else {})],

@@ -14,7 +14,7 @@ from .elementwise import Regions
 from .entries import Entries
 from .graph import LINK, Graph, Node
 from .links import UNKNOWN, Link, Links
-from .norms import NormSite
+from .norm_sites import NormSite
 from .shuffles import Shuffles, slopes_of
 from .stored import Operation
 

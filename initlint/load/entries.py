@@ -18,7 +18,7 @@ _JOINS = _SUMS | frozenset(
 _MOVES = frozenset(
     {
         "Identity", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "Slice", "Split", "Neg",
-        "Pad", "Gather", "Concat", LINK,
+        "Expand", "Pad", "Gather", "Concat", LINK,
     }
 )  # fmt: skip
 """Operators behind which an input is still itself. Casts, clips and logarithms make penalties of masks."""

@@ -9,7 +9,7 @@ from ..model import Kind
 from .constants import Constants
 from .elementwise import Regions
 from .graph import Graph, Node
-from .norms import NormSite
+from .norm_sites import NormSite
 from .stored import Operation
 
 _PASSED = frozenset({"Reshape", "Transpose", "Identity", "Cast", "Dropout", "Add", "Sub", "Sum", "Mean", "Mul", "Div"})

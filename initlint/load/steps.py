@@ -26,3 +26,6 @@ class Previous:
 PREVIOUS = Previous()
 
 Translation = Callable[[Sequence[Any], dict[str, Any]], list[Step]]
+
+VARIANCE, DEVIATION = "initlint::Variance", "initlint::Deviation"
+"""Of the entries along some axes, without a decomposition; a second result is their mean."""

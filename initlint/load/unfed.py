@@ -9,7 +9,7 @@ from .graph import Node
 from .trace import Recording
 
 _MAPS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
-_MOVES = frozenset({"Reshape", "Transpose", "Cast", "Slice"})
+_MOVES = frozenset({"Reshape", "Transpose", "Cast", "Expand", "Slice"})
 
 
 def unfed(recording: Recording, slots: frozenset[int] = frozenset({0, 1, 2})) -> set[str]:

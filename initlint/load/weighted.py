@@ -9,7 +9,7 @@ from .constants import Constants
 from .folding import is_float
 from .graph import Graph, Node
 from .linear_maps import HANDLERS
-from .norms import NormSite
+from .norm_sites import NormSite
 from .reader import WeightReader
 from .recurrences import RECURRENCE, eager_recurrence, recurrences
 from .stored import Operation, Stored

@@ -115,7 +115,7 @@ def _with_given(module: nn.Module, calls: list[Call], settings: ProbeSettings) -
     first = faults[0]
     if isinstance(first, _NoTensor):
         return _unrun(module, str(first))
-    if not is_own(first) and _is_misfit(first):
+    if not is_own(first) and _is_misfit(first) and _is_finite(module):
         text = f"the inputs ({calls[0]}) do not fit the module: {described(first)}; give what its forward takes"
         raise TargetError(FailureKind.USAGE, text) from None
     return _unrun(module, _why_not(first))
@@ -217,6 +217,12 @@ def _norm_samples() -> Iterator[list[int]]:
 def _is_misfit(error: Exception) -> bool:
     says_so = isinstance(error, IndexError) or bool(_MISFIT.search(str(error)))
     return says_so and not is_lack_of_memory(error)
+
+
+def _is_finite(module: nn.Module) -> bool:
+    """Where weights are NaN, a forward that looks at its values may raise whatever the inputs are."""
+    parameters, _ = tensors_of(module.modules())
+    return all(bool(each.detach().isfinite().all()) for each in parameters)
 
 
 def _why_not(error: Exception) -> str:
