@@ -78,12 +78,12 @@ def _root(symptom: int, cause_of: Mapping[int, int], findings: Sequence[Finding]
 def raised(findings: Sequence[Finding]) -> list[Finding]:
     """Causes with the severity that their consequences prove.
 
-    What is proven of a tensor (it never learns, say) proves nothing of the tensor of a cause that is no error itself:
-    such consequences stand by themselves, the first for the others.
+    What is proven of a tensor (it never learns, say) proves nothing of another one, that of a cause which is no error
+    itself: such consequences stand by themselves, the first for the others.
     """
     severities: dict[Place, Severity] = {}
     for each in findings:
-        if each.caused_by is not None and not each.proven:
+        if each.caused_by is not None and (not each.proven or each.address == each.caused_by.address):
             cause = place(each.caused_by)
             severities[cause] = max(each.severity, severities.get(cause, Severity.NOTE))
     told = [_at_least(each, severities.get(place(each), Severity.NOTE)) for each in findings]
