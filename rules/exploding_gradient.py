@@ -36,10 +36,11 @@ Shortcuts around the layers, or fewer layers. In front of tanh, `nn.init.xavier_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
-from initlint.plugin import Context, Needs, Sensitivity, Severity, Suspicion, redrawn, rule, sensitivities
+from initlint.plugin import Context, Layer, Needs, Sensitivity, Severity, Suspicion, redrawn, rule, sensitivities
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Options:
     # calibrate_gradient.md: above a growth per step of 1 none of 27 recurrences trains; from 0.3 to 1 five of 20 do
     recurrent_warn: float = 2.0  # twice that, as above
     recurrent_fail: float = 5.0  # five times that
+    outlier: float = 10.0  # as in vanishing-signal: a step of ten times the others' median is one layer's own
 
 
 @rule(
@@ -64,6 +66,8 @@ class Options:
         "gradients grow by about {per_layer} per layer{basis}",
         "recurrent": "its weights move the loss {ratio} times as much per step as those of {outlet}: "
         "gradients grow from step to step{basis}",
+        "single": "its weights move the loss {ratio} times as much as those of {outlet}, {step} times as much as those "
+        "of any layer between: the growth comes from here{basis}",
     },
     explains=("exploding-gradient", "vanishing-gradient"),
 )
@@ -76,19 +80,36 @@ def exploding_gradient(context: Context, options: Options) -> Iterator[Suspicion
     for severity, plain, normed, recurrent in limits:
         judged = [(each, _limit(each, plain, normed, recurrent)) for each in known]
         first = next(((each, limit) for each, limit in judged if each.per_use >= limit), None)
-        if first is not None:
-            found, threshold = first
-            data = {
-                "ratio": found.per_use,
-                "outlet": found.outlet.name,
-                "depth": found.depth,
-                "per_layer": found.per_layer,
-                "threshold": threshold,
-                "basis": found.basis,
-            }
+        if first is None:
+            continue
+        found, threshold = first
+        basis = {"outlet": found.outlet.name, "threshold": threshold, "basis": found.basis}
+        if (single := _single(known, found, threshold, options.outlier)) is not None:
+            layer, ratio, step = single
+            data = basis | {"ratio": ratio, "step": step}
+            yield Suspicion(layer.weight, severity, data, redrawn(context.model, [layer]), "single")
+        else:
+            data = basis | {"ratio": found.per_use, "depth": found.depth, "per_layer": found.per_layer}
             message = "recurrent" if found.layer.kind.is_recurrent else "default"
             yield Suspicion(found.layer, severity, data, redrawn(context.model, found.layers), message)
-            return
+        return
+
+
+def _single(
+    known: Sequence[Sensitivity], first: Sensitivity, threshold: float, outlier: float
+) -> tuple[Layer, float, float] | None:
+    """The layer that alone makes the loss so sensitive, how much so, and how much more than all behind it."""
+    names = {layer.name for layer in first.layers}
+    chain = [each for each in known if each.layer.name in names]
+    steps, behind, depth = [], 1.0, 1
+    for each in reversed(chain):  # in files, where not every layer is measured, a step may span several
+        steps.append((each.per_use / behind) ** (1 / max(1, each.depth - depth)))
+        behind, depth = max(behind, each.per_use), each.depth
+    largest = max(steps)
+    culprit = chain[len(chain) - 1 - steps.index(largest)]
+    others = sorted(steps)[:-1]
+    alone = bool(others) and largest >= outlier * median(others) and first.per_use / largest < threshold
+    return (culprit.layer, culprit.per_use, largest) if alone else None
 
 
 def _limit(each: Sensitivity, plain: float, normed: float, recurrent: float) -> float:

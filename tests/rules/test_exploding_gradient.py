@@ -163,3 +163,11 @@ def test_a_siren_whose_frequency_was_not_divided_out() -> None:
     (found,) = [finding for finding in report.headlines if finding.severity is ERROR]
     assert (found.rule, found.verified) == ("exploding-gradient", True)
     assert all(edit.gain == pytest.approx(1 / 30, rel=0.1) for edit in edits_of(found.fix) if edit.tensor != "6.weight")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_one_layer_that_is_a_hundred_times_too_large_is_named(number: int) -> None:
+    module, inputs = altered(siren, lambda m: [m[2 * number].weight.mul_(100.0)])(0)
+    (found,) = initlint.check(module, inputs, select=["exploding-gradient"]).headlines
+    assert (found.address, found.severity, found.verified) == (f"{2 * number}.weight", ERROR, True)
+    assert "the growth comes from here" in found.message
