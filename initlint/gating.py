@@ -34,6 +34,10 @@ ROUNDING = 1e-5
 HOLDING = {Kind.LSTM: {"i": -1.0, "o": -1.0}, Kind.GRU: {"z": 1.0}}
 """Parts of a recurrent bias that hold back what comes in, and the sign with which they do."""
 
+REMEMBERED = 1e-5
+"""What takes in less per step, and forgets as little, is meant for sequences of more than 10^5 steps, which nobody has:
+chrono initialisation takes in one over the number of steps (Tallec & Ollivier 2018, arXiv:1804.11188, section 2)."""
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -198,13 +202,11 @@ def _blame(model: Model, layer: Layer, mean: float, stats: Mapping[str, WeightSt
 
 def _recurrent(layer: Layer, stats: Mapping[str, WeightStats]) -> Gate | None:
     """By its biases alone: what is inside a fused recurrence does not show."""
-    biases = [each for each in (layer.bias, layer.recurrent_bias) if each is not None]
     found: list[tuple[float, tuple[Fill, ...], str]] = []
     for part, sign in HOLDING[layer.kind].items():
-        known = {f"{each.address}[{part}]": stats.get(f"{each.address}[{part}]") for each in biases}
-        held = {address: sign * each.mean for address, each in known.items() if each is not None}
+        held = {address: sign * mean for address, mean in _means(layer, part, stats).items()}
         openness = activations.get("sigmoid")(-sum(held.values()))
-        if held and openness < SHUT:
+        if held and openness < (REMEMBERED if part != "o" and _remembers(layer, openness, stats) else SHUT):
             worst = max(held, key=lambda address: held[address])
             edits = tuple(Fill(address, 0.0) for address, value in held.items() if address == worst or value > 1.0)
             found.append((openness, edits, worst))
@@ -214,3 +216,16 @@ def _recurrent(layer: Layer, stats: Mapping[str, WeightStats]) -> Gate | None:
     at = next(each[2] for each in found if each[0] <= math.sqrt(openness))
     edits = tuple(edit for each in found for edit in each[1])
     return Gate(at, openness, edits, layer.consumers, within=layer.name, alone=False)
+
+
+def _means(layer: Layer, part: str, stats: Mapping[str, WeightStats]) -> dict[str, float]:
+    """Of one gate's biases, by address."""
+    biases = (layer.bias, layer.recurrent_bias)
+    known = (f"{bias.address}[{part}]" for bias in biases if bias is not None)
+    return {address: stats[address].mean for address in known if address in stats}
+
+
+def _remembers(layer: Layer, taken: float, stats: Mapping[str, WeightStats]) -> bool:
+    """What a step takes in adds up: it forgets not much more (ten times) than it takes. A GRU forgets what it takes."""
+    forgotten = activations.get("sigmoid")(-sum(_means(layer, "f", stats).values()))
+    return layer.kind is Kind.GRU or forgotten < 10.0 * taken

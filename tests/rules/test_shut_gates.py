@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import torch
 from models import highway, lstm, squeeze_excite
 from models.altered import altered
 from models.gated import factored, gated_cell, gated_values, glu, packed_glu, state_space
@@ -14,6 +16,12 @@ from initlint.testing import Bad, Case, Good, cases, check, honest_export
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 LEGACY = ("legacy",)
+
+
+def chrono(module: Any) -> None:
+    """Tallec & Ollivier 2018, for up to 10^4 steps: as little is forgotten as is taken in."""
+    times = torch.rand(24).mul(9998).add(1).log()
+    module.cell.bias_ih_l0[:48] = torch.cat([-times, times])
 
 
 @cases(
@@ -33,6 +41,7 @@ LEGACY = ("legacy",)
     Good("near miss: a learned factor of 1e-12", partial(factored, value=1e-12), notes_ok=False, exporters=LEGACY),
     Good("near miss: a forget gate that is shut", partial(gated_cell, gate=1, bias=-20.0), False, False, LEGACY),
     Good("near miss: a way around the state", partial(state_space, bias=-20.0, skip=True), False, False, LEGACY),
+    Good("near miss: chrono initialisation", altered(gated_cell, chrono), notes_ok=False, exporters=LEGACY),
     Bad("two gates at -10", partial(glu, bias=-10.0), ["0.gate.bias"], ERROR),
     Bad("one gate at -10, which Adam opens", partial(glu, bias=-10.0, depth=1), ["0.gate.bias"], WARNING, LEGACY),
     Bad("packed gates at -10", partial(packed_glu, bias=-10.0), ["0.bias"], ERROR),
