@@ -109,7 +109,7 @@ def held_back(model: Model, signals: Signals, stats: Mapping[str, WeightStats], 
     if before is None or Use.OUTPUT not in before.uses:
         mine = [gate for gate in gates if _lies_between(model, gate, before, None)]
         loudest = max(signals.outputs.values(), key=lambda each: each.std, default=None)
-        if mine and loudest is not None and math.isfinite(loudest.std):
+        if mine and loudest is not None and math.isfinite(loudest.std) and not _gives_probabilities(model):
             left = _certain(loudest.std / _reference(before, signals), loudest, mine)
             held = _further(held, mine, left, "")
     return held if held is not None and held.left <= math.sqrt(held.openness) else None
@@ -118,6 +118,13 @@ def held_back(model: Model, signals: Signals, stats: Mapping[str, WeightStats], 
 def _further(held: Held | None, gates: Sequence[Gate], left: float, behind: str) -> Held:
     passed, so_far = (held.gates, held.left) if held is not None else ((), 1.0)
     return Held((*passed, *gates), so_far * min(1.0, left), behind)
+
+
+def _gives_probabilities(model: Model) -> bool:
+    """The outputs are products of probabilities, as of an object times that of its class: a prior may make them small,
+    and the logarithm in their loss takes the factor back."""
+    last = [layer for layer in model.layers if Use.PRODUCT in layer.uses and not layer.consumers]
+    return all(layer.gate or layer.activation == "softmax" for layer in last)
 
 
 def _certain(left: float, signal: LayerSignal, gates: Sequence[Gate]) -> float:

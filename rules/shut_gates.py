@@ -4,8 +4,8 @@
 
 A sigmoid that multiplies the signal lets 5e-5 of it through if its bias is -10, and as little of the gradient comes
 back: to what it multiplies, and to the bias that would have to grow. What follows sees the same for every input. SGD
-gets nowhere from a thousandth on; Adam's steps do not shrink with the gradient, so that it opens a single gate of 1e-6,
-but nothing opens two of 1e-5 one behind the other.
+gets nowhere from a hundredth on; Adam's steps do not shrink with the gradient, so that it may open a single gate of
+1e-5 in the end, but nothing opens two of them one behind the other.
 
 Judged is what arrives where all of the signal has to pass next, so that a way around the gate makes it harmless: a skip
 connection, a highway's carry gate, the other experts. A normalisation behind the gate makes up for the scale. Counted
@@ -43,8 +43,8 @@ from .non_finite_weights import SIGNAL_RULES
 
 @dataclass(frozen=True)
 class Options:
-    warn: float = 1e-3  # calibrate_gates.md: SGD fails in all nets below 1e-2; a decade of that is for other data
-    fail: float = 1e-7  # calibrate_gates.md: below, both optimisers fail in every net; above, Adam trains some
+    warn: float = 1e-3  # calibrate_gates.md: below, SGD fails in all nets and Adam is slow in five of 7 (to 1e-4)
+    fail: float = 1e-7  # calibrate_gates.md: below, both optimisers fail in all of 60 nets; above, Adam trains some
     # A gradient of g moves a bias b of 27 (a sigmoid of 1e-12) by at most 1e-2 g / 1e-8 with Adam (rate 1e-2, Kingma &
     # Ba 2015, epsilon 1e-8), which float32 rounds away below b 2^-24. calibrate_gates.md: below, none ever moves
     final: float = 1e-12
@@ -55,8 +55,8 @@ class Options:
     needs=Needs.FORWARD | Needs.WEIGHTS,
     options=Options,
     message={
-        "default": "this gate starts shut: it lets {openness} through, and {left} of the signal arrives at {behind}",
-        "several": "{gates} gates start shut: this one lets {openness} through, and {left} of the signal arrives at "
+        "default": "this gate starts shut: it lets {openness} through, and {left} of the signal is left at {behind}",
+        "several": "{gates} gates start shut: this one lets {openness} through, and {left} of the signal is left at "
         "{behind}",
         "final": "this gate starts shut and cannot open: it lets {openness} through, and as much of the gradient",
     },

@@ -152,3 +152,24 @@ class GatedValues(nn.Module):
 @seeded
 def gated_values(bias: float = 0.0) -> Built:
     return GatedValues(bias), (torch.randn(16, 8, 16),)
+
+
+class Detector(nn.Module):
+    """Scores are the product of two probabilities, or of a value and a gate."""
+
+    def __init__(self, bias: float, probabilities: bool) -> None:
+        super().__init__()
+        self.stem, self.first, self.second = nn.Linear(16, 32), nn.Linear(32, 8), nn.Linear(32, 1)
+        self.probabilities = probabilities
+        for layer in (self.first, self.second) if probabilities else (self.second,):
+            nn.init.constant_(layer.bias, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.stem(x))
+        first = self.first(x).sigmoid() if self.probabilities else self.first(x)
+        return first * self.second(x).sigmoid()
+
+
+@seeded
+def detector(bias: float = -4.6, probabilities: bool = True) -> Built:
+    return Detector(bias, probabilities), (torch.randn(32, 16),)

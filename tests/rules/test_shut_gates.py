@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from models import highway, lstm, squeeze_excite
 from models.altered import altered
-from models.gated import factored, gated_cell, gated_values, glu, packed_glu, state_space
+from models.gated import detector, factored, gated_cell, gated_values, glu, packed_glu, state_space
 
 import initlint
 from initlint.plugin import Severity
@@ -42,6 +42,8 @@ def chrono(module: Any) -> None:
     Good("near miss: a forget gate that is shut", partial(gated_cell, gate=1, bias=-20.0), False, False, LEGACY),
     Good("near miss: a way around the state", partial(state_space, bias=-20.0, skip=True), False, False, LEGACY),
     Good("near miss: chrono initialisation", altered(gated_cell, chrono), notes_ok=False, exporters=LEGACY),
+    Good("near miss: a prior on a product of probabilities", partial(detector, bias=-6.0), False, False, LEGACY),
+    Bad("outputs behind a gate at -10", partial(detector, bias=-10.0, probabilities=False), ["second.bias"], WARNING),
     Bad("two gates at -10", partial(glu, bias=-10.0), ["0.gate.bias"], ERROR),
     Bad("one gate at -10, which Adam opens", partial(glu, bias=-10.0, depth=1), ["0.gate.bias"], WARNING, LEGACY),
     Bad("packed gates at -10", partial(packed_glu, bias=-10.0), ["0.bias"], ERROR),
