@@ -183,6 +183,9 @@ TABLE = {activation.name: activation for activation in _TABLE}
 PERIODIC = frozenset({"sin", "cos"})
 """A loud pre-activation is no fault before these: Fourier features and SIREN scale it on purpose."""
 
+ENDING_AT_ZERO = frozenset({"sigmoid", "hard-sigmoid", "softplus", "exp"})
+"""What gates go through: for very negative values they are as good as zero, and so are their slopes."""
+
 
 @cache
 def get(name: str) -> Activation:

@@ -163,6 +163,8 @@ class Layer:
     fan_out: int | None = None
     activation: str = "identity"
     """Name (see ``activations``) of the non-linearity that consumes the output, looked for behind a norm too."""
+    gate: str = ""
+    """Name of the first function ending at zero that the output, or a part of it, goes through; empty without one."""
     input_activation: str = "identity"
     """Name of the non-linearity that produced the input."""
     input_values: tuple[float, ...] = ()
@@ -217,6 +219,17 @@ class NotChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class Factor:
+    """A tensor that no layer owns, by a function of which the signal is multiplied: a gate without an input."""
+
+    address: str
+    function: str
+    """Name of the function (see ``activations``)."""
+    consumers: tuple[str, ...]
+    """Names of the layers that the product feeds directly."""
+
+
+@dataclass(frozen=True, slots=True)
 class FoldedNorm:
     """A batch normalisation that an exporter multiplied into ``layer``."""
 
@@ -241,6 +254,8 @@ class Model:
     """Number of trainable values."""
     not_checked: tuple[NotChecked, ...] = ()
     folded_norms: tuple[FoldedNorm, ...] = ()
+    factors: tuple[Factor, ...] = ()
+    """Learned gates that are no layers."""
     producer: str = ""
     """The program that wrote the file, where it says so ("pytorch 2.13.0")."""
     valueless: tuple[str, ...] = ()

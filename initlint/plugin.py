@@ -22,6 +22,7 @@ from . import activations
 from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
 from .deadlock import stuck_at_zero, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit, Several
+from .gating import Gate, held_back, shut
 from .heads import heads, made_by, to_blame
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import (
@@ -51,6 +52,7 @@ __all__ = [
     "Fixed",
     "FoldedNorm",
     "Forward",
+    "Gate",
     "GradientSignal",
     "Kind",
     "Layer",
@@ -84,6 +86,7 @@ __all__ = [
     "fresh",
     "fresh_at",
     "heads",
+    "held_back",
     "made_by",
     "maps_up_to",
     "measured_gain",
@@ -95,6 +98,7 @@ __all__ = [
     "redrawn",
     "rule",
     "sensitivities",
+    "shut",
     "stuck_at_zero",
     "to_blame",
     "ways",

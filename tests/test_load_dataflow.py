@@ -9,7 +9,7 @@ import pytest
 from loading import Array, node, normal, opened, round_trips
 from onnx import NodeProto
 
-from initlint.model import Kind, Layer, Model, Source, Use
+from initlint.model import Factor, Kind, Layer, Model, Source, Use
 
 SQUARE = normal(4, 4)
 
@@ -206,3 +206,27 @@ def test_a_u_net_skip_feeds_the_decoder_from_two_layers() -> None:
     assert (encoder.bypassed, middle.bypassed, decoder.bypassed) == (False, True, False)
     assert decoder.input_activation == "relu"
     assert decoder.uses == {Use.OUTPUT}
+
+
+# -- gates -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_sigmoid_of_a_parameter_is_a_factor() -> None:
+    nodes = [
+        linear("a", "x", "h"), node("Sigmoid", ["g"], ["s"]), node("Mul", ["h", "s"], ["m"]),
+        node("Relu", ["m"], ["r"]), linear("b", "r", "y"),
+    ]  # fmt: skip
+    model = layers(nodes, {"g": np.full(1, -9, np.float32)})
+    assert model.factors == (Factor("g", "sigmoid", ("b",)),)
+    assert model.tensor("g") is not None  # a single number is no tensor else: ReZero's, a temperature
+    assert not layers([linear("a", "x", "h"), node("Mul", ["h", "g"], ["y"])], {"g": scalar(1e-9)}).factors
+
+
+def test_a_part_of_an_output_may_be_a_gate() -> None:
+    nodes = [
+        linear("a", "x", "h"), node("Split", ["h"], ["u", "v"], axis=-1, num_outputs=2), node("Tanh", ["u"], ["t"]),
+        node("Sigmoid", ["v"], ["s"]), node("Mul", ["t", "s"], ["y"]),
+    ]  # fmt: skip
+    (layer,) = layers(nodes).layers
+    assert (layer.activation, layer.gate) == ("tanh", "sigmoid")
+    assert not layers([linear("a", "x", "h"), node("Tanh", ["h"], ["y"])]).layers[0].gate

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
 from .. import activations
-from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
+from ..model import Factor, FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
 from ..probe.taps import SoftmaxTap, Tap
 from . import graph as flat
 from . import norms
@@ -16,6 +16,7 @@ from .blocks import blocks
 from .constants import Constants
 from .dataflow import Dataflow, Flow
 from .elementwise import Regions
+from .factors import FactorSite, factor_sites
 from .folded import find_folded_norms
 from .folding import Array, is_float
 from .naming import Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
@@ -88,7 +89,8 @@ class _Assembly:
         for address, stored in self._stored.items():
             for value in {stored.value, *self._constants.roots(stored.value)}:
                 roots.setdefault(value, []).append(address)
-        others = self._other_tensors(roots)
+        sites = tuple(factor_sites(self._graph, self._constants, self._dataflow))
+        others = self._other_tensors(roots, {site.root for site in sites})
         for other in others:
             roots.setdefault(self._stored[other.address].value, []).append(other.address)
         model = Model(
@@ -98,6 +100,7 @@ class _Assembly:
             parameters=self._parameter_count(tensors.values()),
             not_checked=(*not_checked, *self._finder.not_checked, *self._drawn(), *self._unknown_operators()),
             folded_norms=self._folded(layers),
+            factors=tuple(_factors(sites, roots, names)),
             producer=producer,
             tied=_tied(layers),
         )
@@ -149,6 +152,7 @@ class _Assembly:
             fan_in=op.fan_in,
             fan_out=op.fan_out,
             activation=flow.activation,
+            gate=flow.gate,
             input_activation=flow.input_activation,
             input_values=flow.input_link.values,
             input_known=flow.input_link.known,
@@ -277,12 +281,12 @@ class _Assembly:
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
-    def _other_tensors(self, roots: Mapping[str, list[str]]) -> list[Tensor]:
-        """Floating-point tensors that no layer owns: positions, tokens, scales, masks."""
+    def _other_tensors(self, roots: Mapping[str, list[str]], gates: Container[str]) -> list[Tensor]:
+        """Floating-point tensors that no layer owns: positions, tokens, scales, masks; of single numbers ``gates``."""
         others = []
         for name in self._graph.initializers:
             spec = self._constants.spec(name)
-            if name in roots or spec is None or spec.size < 2 or not is_float(spec.dtype):
+            if name in roots or spec is None or not is_float(spec.dtype) or spec.size < (1 if name in gates else 2):
                 continue
             stored = Stored(name, Role.OTHER, spec.shape, View(1, spec.size, 1))
             address = self._addresses.unique(name)
@@ -360,6 +364,12 @@ def _with_consumers(layers: list[Layer]) -> list[Layer]:
         for producer in layer.producers:
             consumers.setdefault(producer, []).append(layer.name)
     return [replace(layer, consumers=tuple(consumers.get(layer.name, ()))) for layer in layers]
+
+
+def _factors(sites: Iterable[FactorSite], roots: Mapping[str, Sequence[str]], names: Sequence[str]) -> Iterator[Factor]:
+    for site in sites:
+        for address in roots.get(site.root, ())[:1]:
+            yield Factor(address, site.function, tuple(dict.fromkeys(names[i] for i in site.readers)))
 
 
 def _tied(layers: list[Layer]) -> tuple[tuple[str, str], ...]:

@@ -116,7 +116,7 @@ def _pow(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
 
 
 def _glu(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
-    return [Step("Sigmoid", a[:1]), Step("Mul", (a[0], PREVIOUS))]
+    return [Step("Split", a[:1]), Step("Sigmoid", (PREVIOUS,)), Step("Mul", (a[0], PREVIOUS))]
 
 
 _MOVES = [

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ..activations import ENDING_AT_ZERO
 from ..model import Kind, Source, Use
 from .constants import Constants
 from .dominators import Dominators
@@ -67,6 +68,7 @@ class Flow:
     """What walks found for one operation."""
 
     activation: str = "identity"
+    gate: str = ""
     input_activation: str = "identity"
     input_link: Link = UNKNOWN
     input_source: Source = Source.MIXED
@@ -136,6 +138,8 @@ class Dataflow:
             regions = self._regions.starting.get(value, [])
             if regions and not named and not behind_product:
                 flow.activation, named = regions[0].name, True
+            if not (flow.gate or behind_product):
+                flow.gate = next((each.name for each in regions if each.name in ENDING_AT_ZERO), "")
             for step in self._steps(value, flow, behind_product):
                 if step not in seen:
                     seen.add(step)
@@ -296,6 +300,10 @@ class Dataflow:
 
     def is_operation(self, node: Node) -> bool:
         return node.index in self._op_nodes
+
+    def position(self, node: Node) -> int | None:
+        """Which operation the node belongs to; None where it has no weights."""
+        return self._op_nodes.get(node.index)
 
     @cached_property
     def _feeds(self) -> dict[str, frozenset[int]]:

@@ -32,6 +32,7 @@ _DATACLASSES: tuple[type[Any], ...] = (
     model.Tensor,
     model.Layer,
     model.NotChecked,
+    model.Factor,
     model.FoldedNorm,
     model.Model,
     stats.WeightStats,
