@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import initlint
 from initlint.plugin import Severity
+from initlint.probe.signals import Backward
 
 
 class Pair(nn.Module):
@@ -67,3 +68,21 @@ def test_a_bias_that_is_held_by_a_dead_unit_is_still_stuck() -> None:
     nn.init.constant_(encoder[2].bias, -100.0)
     report = initlint.check(Pair(encoder, torch.sub, nn.Linear(8, 3)), (torch.randn(32, 10), torch.randn(32, 10)))
     assert Severity.ERROR in {each.severity for each in report.headlines}
+
+
+class Crossing(nn.Module):
+    """nn.MultiheadAttention with other keys than queries reads its packed projection in two calls of unequal parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(10, 16), nn.Linear(16, 3)
+        self.attend = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, media = self.embed(x), self.embed(x.flip(1))
+        return self.head(h + self.attend(h, media, media, need_weights=False)[0])
+
+
+def test_cross_attention_has_gradients() -> None:
+    report = initlint.check(Crossing(), torch.randn(8, 5, 10))
+    assert (report.probe.backward, report.probe.reason) == (Backward.EXACT, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -195,6 +196,8 @@ class Backflow:
             axis = axis if -data.ndim <= axis < data.ndim else data.ndim - 1
             others = [dim for dim in range(data.ndim) if dim != axis % data.ndim]
             sums = [each.sum(others) if others else each for each in (data, data.abs())]
+            if isinstance(self.total, torch.Tensor) and self.total.shape != sums[0].shape:
+                self.total = self.absolute = math.nan  # calls with other parts of the weight: of no use together
             self.total, self.absolute = self.total + sums[0].double(), self.absolute + sums[1].double()
 
 
