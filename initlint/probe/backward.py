@@ -156,7 +156,7 @@ def rms(values: torch.Tensor, size: int) -> float:
 
 
 def rms_of_each(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[float]:
-    """``rms`` of the entries of each; one call for all that need no copy, since for most a call costs more than a sum."""
+    """``rms`` of the entries of each, in one call for all that need no copy: most are so small that calls cost most."""
     single = [each.detach() for each in tensors if _is_plain(each)]
     norms = iter(torch._foreach_norm(single) if single else ())
     return [
