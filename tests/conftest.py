@@ -13,10 +13,20 @@ from fake_sessions import fakes  # noqa: E402
 __all__ = ["fakes"]
 
 
+_ANEW = (
+    ("torch.onnx._internal.exporter._registration", "ONNXRegistry", "from_torchlib"),
+    ("torch._export.utils", "", "_materialize_cpp_cia_ops"),
+)
+"""(module, class, function): what PyTorch's newer exporter asks anew at every export; it parses the source of all its
+operators and looks up all of PyTorch's, which takes two thirds of its time."""
+
+
 @pytest.fixture(autouse=True)
-def one_registry() -> None:
-    """PyTorch's newer exporter parses the source of all its operators at every export, half of its time: here once."""
-    registration = sys.modules.get("torch.onnx._internal.exporter._registration")
-    known = getattr(registration, "ONNXRegistry", None)
-    if hasattr(known, "from_torchlib") and not hasattr(known.from_torchlib, "cache_info"):
-        known.from_torchlib = staticmethod(cache(known.from_torchlib))
+def asked_once() -> None:
+    """The answers are always the same."""
+    for module, owner, name in _ANEW:
+        holder = sys.modules.get(module)
+        holder = getattr(holder, owner, None) if owner else holder
+        function = getattr(holder, name, None)
+        if function is not None and not hasattr(function, "cache_info"):
+            setattr(holder, name, staticmethod(cache(function)) if owner else cache(function))
