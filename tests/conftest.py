@@ -8,7 +8,10 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # before torch is imported; children inherit it
 
 import pytest  # noqa: E402
+from child_here import ChildHere  # noqa: E402
 from fake_sessions import fakes  # noqa: E402
+
+from initlint import session  # noqa: E402
 
 __all__ = ["fakes"]
 
@@ -30,3 +33,9 @@ def asked_once() -> None:
         function = getattr(holder, name, None)
         if function is not None and not hasattr(function, "cache_info"):
             setattr(holder, name, staticmethod(cache(function)) if owner else cache(function))
+
+
+@pytest.fixture
+def opened_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are opened in this process, for tests of what is said of a model: starting a child costs half a second."""
+    monkeypatch.setattr(session, "_Child", ChildHere)

@@ -1,13 +1,10 @@
-"""Rules are judged on files that are opened in this process."""
+"""What rules say of a file does not depend on the process that opens it."""
 
 from __future__ import annotations
 
 import pytest
-from child_here import ChildHere
-
-from initlint import session
 
 
 @pytest.fixture(autouse=True)
-def opened_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_Child", ChildHere)
+def in_this_process(opened_here: None) -> None:
+    """For all of them."""
