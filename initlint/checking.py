@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ class Plan:
     labels: frozenset[str] = frozenset()
     """What the baseline calls the targets of this run, as far as they are known."""
 
-    @property
+    @cached_property
     def reads(self) -> Needs:
         """Everything that some rule needs or uses."""
         reads = Needs.STRUCTURE

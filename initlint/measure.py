@@ -40,12 +40,31 @@ def measure_all(
 ) -> dict[str, WeightStats]:
     """Statistics of every tensor (or of ``tensors``) and packed part that has values, with the scheme it looks like."""
     measured: dict[str, WeightStats] = {}
+    constants: dict[tuple[View, bytes], WeightStats] = {}
     for tensor in model.tensors if tensors is None else tensors:
-        for address, stats in measure(tensor, partial(chunks, tensor.address)).items():
+        read, constant = _read(tensor, partial(chunks, tensor.address))
+        if constant and (tensor.view, constant) in constants:  # as most gains and biases of a fresh model are
+            measured[tensor.address] = constants[tensor.view, constant]
+            continue
+        for address, stats in measure(tensor, read).items():
             guess = schemes.recognise(stats, fans(model.owner(address), tensor, address))
             if stats.count:  # else nothing is stored: a RandomNormal node, or an empty tensor
                 measured[address] = replace(stats, scheme=guess.scheme, scheme_confidence=guess.confidence)
+        if constant:
+            constants[tensor.view, constant] = measured[tensor.address]
     return measured
+
+
+def _read(tensor: Tensor, chunks: Chunks) -> tuple[Chunks, bytes]:
+    """(chunks, read once where they are small; their bytes where all statistics follow from one repeated value)."""
+    if tensor.view.size > BLOCK_VALUES:
+        return chunks, b""
+    pieces = tuple(chunks())
+    if len(pieces) != 1 or tensor.parts or not pieces[0].size:
+        return lambda: pieces, b""
+    values = pieces[0]
+    same = values.item(0) == values.item(-1) and bool((values == values.item(0)).all())
+    return lambda: pieces, values.dtype.char.encode() + values.tobytes() if same else b""
 
 
 def measure(tensor: Tensor, chunks: Chunks) -> dict[str, WeightStats]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from .fans import NO_FANS, Fans, fans
@@ -277,8 +278,13 @@ def _by_scale(family: _Family, log_variance: float, peak: float) -> str:
     return f"{family.suffix}(std={math.exp(0.5 * log_variance):.3g})"
 
 
-def _candidates(family: _Family, fans: Fans) -> Iterator[_Candidate]:
+@lru_cache(maxsize=256)
+def _candidates(family: _Family, fans: Fans) -> tuple[_Candidate, ...]:
     """Variances that the schemes predict; priors say how common a scheme is, to a factor of two or so."""
+    return tuple(_predicted(family, fans))
+
+
+def _predicted(family: _Family, fans: Fans) -> Iterator[_Candidate]:
     pairs = ((fans.fan_in, fans.fan_out), *fans.alternatives)
     for rank, (fan_in, fan_out) in enumerate(pairs):
         share = 1.0 if rank == 0 else 0.5

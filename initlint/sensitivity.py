@@ -14,7 +14,7 @@ arXiv:1806.00179): the size of its Jacobian times the spread of its input over t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .model import Layer, Model, Source, Tensor, Use
@@ -77,19 +77,24 @@ def sensitivities(model: Model, signals: Signals, mildest: bool = False) -> Iter
     ]
     outlets.sort(key=lambda layer: known[layer.name] if mildest else -known[layer.name])
     outlets = outlets if mildest else outlets[:1]
+    leading: dict[str, list[Layer]] = {}
+    """By outlet: itself and the layers that lead there, in execution order."""
     for layer in model.layers:
         if layer.name in known and (layer.kind.is_map or layer.kind.is_recurrent):
             outlet = next((each for each in outlets if model.is_upstream(layer.name, each.name)), None)
             if outlet is not None and outlet is not layer:
-                yield _compared(model, layer, outlet, known[layer.name] / known[outlet.name], signals)
+                if outlet.name not in leading:
+                    leading[outlet.name] = _leading_to(model, outlet)
+                behind = [each for each in leading[outlet.name] if model.is_upstream(layer.name, each.name)]
+                yield _compared(layer, outlet, behind, known[layer.name] / known[outlet.name], signals)
 
 
-def _compared(model: Model, layer: Layer, outlet: Layer, ratio: float, signals: Signals) -> Sensitivity:
-    behind = [
-        each
-        for each in model.layers
-        if model.is_upstream(layer.name, each.name) and (each is outlet or model.is_upstream(each.name, outlet.name))
-    ]
+def _leading_to(model: Model, outlet: Layer) -> list[Layer]:
+    return [each for each in model.layers if each is outlet or model.is_upstream(each.name, outlet.name)]
+
+
+def _compared(layer: Layer, outlet: Layer, behind: Sequence[Layer], ratio: float, signals: Signals) -> Sensitivity:
+    """``behind`` are the layers on the way from ``layer`` to the outlet, which is one of them."""
     depth = 1 + sum(not each.kind.is_norm for each in behind)
     normalised = layer.norm_after is not None or any(_is_normalised(each) for each in behind)
     felt = _gradient(layer, signals) / (_gradient(outlet, signals) or math.inf)

@@ -21,6 +21,8 @@ from initlint.plugin import Context, Fill, Needs, Rule, Severity, Signals, Suspi
 from initlint.probe.signals import Forward, LayerSignal
 from initlint.testing import default_export
 
+pytestmark = pytest.mark.usefixtures("opened_here")
+
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 

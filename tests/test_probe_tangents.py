@@ -22,6 +22,8 @@ from initlint.session import open_session
 from initlint.settings import ProbeSettings
 from initlint.testing import Build, honest_export
 
+pytestmark = pytest.mark.usefixtures("opened_here")
+
 OPERATORS = {
     "relu": "Relu(x)",
     "leaky relu": "LeakyRelu <alpha=0.2> (x)",

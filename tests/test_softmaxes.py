@@ -20,6 +20,8 @@ from initlint.probe.taps import SoftmaxTap
 from initlint.session import open_session
 from initlint.settings import ProbeSettings
 
+pytestmark = pytest.mark.usefixtures("opened_here")
+
 TAP = SoftmaxTap("here", "x", "y", -1, False, ("head",), True, False)
 
 

@@ -95,8 +95,8 @@ class Masks:
 
     def see(self, node: Node, compares: bool = False) -> None:
         """``node`` was recorded: note whether its results are live, masks or neither."""
-        masks = [value for value in node.inputs if value in self]
-        live = any(value in self._live for value in node.inputs)
+        masks = [value for value in node.inputs if value in self] if self._makers else []
+        live = not self._live.isdisjoint(node.inputs)
         if masks and not live and self._feeds_a_map(node):
             self._promote(masks)
             live = True
@@ -105,11 +105,11 @@ class Masks:
             node.chooses = True
         elif live:
             self._live.update(node.outputs)
-        elif any(value in self._trained for value in node.inputs):
+        elif not self._trained.isdisjoint(node.inputs):
             self._trained.update(node.outputs)
 
     def _feeds_a_map(self, node: Node) -> bool:
-        return node.op in _MAPS and any(value in self._trained for value in node.inputs)
+        return node.op in _MAPS and not self._trained.isdisjoint(node.inputs)
 
     def _promote(self, values: Iterable[str]) -> None:
         """They are data, and so is all that they were made of."""

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
 
 from ..probe.torch_rows import of_attention
-from .registered import tensors_of
+from .registered import modules_of, tensors_of
 from .trace import Recorder, storage_of
 
 _DROPOUTS = frozenset(
@@ -48,7 +48,7 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
 
     Parameters have the memory that they had. What is in it is the Recorder's to put back, or ``restored``'s.
     """
-    modules = list(module.modules())
+    modules = modules_of(module)
     modes = [each for each in modules if each.training]
     parameters, held = tensors_of(modules)
     memory = [(parameter, parameter.data) for parameter in parameters]
@@ -150,9 +150,11 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def opaque(self, args: Sequence[Any]) -> Iterator[None]:
         """A function of ``args`` whose operators are not to be seen runs inside."""
         self._recorder.before(args, {}, ())
+        innermost = _get_current_dispatch_mode() is self  # the model may have entered one of its own
         self.paused += 1
         try:
-            yield
+            with _pop_mode_temporarily() if innermost else nullcontext():  # a paused mode still costs a call each
+                yield
         finally:
             self.paused -= 1
 

@@ -147,9 +147,7 @@ class Regions:
     def _claim(self, start: str, nameless_too: bool) -> bool:
         """Whether the matter is settled: all regions that start there were found, or there is none."""
         for _ in range(MAX_USES):
-            region = self._grow(start, _FIRST_TRY)
-            if region is None or region.name == "elementwise":
-                region = self._grow(start, MAX_REGION)
+            region = self._found(start)
             if region is None:
                 return True
             if not nameless_too and region.name == "elementwise" and not self._forks(region):
@@ -164,8 +162,16 @@ class Regions:
         users = {user.index for user, _ in self._graph.readers(region.start)}
         return len(users & region.nodes) > 1
 
-    def _grow(self, start: str, limit: int) -> Region | None:
+    def _found(self, start: str) -> Region | None:
         """The longest closed region with a known function (ReLU and Min are ReLU6), else the smallest unknown one."""
+        order = self._grown(start, _FIRST_TRY)
+        region = self._choose(start, order)
+        if len(order) == _FIRST_TRY and (region is None or region.name == "elementwise"):  # there may be more
+            region = self._choose(start, self._grown(start, MAX_REGION))
+        return region
+
+    def _grown(self, start: str, limit: int) -> list[Node]:
+        """The element-wise nodes behind ``start``, the nearest ones first found, in their order in the graph."""
         members: dict[str, Node | None] = {start: None}
         order: list[Node] = []
         frontier = [start]
@@ -175,9 +181,7 @@ class Regions:
                 order.append(user)
                 frontier.append(user.outputs[0])
         order.sort(key=lambda node: node.index)
-        if not any(node.op in _UNARY or node.op in _NARY or self._is_square(node) for node in order):
-            return None
-        return self._choose(start, order)
+        return order
 
     @staticmethod
     def _is_square(node: Node) -> bool:
@@ -197,6 +201,8 @@ class Regions:
         return node.inputs[:1] if node.op == "CastLike" else node.inputs
 
     def _choose(self, start: str, order: list[Node]) -> Region | None:
+        if not any(node.op in _UNARY or node.op in _NARY or self._is_square(node) for node in order):
+            return None
         values: dict[str, Any] = {start: _GRID}
         best: Region | None = None
         for end_node in order:

@@ -30,6 +30,19 @@ class Registered:
         return cls(parameters, dict(module.named_buffers()), aliases)
 
 
+def modules_of(root: torch.nn.Module) -> list[torch.nn.Module]:
+    """``root`` and what is inside it, each once, in the order of ``root.modules()``, which makes up all their names."""
+    found: dict[int, torch.nn.Module] = {}
+    pending = [root]
+    while pending:
+        module = pending.pop()
+        if id(module) not in found:
+            found[id(module)] = module
+            inside = [each for _, each in module._modules.items() if each is not None]
+            pending.extend(reversed(inside))
+    return list(found.values())
+
+
 def tensors_of(modules: Iterable[torch.nn.Module]) -> tuple[list[torch.nn.Parameter], list[torch.Tensor]]:
     """(parameters, buffers) that ``modules`` hold themselves, each once; names are not made up for them."""
     parameters: dict[int, torch.nn.Parameter] = {}

@@ -85,9 +85,9 @@ class Recorder:
         self._watcher = watcher
         self._masks = Masks(self.recording.live)
         self._values: Any = WeakIdKeyDictionary()
+        """Tensor -> (name of its present state, time at which it got that)."""
         self._written: dict[int, tuple[int, str]] = {}
         """Storage -> (time, value) of the last write in place."""
-        self._time: Any = WeakIdKeyDictionary()
         self._clock = 0
         self.registered = Registered.of(module)
         named = [*self.registered.parameters.items(), *self.registered.buffers.items()]
@@ -111,26 +111,27 @@ class Recorder:
 
     def value_of(self, tensor: torch.Tensor) -> str:
         """The name of the tensor's present state; a tensor never seen is a parameter, a buffer or a stray leaf."""
-        name: str | None = self._values.get(tensor)
-        if name is None:
-            name = self._introduce(tensor)
+        known: tuple[str, int] | None = self._values.get(tensor)
+        name, time = known if known is not None else self._introduce(tensor)
+        if not self._written:
+            return name
         key = storage_of(tensor)
         written = self._written.get(key) if key is not None else None
-        if written is not None and written[0] > self._time.get(tensor, 0) and written[1] != name:
+        if written is not None and written[0] > time and written[1] != name:
             merged = self._new_value()
             self._append(LINK, (name, written[1]), (merged,), {})
             self._assign(tensor, merged)
             return merged
         return name
 
-    def _introduce(self, tensor: torch.Tensor) -> str:
+    def _introduce(self, tensor: torch.Tensor) -> tuple[str, int]:
         qualified = self._names.get(id(tensor))
         if qualified is None and (key := storage_of(tensor)) is not None and key in self._by_storage:
             candidate, owner = self._by_storage[key]
             if owner.numel() == tensor.numel():
                 qualified = candidate
         name = qualified if qualified is not None else self._new_value()
-        self._assign(tensor, name)
+        time = self._assign(tensor, name)
         if qualified is not None:
             self.recording.stored[name] = qualified
             if qualified in self.registered.parameters:
@@ -138,12 +139,12 @@ class Recorder:
         elif tensor.is_floating_point() and tensor.numel() > 1:
             self.recording.unregistered[name] = tensor
         self.recording.constants[name] = tensor.detach()
-        return name
+        return name, time
 
-    def _assign(self, tensor: torch.Tensor, name: str) -> None:
+    def _assign(self, tensor: torch.Tensor, name: str) -> int:
         self._clock += 1
-        self._values[tensor] = name
-        self._time[tensor] = self._clock
+        self._values[tensor] = name, self._clock
+        return self._clock
 
     def _new_value(self) -> str:
         self._clock += 1
@@ -216,11 +217,11 @@ class Recorder:
         names = [self._new_value() for _ in results]
         self._append(op, operands, tuple(names), attributes, compares)
         for tensor, name in zip(results, names, strict=True):
-            self._assign(tensor, name)
+            time = self._assign(tensor, name)
             if not tensor.is_nested:
                 self.recording.sizes[name] = tuple(tensor.shape)
             if in_place and (key := storage_of(tensor)) is not None:
-                self._written[key] = (self._time[tensor], name)
+                self._written[key] = (time, name)
             if op != NOISE and name not in self.recording.live and name not in self._masks:
                 self.recording.constants[name] = tensor.detach()
             self._tell(name, tensor)
@@ -353,7 +354,7 @@ def _tensors(*trees: Any) -> list[torch.Tensor]:
 def _collect(tree: Any, found: list[torch.Tensor]) -> None:
     if isinstance(tree, torch.Tensor):
         found.append(tree)
-    elif isinstance(tree, list | tuple):
+    elif isinstance(tree, (list, tuple)):
         for each in tree:
             _collect(each, found)
     elif isinstance(tree, dict):

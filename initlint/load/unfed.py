@@ -14,22 +14,18 @@ _MOVES = frozenset({"Reshape", "Transpose", "Cast", "Expand", "Slice"})
 
 def unfed(recording: Recording, slots: frozenset[int] = frozenset({0, 1, 2})) -> set[str]:
     """Parameters that only ever multiply something no input reaches, and are at one of ``slots`` there."""
-    readers: dict[str, list[tuple[Node, int]]] = {}
+    carried = {value: [value] for value in recording.stored}
+    """Value -> what is stored and was only moved on the way to it."""
+    idle: dict[str, bool] = {}
     for node in recording.nodes:
         for slot, value in enumerate(node.inputs):
-            readers.setdefault(value, []).append((node, slot))
-    found = set()
-    for value, name in recording.stored.items():
-        pending, maps = [value], list[tuple[Node, int]]()
-        while pending:
-            for node, slot in readers.get(pending.pop(), ()):
+            for start in carried.get(value, ()):
                 if node.op in _MOVES:
-                    pending.extend(node.outputs)
-                else:
-                    maps.append((node, slot))
-        if maps and all(_is_unfed(node, recording) and slot in slots for node, slot in maps):
-            found.add(name)
-    return found
+                    for moved in node.outputs:
+                        carried[moved] = [*carried.get(moved, ()), start]
+                elif idle.get(start, True):
+                    idle[start] = slot in slots and _is_unfed(node, recording)
+    return {name for value, name in recording.stored.items() if idle.get(value, False)}
 
 
 def _is_unfed(node: Node, recording: Recording) -> bool:

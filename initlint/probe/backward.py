@@ -137,18 +137,42 @@ def is_zero(gradient: torch.Tensor | None) -> bool:
     return gradient is None or not bool(entries(gradient).any())
 
 
-def is_finite(gradient: torch.Tensor | None) -> bool:
-    if gradient is None:
-        return True
-    values = entries(gradient)  # a sum takes no memory; it is finite unless something in it is not, or it overflows
-    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
+def peaks(gradients: Gradients) -> dict[str, float]:
+    """The largest magnitude of each, NaN where it holds one; 0 for one that is absent or stores nothing."""
+    there = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    stored = {name: entries(each) if each.is_sparse else each.detach() for name, each in there.items()}
+    filled = {name: values for name, values in stored.items() if values.numel()}
+    norms = torch._foreach_norm(list(filled.values()), torch.inf) if filled else ()
+    return {**dict.fromkeys(gradients, 0.0), **dict(zip(filled, map(float, norms), strict=True))}
+
+
+def are_finite(gradients: Gradients) -> bool:
+    return all(map(math.isfinite, peaks(gradients).values()))
 
 
 def rms(values: torch.Tensor, size: int) -> float:
     """Root of the sum of squares over ``size``, in double precision where it could overflow or underflow."""
+    return _over(float(torch.linalg.vector_norm(values.float())), values, size)
+
+
+def rms_of_each(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[float]:
+    """``rms`` of the entries of each, in one call for all that need no copy: most are so small that calls cost most."""
+    single = [each.detach() for each in tensors if _is_plain(each)]
+    norms = iter(torch._foreach_norm(single) if single else ())
+    return [
+        _over(float(next(norms)), each.detach(), size) if _is_plain(each) else rms(entries(each), size)
+        for each, size in zip(tensors, sizes, strict=True)
+    ]
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return tensor.dtype == torch.float32 and not tensor.is_sparse and tensor.is_contiguous()
+
+
+def _over(total: float, values: torch.Tensor, size: int) -> float:
+    """``total``, the root of the sum of squares of ``values``, over the root of ``size``."""
     if not values.numel() or not size:
         return 0.0
-    total = float(torch.linalg.vector_norm(values.float()))
     if not 1e-18 < total < 1e18:  # squares leave the range of float32
         total = float(torch.linalg.vector_norm(values.double()))
     return float(total / size**0.5)
@@ -156,14 +180,14 @@ def rms(values: torch.Tensor, size: int) -> float:
 
 def signals(gradients: Mapping[str, torch.Tensor | None], parameters: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """A GradientSignal for every gradient that is there."""
-    made: dict[str, GradientSignal] = {}
-    for name, gradient in gradients.items():
-        if gradient is not None:
-            values, weight = entries(gradient), entries(parameters[name])
-            size = weight.numel()
-            zero_share = 1.0 - float(torch.count_nonzero(values)) / size
-            made[name] = GradientSignal(rms(values, size), zero_share, rms(weight, size))
-    return made
+    there = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    weights = [parameters[name] for name in there]
+    sizes = [entries(weight).numel() for weight in weights]
+    scales = zip(rms_of_each(list(there.values()), sizes), rms_of_each(weights, sizes), strict=True)
+    return {
+        name: GradientSignal(scale, 1.0 - float(torch.count_nonzero(entries(gradient))) / size, weight)
+        for (name, gradient), size, (scale, weight) in zip(there.items(), sizes, scales, strict=True)
+    }
 
 
 # -- layer outputs ---------------------------------------------------------------------------------------------------

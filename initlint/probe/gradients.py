@@ -308,15 +308,10 @@ def _has_sibling(name: str, read: set[str]) -> bool:
 
 def _cancels(layer: Layer, flow: Backflow, parameters: Mapping[str, torch.Tensor]) -> bool:
     bias = parameters.get(layer.bias.address) if layer.bias is not None else None
-    if (
-        bias is None
-        or isinstance(flow.total, float)
-        or bias.numel() != flow.total.numel()
-        or not bool((flow.absolute > 0).all())
-    ):
+    if bias is None or isinstance(flow.total, float) or bias.numel() != flow.total.numel():
         return False
     limit = CANCELS if entries(bias).dtype in (torch.float32, torch.float64) else CANCELS_IN_HALF
-    return bool((flow.total.abs() < limit * flow.absolute).all())
+    return bool((flow.total.abs() < limit * flow.absolute).all())  # nor does it where nothing came: 0 is not below 0
 
 
 def _held(module: torch.nn.Module) -> dict[int, str]:

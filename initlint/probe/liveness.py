@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..load.eager import AsInTraining
-from .backward import Differentiator, Gradients, NoGradientError, entries, is_finite, is_zero, rms
+from .backward import Differentiator, Gradients, NoGradientError, are_finite, entries, is_zero, peaks, rms, rms_of_each
 from .symmetry import TOLERANCE, EqualRows
 from .torch_run import Call
 
@@ -70,17 +70,21 @@ class Walk:
 
     def begin(self, gradients: Gradients) -> None:
         self.absent = {name for name, gradient in gradients.items() if gradient is None}
+        largest = peaks(gradients)
         self.zero = {
             (name, part)
             for name, gradient in gradients.items()
             for part in range(self.shape(name).parts)
-            if self.part_is_zero(name, gradient, part)
+            if not largest[name] or (self.shape(name).parts > 1 and self.part_is_zero(name, gradient, part))
         }
-        self.finite = all(is_finite(gradient) for gradient in gradients.values())
+        self.finite = all(map(math.isfinite, largest.values()))
         for name, parameter in self.differentiator.parameters.items():
             shape = self.shape(name)
             if parameter.ndim > 1 and not shape.gates and not shape.is_table and shape.axis == 0:
-                empty = ~parameter.detach().flatten(1).any(1)
+                rows = parameter.detach().flatten(1)
+                if bool(rows[:, 0].all()):  # the first value of each tells already that none is empty
+                    continue
+                empty = ~rows.any(1)
                 if 0 < int(empty.sum()) < len(empty):
                     self.idle_rows[name] = empty
         self._note_rows(gradients)
@@ -142,7 +146,7 @@ class Walk:
             return self.differentiator.gradients(self.calls[0], draw)
 
     def _update(self, gradients: Gradients) -> None:
-        if not all(is_finite(gradient) for gradient in gradients.values()):
+        if not are_finite(gradients):
             self.finite = False
             return
         self.absent -= {name for name, gradient in gradients.items() if gradient is not None}
@@ -162,12 +166,14 @@ class Walk:
         return max(rms(values, values.numel()), 1 / math.sqrt(self.shape(name).fan_in))
 
     def _move(self, gradients: Gradients, scales: Mapping[str, float]) -> None:
-        for name, gradient in gradients.items():
-            parameter = self.differentiator.parameters[name]
-            if gradient is None or name in self.invariant:
-                continue
-            size = rms(entries(gradient), parameter.numel())
-            if size > 0 and torch.isfinite(torch.tensor(size)):
+        parameters = self.differentiator.parameters
+        moving = {name: gradient for name, gradient in gradients.items() if name not in self.invariant}
+        known = {name: gradient for name, gradient in moving.items() if gradient is not None}
+        counts = [parameters[name].numel() for name in known]
+        sizes = rms_of_each(list(known.values()), counts)
+        for (name, gradient), size in zip(known.items(), sizes, strict=True):
+            parameter = parameters[name]
+            if size > 0 and math.isfinite(size):
                 # .data: neither autograd nor the version counter of the parameter is to know
                 exact = gradient.detach() if size > FAINT else gradient.detach().double()
                 direction = exact / size

@@ -22,7 +22,7 @@ from ..fixes import Fix
 from ..foreign import described, is_lack_of_memory, is_own
 from ..load import from_modules
 from ..load.python_object import Built, build, construct, find, function_inputs
-from ..load.registered import tensors_of
+from ..load.registered import modules_of, tensors_of
 from ..load.target import is_module, name_of, python_name
 from ..settings import ProbeSettings
 from . import torch_inputs
@@ -85,7 +85,7 @@ def _obstacle(module: nn.Module, settings: ProbeSettings) -> str:
     """Why the module must not be run at all."""
     if not settings.enabled:
         return "the probe is switched off (--no-probe)"
-    parameters, buffers = tensors_of(module.modules())
+    parameters, buffers = tensors_of(modules_of(module))
     tensors = (*parameters, *buffers)
     if any(is_lazy(tensor) for tensor in tensors):
         return "it has lazy modules, which a first run would change; run one batch through it before the check"

@@ -16,7 +16,7 @@ import torch
 
 from ..load.eager import AsInTraining
 from ..load.from_torch import output_tensors
-from .backward import Gradients, is_finite
+from .backward import Gradients, are_finite
 from .liveness import REFUSALS, Ajar, Case, Walk
 from .torch_run import restored
 
@@ -56,7 +56,7 @@ def _woken(walk: Walk, cases: set[Case], number: int) -> set[Case]:
     reached: dict[str, torch.Tensor] = {}
     for call in walk.calls:
         gradients = walk.differentiator.gradients(call, number, Ajar(), everything=True, of=asked)
-        if number and not all(map(is_finite, gradients.values())):
+        if number and not are_finite(gradients):
             continue
         woken |= {case for case in cases if not walk.part_is_zero(case[0], gradients[case[0]], case[1])}
         _note_reached(walk, gradients, reached)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Call:
 
 def device_of(module: nn.Module) -> torch.device:
     """The device of its first parameter or buffer that is not on "meta"; the CPU for a module without any."""
-    tensors = (*module.parameters(), *module.buffers())
+    tensors = chain(module.parameters(), module.buffers())
     return next((tensor.device for tensor in tensors if not tensor.is_meta), torch.device("cpu"))
 
 

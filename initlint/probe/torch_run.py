@@ -17,7 +17,7 @@ import torch
 from ..load.eager import run
 from ..load.from_torch import named_inputs, output_tensors
 from ..load.graph import LINK, Node
-from ..load.registered import Registered
+from ..load.registered import Registered, modules_of
 from ..load.trace import Recorder, Recording, Watcher, storage_of
 from .torch_rows import Rows
 
@@ -123,7 +123,7 @@ def attributes_kept(module: torch.nn.Module, during: Attributes | None = None) -
 
 def _attributes(module: torch.nn.Module) -> Attributes:
     """Of every module, and what its dictionaries of buffers and the like hold (scripted modules have none)."""
-    own = [each.__dict__ for each in module.modules()]
+    own = [each.__dict__ for each in modules_of(module)]
     registered = [attributes[key] for attributes in own for key in _REGISTERED if isinstance(attributes.get(key), dict)]
     return [(each, dict(each)) for each in (*own, *registered)]
 
@@ -133,7 +133,7 @@ _REGISTERED = ("_buffers", "_parameters", "_modules")
 
 def _set(attributes: Attributes) -> None:
     for present, saved in attributes:
-        if _same(present, saved):
+        if (not present and not saved) or _same(present, saved):
             continue
         for name in [name for name in present if name not in saved]:
             del present[name]

@@ -30,11 +30,14 @@ def signal_of(tensor: torch.Tensor, unit_axis: int, flat: tuple[float, float] | 
     mean, variance = _moments(units)
     nonfinite = 0.0 if math.isfinite(absmax) else 1.0 - float(units.isfinite().double().mean())
     outside = None if flat is None else _outside(units, others, (low, high), flat)
+    square_of_all, mean_of_all, variance_of_all = (
+        torch.stack([variance + mean.square(), mean, variance]).mean(1).tolist()
+    )
     return LayerSignal(
         samples=units.numel() // units.shape[1],
-        rms=float((variance + mean.square()).mean()) ** 0.5,
-        mean=float(mean.mean()),
-        std=float(variance.mean()) ** 0.5,
+        rms=square_of_all**0.5,
+        mean=mean_of_all,
+        std=variance_of_all**0.5,
         absmax=absmax,
         nonfinite=nonfinite,
         saturated=0.0 if outside is None else float(outside.mean()),
