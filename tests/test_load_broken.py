@@ -16,6 +16,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from initlint.errors import FailureKind
 from initlint.load.from_onnx import Opened, open_onnx
 from initlint.model import Kind
+from initlint.probe.on_onnx import OnnxProbe
+from initlint.probe.signals import Forward
+from initlint.settings import ProbeSettings
 
 SECONDS = 5.0
 
@@ -389,3 +392,17 @@ def mutate(model: ModelProto, chance: random.Random) -> None:
         attribute.i = chance.choice([-1, 0, 3, 2**62])
     else:
         target.attribute.append(helper.make_attribute(chance.choice(["axis", "axes", "to", "perm", "group"]), [5, -9]))
+
+
+def test_a_weight_of_too_few_axes_is_left_to_the_runtime() -> None:
+    """Nothing of the probe takes the number of axes for granted."""
+    for op, flat in (
+        ("Gemm", normal(16)),
+        ("Conv", normal(4, 4)),
+        ("LSTM", normal(16)),
+        ("BatchNormalization", normal(1)),
+    ):
+        inputs = {"Conv": ["x", "w"], "Gemm": ["x", "w"], "LSTM": ["x", "w", "w"]}.get(op, ["x", *["w"] * 4])
+        model = open_onnx(proto([node(op, inputs, ["y"])], {"w": flat}, {"x": None}).SerializeToString())
+        signals = OnnxProbe(model).run(ProbeSettings(), {})
+        assert signals.forward is Forward.MEASURED or signals.reason

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import FailureKind, TargetError
-from . import functions, wiring
+from . import functions, lowered, wiring
 from .refusals import brief, damaged, first_line, refuse_pointer
 
 MAX_PROTOBUF = 2**31 - 1
@@ -41,6 +41,7 @@ def read(source: Path | bytes) -> OnnxFile:
     _check_external_data(proto, base, name)
     proto = functions.inlined(proto, name)
     wiring.check(proto.graph, name)
+    lowered.write_out(proto)
     return OnnxFile(proto, base)
 
 
