@@ -21,10 +21,14 @@ class Held:
     """Along which they are packed."""
     std: float = 0.0
     """What the scheme comes to, where PyTorch's own function would count other fans from the tensor's shape; else 0."""
+    piece: str = ""
+    """The piece that the address names behind the tensor's own: "[0:32]"; empty for all of it."""
 
     def spelled(self, name: str) -> str:
         """What ``name``, an expression for the address, is held in."""
         tensor = f"model.{'get_buffer' if self.buffer else 'get_parameter'}({name})"
+        if self.piece:
+            return f"{tensor}.data{self.piece}"
         return f"{self._chunks(tensor)}[{self.part}]" if self.part >= 0 else tensor
 
     def each(self, tensor: str) -> str:
@@ -139,7 +143,8 @@ def edits_of(fix: Fix | None) -> tuple[Edit, ...]:
 
 def _quoted(fix: Edit) -> str:
     """The tensor's address, which may come from an untrusted file: as JSON, so that it cannot leave the string."""
-    return json.dumps(fix.tensor.rpartition("[")[0] if fix.held.part >= 0 else fix.tensor)
+    inside = fix.held.part >= 0 or bool(fix.held.piece)
+    return json.dumps(fix.tensor.rpartition("[")[0] if inside else fix.tensor)
 
 
 def _loop(call: str, fixes: Sequence[Edit]) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from initlint.fixes import Edit, Fill, Reinit
+from initlint.fixes import Edit, Fill, Held, Reinit
 from initlint.holding import placed
 from initlint.model import SCATTERED
 from initlint.probe.on_torch import TorchSession
@@ -166,3 +166,8 @@ def test_a_name_that_ends_like_a_part_is_told_whole() -> None:
     fix = placed(model, Reinit("blocks[1]", "normal", 0.1))
     assert fix is not None
     assert fix.code == 'nn.init.normal_(model.get_parameter("blocks[1]"), std=0.1)'
+
+
+def test_a_piece_of_a_tensor_is_drawn_alone() -> None:
+    fix = Reinit("attn.in_proj_weight[32:96]", scheme="xavier_normal", held=Held(piece="[32:96]"))
+    assert fix.code == 'nn.init.xavier_normal_(model.get_parameter("attn.in_proj_weight").data[32:96], gain=1)'

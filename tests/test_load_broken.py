@@ -16,6 +16,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from initlint.errors import FailureKind
 from initlint.load.from_onnx import Opened, open_onnx
 from initlint.model import Kind
+from initlint.probe.on_onnx import OnnxProbe
+from initlint.probe.signals import Forward
+from initlint.settings import ProbeSettings
 
 SECONDS = 5.0
 
@@ -82,12 +85,46 @@ def test_missing_file(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b"# a readme\n\nNot a model.\n", "not an ONNX model"),
+        (b"# a readme\n\nNot a model.\n", "a text file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-        (b"PK\x03\x04" + bytes(100), "not an ONNX model"),
+        (b"PK\x03\x04" + bytes(100), "a ZIP archive; unpack it"),
+        (b"PK\x03\x04" + bytes(26) + b"archive/data.pkl" + bytes(100), "rename it to .pt"),
+        (b"PK\x03\x04" + bytes(26) + b"a.npy" + bytes(100), "a NumPy archive"),
+        (b"PK\x03\x04" + bytes(26) + b"metadata.json" + bytes(100), "a Keras model"),
+        (b"\x1f\x8b\x08" + bytes(100), "gunzip"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "tf2onnx"),
+        (b"GGUF\x03" + bytes(100), "llama.cpp"),
+        (b"\x18\0\0\0ORTM" + bytes(100), "ORT format"),
+        (b"\x1c\0\0\0TFL3" + bytes(100), "TensorFlow Lite"),
+        (b'\x10\0\0\0\0\0\0\0{"a": 1}' + bytes(8), "rename it to .safetensors"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "a picture"),
+        (b"\x80\x04\x95" + bytes(100), "a Python pickle"),
+        (b"\n<!DOCTYPE html><html>404</html>", "download the model again"),
+        (b"<?xml version='1.0'?><net/>", "OpenVINO"),
+        (b'{"weight_map": {}}', "a JSON file"),
         (b"\x08\x07", "no ONNX graph"),
     ],
-    ids=["empty", "text", "git-lfs pointer", "zip", "header alone"],
+    ids=[
+        "empty",
+        "text",
+        "git-lfs pointer",
+        "zip",
+        "torch",
+        "npz",
+        "keras",
+        "gzip",
+        "hdf5",
+        "gguf",
+        "ort",
+        "tflite",
+        "safetensors",
+        "picture",
+        "pickle",
+        "web page",
+        "xml",
+        "json",
+        "header alone",
+    ],
 )
 def test_what_is_no_model_is_called_so(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "model.onnx"
@@ -389,3 +426,17 @@ def mutate(model: ModelProto, chance: random.Random) -> None:
         attribute.i = chance.choice([-1, 0, 3, 2**62])
     else:
         target.attribute.append(helper.make_attribute(chance.choice(["axis", "axes", "to", "perm", "group"]), [5, -9]))
+
+
+def test_a_weight_of_too_few_axes_is_left_to_the_runtime() -> None:
+    """Nothing of the probe takes the number of axes for granted."""
+    for op, flat in (
+        ("Gemm", normal(16)),
+        ("Conv", normal(4, 4)),
+        ("LSTM", normal(16)),
+        ("BatchNormalization", normal(1)),
+    ):
+        inputs = {"Conv": ["x", "w"], "Gemm": ["x", "w"], "LSTM": ["x", "w", "w"]}.get(op, ["x", *["w"] * 4])
+        model = open_onnx(proto([node(op, inputs, ["y"])], {"w": flat}, {"x": None}).SerializeToString())
+        signals = OnnxProbe(model).run(ProbeSettings(), {})
+        assert signals.forward is Forward.MEASURED or signals.reason

@@ -160,6 +160,7 @@ class TestValues:
             "a = Add(ids, zero)  i = Unsqueeze(a, rows)",
             "i = Slice(ids, zero, two, zero)",
             "c = Clip(ids)  i = Concat<axis=0>(c, c)",
+            "l = Less(ids, zero)  r = Not(l)  c = Cast<to=7>(r)  i = Mul(ids, c)",
             "i = If (yes) <then_branch = t () => (int64[n] p) { p = Identity(ids) }, "
             "else_branch = e () => (int64[n] q) { q = Identity(ids) }>",
         ],

@@ -99,6 +99,33 @@ def test_relu_has_no_slope_at_zero() -> None:
     assert not moved.moves["y"].any()
 
 
+OLD = {
+    "relu": (7, "Relu(x)"),
+    "selu, by differences": (7, "Selu(x)"),
+    "leaky relu": (7, "LeakyRelu <alpha=0.2> (x)"),
+    "absolute value": (7, "Abs(x)"),
+    "larger of two": (8, "Max(x, row)"),
+    "gemm": (8, "Gemm <transB=1> (x, x, row)"),
+    "clamp": (10, "Clip <min=-0.5, max=0.7> (x)"),
+    "clamp from below": (7, "Clip <min=-0.5> (x)"),
+    "power": (13, "Pow(x, two)"),
+    "power of an integer": (12, "Pow(x, number)"),
+}
+
+
+@pytest.mark.parametrize(("opset", "expression"), OLD.values(), ids=OLD)
+def test_tangents_are_written_in_the_operators_of_the_opset(opset: int, expression: str) -> None:
+    values = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)
+    constants = {"row": values[0], "two": np.float32(2), "number": np.int32(2)}
+    used = {name: value for name, value in constants.items() if name in expression}
+    model = graph(f"g (float[3, 3] x) => (float[3, 3] y) {{ y = {expression} }}", opset, **used)
+    direction = np.random.default_rng(1).standard_normal((3, 3)).astype(np.float32)
+    runs = _runs(model, values, ["x"])
+    found = runs.run({"x": direction}, 0).moves["y"]
+    ends = [runs.run({}, 0, {"x": values + sign * 1e-3 * direction}).outputs["y"] for sign in (1.0, -1.0)]
+    np.testing.assert_allclose(found, (ends[0] - ends[1]) / 2e-3, atol=2e-2 * np.abs(found).max() + 1e-3)
+
+
 def _runs(model: onnx.ModelProto, values: np.ndarray, seeds: list[str]) -> TangentRuns:
     prepared = OnnxProbe(Opened(model, ()))._rewritten()
     feeder = feeder_of(prepared, ProbeSettings(inputs={"x": values}))

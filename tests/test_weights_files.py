@@ -172,3 +172,36 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"junk")
     report = initlint.check(tmp_path / "w.safetensors")
     assert report.failure is not None and report.failure.kind is FailureKind.UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("w.pt", b"", "is empty"),
+        ("w.pt", b"<html>404</html>", "a web page"),
+        ("w.pt", b"PK\x03\x04" + bytes(90), "cut short"),
+        ("w.safetensors", b"", "is empty"),
+        ("w.safetensors", b"PK\x03\x04" + bytes(26) + b"archive/data.pkl", "rename it to .pt"),
+        ("w.safetensors", b'\x10\0\0\0\0\0\0\0{"a": 1', "is no safetensors file: "),
+    ],
+)
+def test_a_file_of_another_kind_is_called_so(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    failure = initlint.check(path).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.UNREADABLE
+    assert said in failure.message
+
+
+def test_all_models_of_a_checkpoint_are_judged_and_its_optimizers_are_not(tmp_path: Path) -> None:
+    generator, critic = nn.Linear(4, 4), nn.Linear(4, 1)
+    optimizer = torch.optim.Adam(critic.parameters())
+    critic(torch.ones(4)).sum().backward()
+    optimizer.step()
+    models = {"generator": generator.state_dict(), "critic": {"state_dict": critic.state_dict()}}
+    torch.save({**models, "optimizer": optimizer.state_dict(), "ema": generator.state_dict()}, tmp_path / "w.pt")
+    report = initlint.check(tmp_path / "w.pt")
+    assert [row.layer.name for row in report.layers] == ["generator", "critic"]
+    torch.save(optimizer.state_dict(), tmp_path / "o.pt")
+    assert initlint.check(tmp_path / "o.pt").failure is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -14,12 +14,12 @@ from . import graph as flat
 from . import norms
 from .blocks import blocks
 from .constants import Constants
-from .dataflow import Dataflow, Flow
+from .dataflow import ATTENTIONS, Dataflow, Flow
 from .elementwise import Regions
 from .factors import FactorSite, factor_sites
 from .folded import find_folded_norms
 from .folding import Array, is_float
-from .naming import Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
+from .naming import QUANTISED, Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
 from .packings import packed
 from .softmaxes import softmax_taps
 from .stored import Operation, Stored
@@ -74,7 +74,7 @@ class _Assembly:
     ) -> None:
         self._graph, self._constants = graph, constants
         self._finder, self._operations, self._dataflow = finder, operations, dataflow
-        self._tensor_of: dict[tuple[str, str, int], Tensor] = {}
+        self._tensor_of: dict[tuple[Hashable, Role, bool], Tensor] = {}
         self._stored: dict[str, Stored] = {}
         self._scopes = {op.node.scope for op in operations}
         self._user_of = {id(op.weight): op for op in reversed(operations)}
@@ -178,11 +178,13 @@ class _Assembly:
 
     def _tensor(self, op: Operation, stored: Stored) -> Tensor:
         roots = self._constants.roots(stored.value)
-        key = (roots[0] if len(roots) == 1 else stored.value, stored.role, op.segment == "reverse")
-        if key not in self._tensor_of and (tied := self._tied_tensor(op, stored, key[0])) is not None:
+        piece = self._constants.piece(stored.value, prod(stored.shape)) if len(roots) == 1 else stored.value
+        key = (piece, stored.role, op.segment == "reverse")
+        if key not in self._tensor_of and (tied := self._tied_tensor(op, stored, piece)) is not None:
             self._tensor_of[key] = replace(tied, role=stored.role)
         if key not in self._tensor_of:
-            address = self._addresses.unique(self._address(op, stored, roots))
+            place = "" if piece in (stored.value, *roots) else self._constants.place(stored.value)
+            address = self._addresses.unique(f"{self._address(op, stored, roots).removesuffix(QUANTISED)}{place}")
             array = self._constants.spec(stored.value)
             dtype = "float32" if array is None else array.dtype.name
             trainable = not stored.fixed and not self._is_fixed(roots)
@@ -198,7 +200,7 @@ class _Assembly:
         named = [root for root in roots if not is_generated(root) or self._constants.is_stray(root)]
         return bool(named) and all(self._constants.is_fixed(root) for root in named)
 
-    def _tied_tensor(self, op: Operation, stored: Stored, root: str) -> Tensor | None:
+    def _tied_tensor(self, op: Operation, stored: Stored, root: Hashable) -> Tensor | None:
         """The table that also serves as a head, or the other way round."""
         if op.kind.is_recurrent or stored.role not in (Role.WEIGHT, Role.TABLE):
             return None
@@ -308,10 +310,11 @@ class _Assembly:
         """Weights that go into an operator initlint does not know."""
         known = set(self._stored)
         owned = {stored.value for stored in self._stored.values()}
+        own = {id(op.node) for op in self._operations}
         for node in self._graph.nodes:
             if "::" not in node.op and node.op not in _WEIGHTED_BUT_UNKNOWN:
                 continue
-            if node.op.startswith("initlint::") or any(op.node is node for op in self._operations):
+            if node.op.startswith("initlint::") or node.op in _WITHOUT_WEIGHTS or id(node) in own:
                 continue
             for value in node.inputs:
                 if not value or not self._constants.known(value) or value in owned - known:
@@ -329,13 +332,16 @@ class _Assembly:
                 key = self._tensor(op, op.weight).address
                 if key in by_weight:
                     pairs.append((by_weight[key], op))
-        return find_folded_norms(pairs, self._constants)
+        return find_folded_norms(pairs, self._constants, self._graph)
 
 
 _WEIGHTED_BUT_UNKNOWN = frozenset(
     {"MatMulInteger", "ConvInteger", "DeformConv", "Scan", "TfIdfVectorizer", "StringNormalizer"}
 )
 """ONNX operators that take weights in a form that is not judged yet."""
+
+_WITHOUT_WEIGHTS = frozenset({*ATTENTIONS, "com.microsoft::RotaryEmbedding", "com.microsoft::QuantizeLinear"})
+"""Operators outside ONNX's own domain whose constants are masks, angles or scales."""
 
 
 def _called_again(layer: Layer, flow: Flow) -> Layer:

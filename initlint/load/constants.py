@@ -7,7 +7,7 @@ an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import prod
 from pathlib import Path
 
@@ -51,6 +51,9 @@ class Constants:
 
     def known(self, name: str) -> bool:
         return name in self._graph.constants
+
+    def readers(self, name: str) -> list[Node]:
+        return [node for node, _ in self._graph.readers(name)]
 
     def is_fixed(self, name: str) -> bool:
         """Whether a stored value is known not to be trained; a file does not say."""
@@ -247,6 +250,50 @@ class Constants:
             self._roots[name] = tuple(self._find_roots(name))
         return self._roots[name]
 
+    def piece(self, name: str, size: int) -> Hashable:
+        """What tells the constant from others of its only root: the root's name for all of it, in whatever order, else
+        how it was cut out, so that two layers which read the same piece share it."""
+        (root,) = self.roots(name)
+        whole = self.spec(root)
+        if name == root or whole is None or whole.size <= size:
+            return root
+        steps: list[Hashable] = []
+        while (node := self._graph.producer.get(name)) is not None and name != root:
+            if node.op not in _ARRANGING:
+                return name
+            others = [array for value in node.inputs[1:] if value and (array := self.array(value)) is not None]
+            steps.append((node.op, node.outputs.index(name), repr(sorted(node.attributes.items(), key=lambda a: a[0]))))
+            steps.extend(array.tobytes() for array in others)
+            name = node.input(0)
+        return (root, *steps)
+
+    def place(self, name: str) -> str:
+        """The constant as a block of its only root, as Python would write it: "[0:32]", "[:, 32:48]"; empty if it is
+        none."""
+        (root,) = self.roots(name)
+        whole, piece = self.spec(root), self.spec(name)
+        if whole is None or piece is None:
+            return ""
+        for axis, size in enumerate(whole.shape):
+            column = np.arange(size, dtype=np.int32).reshape(-1, *[1] * (whole.ndim - axis - 1))
+            places = self._moved(root, name, np.broadcast_to(column, whole.shape))
+            if places is None or not places.size:
+                return ""
+            first, last = int(places.min()), int(places.max()) + 1
+            if last - first < size and (last - first) * (whole.size // size) == piece.size:
+                return f"[{':, ' * axis}{first}:{last}]"
+        return ""
+
+    def _moved(self, root: str, name: str, array: Array) -> Array | None:
+        """What the nodes between ``root`` and ``name`` make of ``array`` in the place of the root's values."""
+        values: dict[str, Array | None] = {root: array}
+        for each in self._upstream(name):
+            node = self._graph.producer.get(each)
+            if node is not None and node.input(0) in values and node.op in _ARRANGING - {"CastLike"}:
+                first = values[node.input(0)]
+                self._apply(node, [first, *(self.array(value) for value in node.inputs[1:])], values)
+        return values.get(name)
+
     def is_computed(self, name: str) -> bool:
         """Whether arithmetic, not just another arrangement or another type, makes it of what is stored."""
         node = self._graph.producer.get(name)
@@ -275,6 +322,9 @@ class Constants:
                 continue
             if node.op in ("Shape", "Size"):
                 continue
+            if node.op == "DequantizeLinear" and node.input(0) not in self._graph.producer:
+                found.append(node.input(0))  # whatever its type: biases are stored as int32
+                seen.add(node.input(0))
             for value in reversed(carried(node)):
                 if value and value not in seen:
                     seen.add(value)

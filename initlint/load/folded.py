@@ -4,24 +4,40 @@ A default export runs the model in evaluation mode: each norm's running statisti
 factor 1 / sqrt(1 + eps) on the weight and a bias of zeros that no parameter of the module holds. What gives it away:
 the weight was renamed together with its bias (older PyTorch exporter: both are "onnx::Conv_N"), or the weight kept its
 name beside a bias of zeros that is not its module's (newer exporter and optimisers: "val_3", "conv1.weight_bias"). The
-newer exporter also writes into the node's metadata which rewriting rule made it.
+newer exporter also writes into the node's metadata which rewriting rule made it; onnxruntime's optimiser into the names
+of the tensors it makes; tf2onnx gives the convolution the norm's name. A norm that was not multiplied in but replaced
+by its factor is a product with 1 / sqrt(1 + eps) for every unit.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import chain
 
 from ..model import FoldedNorm, Kind, Layer
 from .constants import Constants
-from .naming import is_generated, layer_of
-from .stored import Operation
+from .graph import Graph
+from .naming import QUANTISED, is_generated, layer_of
+from .stored import Operation, Stored
+
+_LARGEST_EPSILON = 1e-2
+"""Ten times Keras's, which is the largest in use."""
+
+_FUSED = re.compile(r"^ConvBnFusion_")
+"""What onnxruntime's optimiser calls the weights and biases that it has multiplied a batch norm into."""
+
+_NAMED_AS_NORM = re.compile(r"(?:^|/)(?:batchnorm/\w+|FusedBatchNorm\w*)$")
+"""The operations of Keras's and TensorFlow's batch norms; tf2onnx merges the convolution into them."""
 
 
-def find_folded_norms(pairs: Sequence[tuple[Layer, Operation]], constants: Constants) -> tuple[FoldedNorm, ...]:
+def find_folded_norms(
+    pairs: Sequence[tuple[Layer, Operation]], constants: Constants, graph: Graph
+) -> tuple[FoldedNorm, ...]:
     """One entry per linear map whose norm was folded; ``pairs`` are layers with the operation they came from."""
     found = []
     for layer, op in pairs:
-        evidence = _rewritten(op)
+        evidence = _rewritten(op) or _merged(op, constants) or _factor(op, constants, graph)
         if not evidence and op.bias is not None and layer.kind is not Kind.LINEAR:
             evidence = _evidence(op, constants)
         if evidence:
@@ -39,10 +55,45 @@ def _rewritten(op: Operation) -> str:
     return ""
 
 
+def _origins(stored: Stored, constants: Constants) -> list[str]:
+    """What it is stored as, without the scales of quantised weights."""
+    roots = constants.roots(stored.value)
+    if not any(root.endswith(QUANTISED) for root in roots):
+        return list(roots)
+    return [root.removesuffix(QUANTISED) for root in roots if not root.endswith(("_scale", "_zero_point"))]
+
+
+def _merged(op: Operation, constants: Constants) -> str:
+    """The names that tools give to what they made of a map and a norm."""
+    if _NAMED_AS_NORM.search(op.node.name):
+        return f"the operation is named after a norm ({op.node.name[:80]})"
+    stored = (each for each in (op.weight, op.bias) if each is not None)
+    fused = next((name for name in chain(*(constants.roots(each.value) for each in stored)) if _FUSED.match(name)), "")
+    return f"onnxruntime's optimiser made {fused[:80]}" if fused else ""
+
+
+def _factor(op: Operation, constants: Constants, graph: Graph) -> str:
+    """The same factor 1 / sqrt(1 + eps) for every unit: a norm whose running statistics are still (0, 1)."""
+    users = graph.readers(op.output)
+    if len(users) != 1 or users[0][0].op != "Mul" or len(users[0][0].inputs) != 2:
+        return ""
+    factor = users[0][0].inputs[1 - users[0][1]]
+    spec = constants.spec(factor) if constants.known(factor) else None
+    if spec is None or spec.size != op.weight.view.groups * op.weight.view.units or spec.size < 2:
+        return ""
+    values = constants.array(factor)
+    if values is None or not bool((values == values.reshape(-1)[0]).all()):
+        return ""
+    first = float(values.reshape(-1)[0])
+    if not (1 + _LARGEST_EPSILON) ** -0.5 <= first < 1:
+        return ""
+    return f"its outputs are multiplied by {first:.7g}, which is a norm on untouched running statistics"
+
+
 def _evidence(op: Operation, constants: Constants) -> str:
     assert op.bias is not None
-    weight, bias = constants.roots(op.weight.value), constants.roots(op.bias.value)
-    if len(weight) != 1 or len(bias) != 1 or op.absorbed:
+    weight, bias = (_origins(stored, constants) for stored in (op.weight, op.bias))
+    if len(weight) != 1 or len(bias) != 1 or (op.absorbed and weight[0] in constants.roots(op.weight.value)):
         return ""
     renamed = is_generated(weight[0])
     owner = op.node.scope if renamed else layer_of(weight[0])

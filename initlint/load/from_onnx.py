@@ -19,6 +19,7 @@ from .anchoring import anchored
 from .assembly import assemble, pieces
 from .constants import Constants
 from .folding import Array, is_float
+from .graph import COMPARISONS
 from .naming import is_generated
 from .stored import Stored
 
@@ -53,12 +54,14 @@ class Opened:
 
     @cached_property
     def scalars(self) -> tuple[str, ...]:
-        """Names of the stored numbers that no layer owns and no exporter named, as ReZero's factor."""
+        """Names of the stored numbers that no layer owns and no exporter named, as ReZero's factor; what is only
+        compared with something has no gradient."""
         return tuple(
             tensor.name
             for tensor in self.proto.graph.initializer
             if prod(tensor.dims) == 1 and tensor.name not in self.roots and not is_generated(tensor.name)
             if (spec := self.constants.spec(tensor.name)) is not None and is_float(spec.dtype)
+            if any(node.op not in COMPARISONS for node in self.constants.readers(tensor.name))
         )
 
     def _array(self, value: str) -> Array:

@@ -137,6 +137,8 @@ def carried(node: Node) -> tuple[str, ...]:
 RESHAPES = frozenset({"Reshape", "Unsqueeze", "Squeeze", "CastLike"})
 """Operators that keep all values of their first input, whatever the second one says."""
 
+COMPARISONS = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"})
+
 _DATALESS = frozenset({"Shape", "Size"})
 DRAWN = frozenset({"RandomNormal", "RandomUniform"})
 """Operators that draw a tensor of a given shape: some exporters' way to write an initialised weight."""
@@ -237,8 +239,9 @@ class _Builder:
         results: list[list[str]] = [[] for _ in outputs]
         for label, body in bodies:
             inside = f"{prefix}{node.name or node.op_type}_{position}/{label}/"
+            kept = _kept(node, body)
             for formal, actual in _handed_in(node.op_type, body, inputs):
-                self._link((actual,), f"{inside}{formal}", node.name, varies=True)
+                self._link((actual,), f"{inside}{formal}", node.name, varies=formal not in kept)
             inner_names = self.add_graph(body, inside, names)
             for slot, value in _handed_out(node.op_type, body, len(outputs)):
                 results[slot].append(inner_names.get(value, f"{inside}{value}"))
@@ -254,6 +257,23 @@ def _handed_in(op: str, body: GraphProto, inputs: tuple[str, ...]) -> Iterator[t
     for formal, actual in zip(body.input, inputs, strict=False):
         if actual:
             yield formal.name, actual
+
+
+def _kept(node: NodeProto, body: GraphProto) -> frozenset[str]:
+    """Inputs of a loop's body that every round hands on as they came: what TensorFlow's loops do with their weights."""
+    if node.op_type not in ("Loop", "Scan"):
+        return frozenset()
+    made = {each.output[0]: each.input[0] for each in body.node if each.op_type == "Identity" and each.input}
+    first = 1 if node.op_type == "Loop" else 0  # rounds are counted in front
+    scanned = next((attribute.i for attribute in node.attribute if attribute.name == "num_scan_inputs"), 0)
+    kept = []
+    for formal, result in zip(body.input[first : max(0, len(body.input) - scanned)], body.output, strict=False):
+        origin = result.name
+        while origin in made:
+            origin = made[origin]
+        if origin == formal.name:
+            kept.append(origin)
+    return frozenset(kept)
 
 
 def _handed_out(op: str, body: GraphProto, count: int) -> Iterator[tuple[int, str]]:

@@ -13,17 +13,21 @@ _GENERATED = re.compile(
     r"""^(?:
         onnx::.*            # older PyTorch exporter: folded or transposed
         |_?val_\d+.*        # newer PyTorch exporter
-        |_?v?\d+            # plain numbers
+        |_?v?_?\d+          # plain numbers; onnx's own optimiser
         |%\d+               # values of a recorded run
         |t_\d+|_tensor_constant\d*|_to_copy\w*|transpose\w*_\d+
         |(?:.*/)?[A-Za-z]*Constant(?:OfShape)?(?:_\d+)?(?:_output_\d+)?
         |/.*_output_\d+     # result of a node of the older exporter
         |const(?:ant)?_?\d*|initializer_?\d*
         |(?:mul|div|add|linear|permute|_?weight_norm\w*)(?:_\d+)?   # newer PyTorch exporter: a folded operation
-        |.*_(?:quantized|scale|zero_point)
+        |(?:\w+_)?const(?:_\w+)?__\d+                               # tf2onnx
+        |.*_(?:scale|zero_point)
     )$""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+QUANTISED = "_quantized"
+"""What onnxruntime's quantiser appends to the names of weights."""
 
 _PARAMETER_NAMES = re.compile(
     r"^(?:weight(?:_v|_g|_orig|_hh_l\d+.*|_ih_l\d+.*)?|bias(?:_.*)?|kernel|gamma|beta|gain|scale|shift|table|"
@@ -46,7 +50,8 @@ _ROLE_NAMES = {
 
 
 def is_generated(name: str) -> bool:
-    """Whether an exporter made the name up; subgraph prefixes do not count."""
+    """Whether an exporter made the name up; subgraph prefixes, and what a quantiser appends, do not count."""
+    name = name.removesuffix(QUANTISED)
     return bool(_GENERATED.match(name)) or bool(_GENERATED.match(name.rsplit("/", 1)[-1]))
 
 

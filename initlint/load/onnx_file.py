@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import FailureKind, TargetError
-from . import functions, wiring
+from . import functions, lowered, other_formats, wiring
 from .refusals import brief, damaged, first_line, refuse_pointer
 
 MAX_PROTOBUF = 2**31 - 1
@@ -36,11 +36,13 @@ def read(source: Path | bytes) -> OnnxFile:
     else:
         name, data, base = source.name, _bytes_of(source), source.parent
     proto = _parse(data, name)
+    known = other_formats.recognised(data[: other_formats.HEAD])
     del data
-    _check_graph(proto, name)
+    _check_graph(proto, name, known)
     _check_external_data(proto, base, name)
     proto = functions.inlined(proto, name)
     wiring.check(proto.graph, name)
+    lowered.write_out(proto)
     return OnnxFile(proto, base)
 
 
@@ -69,6 +71,8 @@ def _parse(data: bytes, name: str) -> ModelProto:
     try:
         proto.ParseFromString(data)
     except (DecodeError, RuntimeError, ValueError) as error:
+        if known := other_formats.recognised(data[: other_formats.HEAD]):
+            raise TargetError(FailureKind.UNREADABLE, f"{name} is not an ONNX model but {known}.") from None
         raise TargetError(
             FailureKind.UNREADABLE,
             f"{name} is not an ONNX model or was cut short ({first_line(error)}); export or copy it again.",
@@ -76,8 +80,10 @@ def _parse(data: bytes, name: str) -> ModelProto:
     return proto
 
 
-def _check_graph(proto: ModelProto, name: str) -> None:
+def _check_graph(proto: ModelProto, name: str, known: str) -> None:
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.initializer):
+        if known:
+            raise TargetError(FailureKind.UNREADABLE, f"{name} is not an ONNX model but {known}.")
         raise TargetError(
             FailureKind.UNREADABLE,
             f"{name} holds no ONNX graph, as another format or a file cut short may; export or copy it again.",

@@ -73,6 +73,8 @@ class Finder:
             self._reader.not_checked += [NotChecked(root, reason) for root in self._constants.roots(name)]
         if array is None or array.ndim != 2 or min(array.shape) < 1:
             return
+        if not is_float(array.dtype):  # rows of integers, whose scale is not known here
+            return
         indices = self._constants.spec(node.input(1))
         if indices is not None and (indices.ndim == 0 or set(self._constants.roots(name)) & used):
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from ..errors import FailureKind, TargetError
+from . import other_formats
 from .folding import Array
 from .refusals import POINTER, brief, first_line, refuse_pointer
 from .target import SAFETENSORS
@@ -34,8 +36,11 @@ _SAFE_DTYPES = {
     "F8_E5M2": ml_dtypes.float8_e5m2,
 }
 
-_NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "ema")
+_NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 """Keys under which training scripts keep a state dict."""
+
+_IS_STATE = re.compile(r"optim|sched|ema|scaler|amp|rng|(^|_)(args|config|hparams|callbacks|loops)$", re.IGNORECASE)
+"""Keys of what else they keep."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def _safetensors(path: Path) -> WeightsFile:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
     except (SafetensorError, OSError, ValueError, struct.error) as error:
+        _refuse_other_formats(path)
         text = f"{path.name} is no safetensors file: {first_line(error)}; save it again"
         raise TargetError(FailureKind.UNREADABLE, text) from None
     arrays: dict[str, Array] = {}
@@ -107,6 +113,10 @@ def _state_dict(path: Path) -> WeightsFile:
 def _look_before(path: Path) -> None:
     """Refuse archives that are programs, or that unpack to more than they say."""
     if not zipfile.is_zipfile(path):
+        start = _refuse_other_formats(path)
+        if not start.startswith(_PICKLES):
+            text = f"{path.name} is no file of PyTorch's, or was cut short; copy or save it again"
+            raise TargetError(FailureKind.UNREADABLE, text)
         text = f"{path.name} is not in the format of PyTorch 1.6 or newer; load it where you trust it and save it again"
         raise TargetError(FailureKind.UNSUPPORTED, text)
     try:
@@ -122,6 +132,27 @@ def _look_before(path: Path) -> None:
     if len(set(names)) < len(names) or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         text = f"{path.name} has compressed or doubled entries, which torch.save never writes; save it again"
         raise TargetError(FailureKind.UNREADABLE, text)
+
+
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""What the files of PyTorch before 1.6 begin with."""
+
+
+def _refuse_other_formats(path: Path) -> bytes:
+    """The first bytes; raises TargetError where they are those of another kind of file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(other_formats.HEAD)
+    except OSError as error:
+        raise TargetError(FailureKind.UNREADABLE, f"{path.name} cannot be read: {error.strerror}") from None
+    if not start:
+        raise TargetError(FailureKind.UNREADABLE, f"{path.name} is empty; save it again")
+    safe = path.suffix.lower() == SAFETENSORS
+    known = other_formats.recognised(start) if safe or not start.startswith((b"PK", *_PICKLES)) else ""
+    if known and not known.startswith("a safetensors file" if safe else "a text file"):
+        what = "no safetensors file" if safe else "no file of PyTorch's"
+        raise TargetError(FailureKind.UNREADABLE, f"{path.name} is {what} but {known}")
+    return start
 
 
 def is_script(names: Iterable[str]) -> bool:
@@ -170,15 +201,25 @@ def _loaded(path: Path) -> Any:
 def _tensors_in(loaded: Any) -> tuple[dict[str, Any], str]:
     """The tensors by name, and the key of a checkpoint under which they were found (empty for a plain state dict)."""
     own = _named(loaded)
-    if own:
+    if own or not isinstance(loaded, Mapping):
         return own, ""
-    if isinstance(loaded, Mapping):
-        keys = [*(key for key in _NESTED if key in loaded), *(key for key in loaded if key not in _NESTED)]
-        for key in keys:
-            inner = _named(loaded[key])
-            if inner:
-                return inner, str(key)
-    return {}, ""
+    for key in _NESTED:
+        if key in loaded and (inner := _named(loaded[key])):
+            return inner, key
+    models = {str(key): _model_in(value) for key, value in loaded.items() if not _IS_STATE.search(str(key))}
+    found = {key: inner for key, inner in models.items() if inner}
+    if not found and "ema" in loaded:
+        return _named(loaded["ema"]), "ema"
+    if len(found) == 1:
+        ((key, inner),) = found.items()
+        return inner, key
+    return {f"{key}.{name}": tensor for key, inner in found.items() for name, tensor in inner.items()}, ""
+
+
+def _model_in(value: Any) -> dict[str, Any]:
+    """One of several models in a checkpoint, by itself or under one of the usual keys."""
+    under = (value[key] for key in _NESTED if key in value) if isinstance(value, Mapping) else ()
+    return _named(value) or next((inner for each in under if (inner := _named(each))), {})
 
 
 def _named(value: Any) -> dict[str, Any]:

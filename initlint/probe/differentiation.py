@@ -70,7 +70,7 @@ class Differentiation:
         return fact is None or fact.elem_type in FLOATS or fact.elem_type == TensorProto.UNDEFINED
 
     def zeros(self, value: str) -> str:
-        return self.emit.op("ConstantOfShape", self.emit.op("Shape", value))
+        return self.emit.zeros_like(value)
 
     def tangent(self, value: str) -> str:
         """The tangent of ``value``, written out as zeros where it does not change."""
@@ -90,7 +90,7 @@ class Differentiation:
         one, other = self.known.get(source), self.known.get(output)
         if one is not None and other is not None and one.static is not None and one.static == other.static:
             return tangent
-        return self.emit.op("Expand", tangent, self.emit.op("Shape", output))
+        return self.emit.expand_like(tangent, output)
 
     def total(self, terms: Sequence[str]) -> str:
         total = terms[0]
@@ -104,7 +104,7 @@ class Differentiation:
         return self.emit.op("ReduceSum", value, axes=[axis], keepdims=1)
 
     def where(self, condition: str, tangent: str) -> str:
-        return self.emit.op("Where", condition, tangent, self.emit.floats(0.0))
+        return self.emit.where(condition, tangent, self.emit.floats(0.0))
 
     def scaled(self, tangent: str, factor: float) -> str:
         return tangent if factor == 1.0 else self.emit.op("Mul", tangent, self.emit.floats(factor))
@@ -119,10 +119,10 @@ class Differentiation:
         fact = self.known.get(value)
         if fact is not None and fact.shape and fact.shape[0] not in (None, 1):
             first = self.emit.op("Gather", value, self.emit.ints(0), axis=0)
-            differs = self.emit.to_float(self.emit.op("Not", self.emit.op("Equal", value, first)))
+            differs = self.emit.to_float(self.emit.op("Not", self.emit.equal(value, first)))
             varies = self.emit.reduce("ReduceMax", differs, (0,))
         else:
-            varies = self.emit.to_float(self.emit.op("Not", self.emit.op("Equal", value, self.emit.floats(0.0))))
+            varies = self.emit.to_float(self.emit.op("Not", self.emit.equal(value, self.emit.floats(0.0))))
         little = self.emit.op("Mul", self.emit.op("Mul", varies, value), self.emit.floats(AJAR))
         self.emit.op("Add", copy.output[0], little, output=output)
         return self.emit.take()
@@ -139,11 +139,11 @@ def _differenced(to: Differentiation, node: NodeProto) -> list[str]:
     speeds = []
     for name in changing:
         size, speed = (emit.reduce_all("ReduceMax", emit.op("Abs", each)) for each in (name, to.of[name]))
-        still = emit.op("Equal", size, emit.floats(0.0))
-        speeds.append(emit.op("Div", speed, emit.op("Where", still, emit.floats(1.0), size)))
+        still = emit.equal(size, emit.floats(0.0))
+        speeds.append(emit.op("Div", speed, emit.where(still, emit.floats(1.0), size)))
     fastest = speeds[0] if len(speeds) == 1 else emit.op("Max", *speeds)
-    stands = emit.op("Equal", fastest, emit.floats(0.0))
-    step = emit.op("Div", emit.floats(STEP), emit.op("Where", stands, emit.floats(1.0), fastest))
+    stands = emit.equal(fastest, emit.floats(0.0))
+    step = emit.op("Div", emit.floats(STEP), emit.where(stands, emit.floats(1.0), fastest))
     moved = {name: emit.op("Add", name, emit.op("Mul", to.of[name], step)) for name in changing}
     copy = _renamed(node, moved)
     del copy.output[:]

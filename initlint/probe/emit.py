@@ -12,6 +12,9 @@ from .payload import Array
 REDUCE_AXES_AS_INPUT = 18
 """From this opset on ReduceMean, ReduceMax, ReduceMin and ReduceSumSquare take their axes as an input."""
 
+_EQUAL_OF_FLOATS, _WHERE, _SIGN, _FILLED, _EXPAND = 11, 9, 9, 9, 8
+"""The opsets that brought Equal for floats, Where, Sign, ConstantOfShape and Expand."""
+
 
 class Emitter:
     """Collects nodes and constants; every name starts with ``prefix``."""
@@ -53,6 +56,37 @@ class Emitter:
         output = output or self.name(kind)
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
+
+    def equal(self, one: str, other: str) -> str:
+        """Where two floats are equal."""
+        if self._opset >= _EQUAL_OF_FLOATS:
+            return self.op("Equal", one, other)
+        return self.op("Not", self.op("Or", self.op("Less", one, other), self.op("Greater", one, other)))
+
+    def where(self, condition: str, one: str, other: str) -> str:
+        """``one`` where the condition holds, else ``other``; both finite in opsets without such an operator."""
+        if self._opset >= _WHERE:
+            return self.op("Where", condition, one, other)
+        rest = self.to_float(self.op("Not", condition))
+        return self.op("Add", self.op("Mul", self.to_float(condition), one), self.op("Mul", rest, other))
+
+    def sign(self, value: str) -> str:
+        if self._opset >= _SIGN:
+            return self.op("Sign", value)
+        zero = self.floats(0.0)
+        above, below = (self.to_float(self.op(kind, value, zero)) for kind in ("Greater", "Less"))
+        return self.op("Sub", above, below)
+
+    def zeros_like(self, value: str) -> str:
+        if self._opset >= _FILLED:
+            return self.op("ConstantOfShape", self.op("Shape", value))
+        return self.op("Mul", value, self.floats(0.0))
+
+    def expand_like(self, value: str, wide: str) -> str:
+        """``value`` in the shape of ``wide``."""
+        if self._opset >= _EXPAND:
+            return self.op("Expand", value, self.op("Shape", wide))
+        return self.op("Add", value, self.zeros_like(wide))
 
     def reduce(self, kind: str, value: str, axes: tuple[int, ...]) -> str:
         """Reduce over ``axes``, which stay as axes of length 1."""

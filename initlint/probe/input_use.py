@@ -9,6 +9,7 @@ from onnx import NodeProto
 
 from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph
+from .payload import FLOATS
 
 Axes = tuple[int | None, ...] | None
 """Which axis of the input each axis of a value is; None where that is lost."""
@@ -35,7 +36,9 @@ class InputUse:
     indexes_live: bool = False
     """It indexes something of unknown size: only 0 is safe."""
     lengths: bool = False
-    """It holds sequence lengths of a recurrence."""
+    """It holds sequence lengths, of a recurrence or an attention."""
+    last: bool = False
+    """It holds the places of the last entries, which are one less."""
     state: bool = False
     """It is the initial state of a recurrence."""
     sizes: dict[int, int] = field(default_factory=dict)
@@ -55,15 +58,18 @@ def uses(graph: ProbeGraph, shapes: Shapes, ranks: Mapping[str, int | None]) -> 
     """The use of every input."""
     flow = Dataflow(graph.nodes)
     found = {}
-    for name in graph.inputs:
-        use = _follow(name, ranks.get(name), flow, shapes)
+    for name, value in graph.inputs.items():
+        is_float = value.type.tensor_type.elem_type in FLOATS
+        own = frozenset() if is_float else frozenset(flow.downstream([name]))
+        use = _follow(name, ranks.get(name), flow, shapes, own)
         if ranks.get(name) is None and use.rank is not None:
-            use = _follow(name, use.rank, flow, shapes)  # now axes can be told apart
+            use = _follow(name, use.rank, flow, shapes, own)  # now axes can be told apart
         found[name] = use
     return found
 
 
-def _follow(name: str, rank: int | None, flow: Dataflow, shapes: Shapes) -> InputUse:
+def _follow(name: str, rank: int | None, flow: Dataflow, shapes: Shapes, own: frozenset[str]) -> InputUse:
+    """``own`` is what integers make: indices may be wrapped by where(i < 0, i + n, i) before they are used."""
     use = InputUse()
     axes: Axes = None if rank is None else tuple(range(rank))
     waiting: list[tuple[str, Axes]] = [(name, axes)]
@@ -75,7 +81,7 @@ def _follow(name: str, rank: int | None, flow: Dataflow, shapes: Shapes) -> Inpu
                 if read != value:
                     continue
                 _learn(use, node, position, axes, shapes)
-                if not _passes(node, position, shapes):
+                if not _passes(node, position, shapes, own):
                     continue
                 after = _axes_after(node, axes, shapes)
                 for output in node.output:
@@ -85,11 +91,11 @@ def _follow(name: str, rank: int | None, flow: Dataflow, shapes: Shapes) -> Inpu
     return use
 
 
-def _passes(node: NodeProto, position: int, shapes: Shapes) -> bool:
+def _passes(node: NodeProto, position: int, shapes: Shapes, own: frozenset[str]) -> bool:
     if node.op_type in _SAME_AXES or node.op_type in ("Transpose", "Unsqueeze", "Squeeze"):
         return position == 0
     if node.op_type in _WITH_CONSTANT:
-        return all(other in shapes for index, other in enumerate(node.input) if index != position)
+        return all(other in shapes or other in own for index, other in enumerate(node.input) if index != position)
     if node.op_type == "Where":
         return position > 0
     if node.op_type == "Gather":
@@ -104,6 +110,8 @@ def _axes_after(node: NodeProto, axes: Axes, shapes: Shapes) -> Axes:
         return axes
     if node.op_type in _WITH_CONSTANT:
         ranks = [len(shapes[other]) for other in node.input if other in shapes]
+        if not ranks:
+            return None
         return axes if max(ranks, default=0) <= len(axes) else None
     if node.op_type == "Transpose":
         order = next((list(a.ints) for a in node.attribute if a.name == "perm"), list(range(len(axes)))[::-1])
@@ -119,6 +127,8 @@ def _learn(use: InputUse, node: NodeProto, position: int, axes: Axes, shapes: Sh
         _learn_rows(use, shapes.get(node.input[position * 2 + 2]))
     elif op == "OneHot" and position == 0:
         use.indexes_live = True
+    elif op == "GroupQueryAttention" and position in (5, 6):
+        use.lengths, use.last = True, position == 5
     elif op in _RECURRENT:
         _learn_recurrent(use, node, position, axes, shapes)
     elif op in ("Conv", "ConvTranspose") and position == 0:
@@ -168,7 +178,7 @@ def _learn_recurrent(use: InputUse, node: NodeProto, position: int, axes: Axes, 
 
 
 def _learn_conv(use: InputUse, node: NodeProto, axes: Axes, weight: tuple[int, ...] | None) -> None:
-    if not weight:
+    if not weight or len(weight) < 3:
         return
     use.rank = use.rank or len(weight)
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
@@ -178,7 +188,7 @@ def _learn_conv(use: InputUse, node: NodeProto, axes: Axes, weight: tuple[int, .
 
 
 def _learn_matmul(use: InputUse, node: NodeProto, axes: Axes, weight: tuple[int, ...] | None) -> None:
-    if not weight:
+    if not weight or (node.op_type == "Gemm" and len(weight) != 2):
         return
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     if node.op_type == "Gemm":

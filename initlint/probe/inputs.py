@@ -276,7 +276,7 @@ class Feeder:
             positions = np.arange(shape[-1] if shape else 1) % (rows or np.iinfo(np.int32).max)
             return np.broadcast_to(positions if shape else positions[0], shape).astype(dtype)
         if meaning is Meaning.LENGTHS:
-            return np.full(shape, self._sequence(attempt), dtype)
+            return np.full(shape, self._sequence(attempt) - self.uses[slot.name].last, dtype)
         if meaning is Meaning.BYTES:
             return generator.integers(0, 128, shape).astype(dtype)
         if meaning is Meaning.STEPS:

@@ -238,9 +238,18 @@ class OnnxProbe:
         sound = frozenset(tap.value for tap in self._opened.taps if tap.layer in layers) - {value for value, _ in shown}
         trainable = frozenset(tensor.address for tensor in self._opened.model.tensors if tensor.trainable)
         try:
-            return origin.find(setup, shown, sound, self._opened.roots, trainable)
+            return origin.find(setup, shown, sound, self._blamable(setup), trainable)
         except RuntimeFailure:  # the watched graph needs more memory than the probe's: the finding stands without it
             return None
+
+    def _blamable(self, setup: Setup) -> dict[str, tuple[str, ...]]:
+        """Which tensors a value holds: where it is cut into several, those that are not finite, if some are not."""
+        weights = replace(self._opened.weights, overrides=dict(setup.overrides))
+        found = {}
+        for value, addresses in self._opened.roots.items():
+            broken = (each for each in addresses if not np.isfinite(weights.rows(each)).all())
+            found[value] = (tuple(broken) or addresses) if len(addresses) > 1 else addresses
+        return found
 
 
 def _softmaxes(rows: Mapping[SoftmaxTap, Sequence[Array]], blind: Mapping[str, str]) -> dict[str, SoftmaxSignal]:

@@ -177,11 +177,12 @@ class TangentProbe:
             search.also(onnx_liveness.shadow(self.model, stuck, {case.address for case in cases}))
 
     def _reachable(self) -> set[str]:
-        """Addresses of what the outputs depend on as the graph is drawn."""
+        """Addresses of what the outputs depend on as the graph is drawn; weights inside bodies count as needed."""
         flow = Dataflow(self.setup.graph.nodes)
         needed = {name for index in flow.upstream(self.setup.graph.outputs) for name in flow.reads[index]}
         needed |= set(self.setup.graph.outputs)
-        return {tensor.address for tensor in self.model.tensors if self.weights.name(tensor.address) in needed}
+        names = {tensor.address: self.weights.name(tensor.address) for tensor in self.model.tensors}
+        return {address for address, name in names.items() if name in needed or name not in self.setup.graph.known}
 
     def _batches(self) -> list[dict[str, Array]]:
         """Two batches: another draw, or what was given with its samples mixed."""

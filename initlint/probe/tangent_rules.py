@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from onnx import AttributeProto, NodeProto
+from onnx import AttributeProto, NodeProto, TensorProto
 
 from .differentiation import Differentiation, Rule
 
@@ -66,9 +66,7 @@ def _sum(to: Differentiation, node: NodeProto) -> list[str]:
 def _where(to: Differentiation, node: NodeProto) -> list[str]:
     condition, *branches = node.input
     chosen = [to.of.get(name) or to.emit.floats(0.0) for name in branches]
-    result = to.emit.op("Where", condition, *chosen)
-    shape = to.emit.op("Shape", node.output[0])
-    return [to.emit.op("Expand", result, shape)]
+    return [to.emit.expand_like(to.emit.where(condition, *chosen), node.output[0])]
 
 
 def _multilinear(to: Differentiation, node: NodeProto) -> list[str]:
@@ -82,14 +80,13 @@ def _multilinear(to: Differentiation, node: NodeProto) -> list[str]:
 
 def _with_bias(to: Differentiation, node: NodeProto) -> list[str] | None:
     """Conv, ConvTranspose and Gemm: a product of the first two operands, plus a third one."""
-    if node.op_type == "Gemm" and to.opset < 11:
-        return None
     first, second, *rest = node.input
+    nothing = [to.emit.floats(0.0)] if node.op_type == "Gemm" and to.opset < 11 else []  # which demands a third one
     terms = []
     if first in to.of:
-        terms += to.again(node, [to.of[first], second])
+        terms += to.again(node, [to.of[first], second, *nothing])
     if second in to.of:
-        terms += to.again(node, [first, to.of[second]])
+        terms += to.again(node, [first, to.of[second], *nothing])
     if rest and rest[0] in to.of:
         bias = to.scaled(to.of[rest[0]], _attribute(node, "beta", 1.0))
         if node.op_type != "Gemm":
@@ -97,7 +94,7 @@ def _with_bias(to: Differentiation, node: NodeProto) -> list[str] | None:
             if rank is None:
                 return None
             bias = to.emit.op("Reshape", bias, to.emit.ints(1, -1, *(1 for _ in rank[2:])))
-        terms.append(to.emit.op("Expand", bias, to.emit.op("Shape", node.output[0])))
+        terms.append(to.emit.expand_like(bias, node.output[0]))
     return [to.total(terms)]
 
 
@@ -151,7 +148,11 @@ def _reciprocal(to: Differentiation, node: NodeProto) -> str:
 
 def _power(to: Differentiation, node: NodeProto) -> str:
     base, exponent = node.input
-    less = to.emit.op("Sub", exponent, to.emit.op("CastLike", to.emit.floats(1.0), exponent))
+    fact = to.known.get(exponent)
+    one = to.emit.floats(1.0)
+    if fact is not None and fact.elem_type not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
+        one = to.emit.op("Cast", one, to=fact.elem_type)
+    less = to.emit.op("Sub", exponent, one)
     factor = to.emit.to_float(exponent)
     return to.emit.op("Mul", to.emit.op("Pow", base, less), factor)
 
@@ -172,21 +173,25 @@ def _leaky(to: Differentiation, node: NodeProto) -> list[str] | None:
     slope = slopes[0] if slopes else to.emit.floats(_attribute(node, "alpha", 0.01))
     terms = []
     if value in to.of:
-        terms.append(to.emit.op("Where", on, to.of[value], to.emit.op("Mul", slope, to.of[value])))
+        terms.append(to.emit.where(on, to.of[value], to.emit.op("Mul", slope, to.of[value])))
     if slopes and slopes[0] in to.of:
         changed = to.emit.op("Mul", value, to.of[slopes[0]])
-        terms.append(to.emit.op("Where", on, to.emit.floats(0.0), changed))
+        terms.append(to.emit.where(on, to.emit.floats(0.0), changed))
     return [to.total(terms)]
 
 
 def _clip(to: Differentiation, node: NodeProto) -> list[str] | None:
     """PyTorch's slope at a bound is 0 where there are two, as in ReLU6 and hardtanh, and 1 where a clamp has one."""
     value = node.input[0]
-    low, high = ([*node.input[1:], "", ""])[:2]
-    if to.opset < 11 or value not in to.of or low in to.of or high in to.of:
+    if to.opset < 11:
+        given = {attribute.name: to.emit.floats(attribute.f) for attribute in node.attribute}
+        low, high = given.get("min", ""), given.get("max", "")
+    else:
+        low, high = ([*node.input[1:], "", ""])[:2]
+    if value not in to.of or low in to.of or high in to.of:
         return None
     if not (low and high):
-        return [to.where(to.emit.op("Equal", node.output[0], value), to.of[value])]
+        return [to.where(to.emit.equal(node.output[0], value), to.of[value])]
     inside = to.emit.op("And", to.emit.op("Greater", value, low), to.emit.op("Less", value, high))
     return [to.where(inside, to.of[value])]
 
@@ -197,11 +202,11 @@ def _extreme(to: Differentiation, node: NodeProto) -> list[str] | None:
         return None
     one, other = node.input
     over = to.emit.op("Greater" if node.op_type == "Max" else "Less", one, other)
-    tie = to.emit.op("Equal", one, other)
+    tie = to.emit.equal(one, other)
     mine, theirs = (to.of.get(name) or to.emit.floats(0.0) for name in (one, other))
     half = to.scaled(to.emit.op("Add", mine, theirs), 0.5)
-    result = to.emit.op("Where", tie, half, to.emit.op("Where", over, mine, theirs))
-    return [to.emit.op("Expand", result, to.emit.op("Shape", node.output[0]))]
+    result = to.emit.where(tie, half, to.emit.where(over, mine, theirs))
+    return [to.emit.expand_like(result, node.output[0])]
 
 
 def _softmax(to: Differentiation, node: NodeProto) -> list[str] | None:
@@ -253,7 +258,7 @@ def _layer_norm(to: Differentiation, node: NodeProto) -> list[str] | None:
     if gain in to.of:
         terms.append(emit.op("Mul", normed, to.of[gain]))
     if shift and shift[0] in to.of:
-        terms.append(emit.op("Expand", to.of[shift[0]], emit.op("Shape", value)))
+        terms.append(emit.expand_like(to.of[shift[0]], value))
     return [to.total(terms), *("" for _ in node.output[1:])]
 
 
@@ -284,6 +289,6 @@ RULES: dict[str, Rule] = {
     "Sin": _sloped(lambda to, node: to.emit.op("Cos", node.input[0])),
     "Exp": _sloped(lambda to, node: node.output[0]),
     "Log": _sloped(lambda to, node: to.emit.op("Reciprocal", node.input[0])),
-    "Abs": _sloped(lambda to, node: to.emit.op("Sign", node.input[0])),
+    "Abs": _sloped(lambda to, node: to.emit.sign(node.input[0])),
     "Softplus": _sloped(lambda to, node: to.emit.op("Sigmoid", node.input[0])),
 }

@@ -63,7 +63,7 @@ class TangentRuns:
         for value in self.values:
             if value in to.of:
                 largest = emit.reduce_all("ReduceMax", emit.op("Abs", to.of[value]))
-                unit = emit.op("Where", emit.op("Greater", largest, emit.floats(0.0)), largest, emit.floats(1.0))
+                unit = emit.where(emit.op("Greater", largest, emit.floats(0.0)), largest, emit.floats(1.0))
                 share = emit.op("Div", to.of[value], unit)
                 self._sizes[value] = largest, emit.reduce_all("ReduceMean", emit.op("Mul", share, share))
         plan.nodes += emit.take()
