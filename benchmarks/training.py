@@ -4,13 +4,15 @@ The protocol:
 
 Data      scikit-learn digits (1437 for training, 360 for testing), centred and divided by one standard deviation, as
           vectors, images, sequences of rows or of tokens; regression on digits (a critic's value, a denoiser's
-          target) and on a two-dimensional wave; random symbols, to be said again three steps later.
+          target) and on a two-dimensional wave; whether a digit is above four, by one logit; random symbols, to be said
+          again three steps later.
           Where a model wants something else, it memorises one batch of random targets: its score is then that of the
           batch.
 Training  batches of 32, 160 steps, no schedule, no weight decay, no clipping, two seeds; Adam, and SGD with momentum
           0.9. Cross-entropy, or the mean square error; several outputs share the target and count the same.
 Rate      tuned on the healthy twin alone (seed 0, on a grid, by its score after 80 steps).
-Score     test accuracy, or 1 - error / variance, not below 0; the mean of the seeds (two, where not told otherwise).
+Score     test accuracy (of two classes: what it is above a guess, doubled), or 1 - error / variance, not below 0; the
+          mean of the seeds (two, where not told otherwise).
 Labels    target = the twin's score after 80 steps minus 0.05. ``trains``: there after 80 steps; ``slow``: only after
           160; ``fails``: not even then, or not finite. ``better`` is the better of the two optimisers' labels.
 Moved     a tensor, a packed part of it or an empty row, never moved if it is bit for bit what it was after every one
@@ -26,7 +28,7 @@ first recorded results. No case was adapted to a verdict.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -51,6 +53,8 @@ class Task:
     target: Tensor
     test: tuple[Tensor, ...]
     test_target: Tensor
+    binary: bool = False
+    """The output is the logit of a target that is 0 or 1."""
 
     @property
     def sample(self) -> tuple[Tensor, ...]:
@@ -62,6 +66,8 @@ class Task:
         if target.dtype == torch.long:
             flat = [functional.cross_entropy(each.flatten(0, -2), target.flatten()) for each in parts]
             return torch.stack(flat).mean()
+        if self.binary:
+            return torch.stack([functional.binary_cross_entropy_with_logits(each, target) for each in parts]).mean()
         return torch.stack([functional.mse_loss(each, target.expand_as(each)) for each in parts]).mean()
 
     def score(self, module: nn.Module) -> float:
@@ -71,6 +77,8 @@ class Task:
             if self.test_target.dtype == torch.long:
                 logits = output[0] if isinstance(output, list | tuple) else output
                 value = (logits.argmax(-1) == self.test_target).float().mean()
+            elif self.binary:
+                value = 2 * ((output > 0) == (self.test_target > 0.5)).float().mean() - 1
             else:
                 value = 1 - self.loss(output, self.test_target) / self.test_target.var()
         module.train()
@@ -96,8 +104,10 @@ def tasks() -> Mapping[str, Task]:
     def task(inputs: tuple[Tensor, ...], target: Tensor) -> Task:
         return Task(tuple(x[:1437] for x in inputs), target[:1437], tuple(x[1437:] for x in inputs), target[1437:])
 
+    binary = replace(task((flat,), (labels > 4).float()[:, None]), binary=True)
     return {
         "flat": task((flat,), labels),
+        "binary": binary,
         "image": task((flat.view(-1, 1, 8, 8),), labels),
         "rows": task((flat.view(-1, 8, 8),), labels),
         "tokens": task((tokens,), labels),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from .fixes import Fill, Fix
 from .model import Kind, Layer, Model, Tensor, Use
-from .paths import entry_rms, measured_gain
+from .paths import entry_rms, maps_up_to, measured_gain
 from .probe.signals import Signals
 from .redraw import fresh
 from .stats import WeightStats
@@ -15,10 +15,40 @@ from .stats import WeightStats
 HE = math.sqrt(2.0)
 """The gain of a redrawn head, at most (He et al. 2015, equation 10)."""
 
+OF_MASKED = 0.1
+"""Of an output's rms: the largest of values around zero exceeds that, the largest one of a mask is 0."""
+
 
 def heads(model: Model) -> list[Layer]:
     """Layers whose output leaves the network, by itself or as part of what does."""
     return [layer for layer in model.layers if Use.OUTPUT in layer.uses]
+
+
+def measured_heads(model: Model, signals: Signals) -> Iterator[tuple[Layer, float]]:
+    """Maps that outputs leave through, and their root mean square."""
+    for layer in heads(model):
+        signal = signals.layers.get(layer.name)
+        if signal is not None and layer.kind.is_map:
+            yield layer, signal.rms if math.isfinite(signal.rms) else math.inf
+
+
+def loudest_end(model: Model, signals: Signals) -> tuple[float, Layer] | None:
+    """(root mean square of the loudest output, the loudest layer that no layer reads); None without such a layer.
+
+    Products, sums and exponentials may stand between the two. Of outputs only those count that are large on the
+    positive side too: masks, and logits behind them, go down to -1e9 and further.
+    """
+    positive = [o.rms for o in signals.outputs.values() if max(o.unit_max, default=0.0) > OF_MASKED * o.rms]
+    ends = [each for each in model.layers if not each.consumers and each.name in signals.layers]
+    if not positive or not ends:
+        return None
+    return max(positive), max(ends, key=lambda each: signals.layers[each.name].rms)
+
+
+def is_spread(model: Model, signals: Signals, layer: Layer, ratio: float, share: float) -> bool:
+    """Whether no layer up to ``layer`` makes the signal louder by more than a ``share``-th of ``ratio``."""
+    gains = [measured_gain(model, each, signals) or 0.0 for each in maps_up_to(model, layer)]
+    return ratio >= share * max(gains)
 
 
 def made_by(model: Model, addresses: Iterable[str], but_for: Iterable[Kind]) -> bool:

@@ -23,7 +23,7 @@ from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
 from .deadlock import stuck_at_zero, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
-from .heads import heads, made_by, to_blame
+from .heads import heads, is_spread, loudest_end, made_by, measured_heads, to_blame
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import (
     PlainPath,
@@ -35,7 +35,7 @@ from .paths import (
     plain_paths,
     ways,
 )
-from .prediction import Outlook, Stretch, outlook, predict
+from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
 from .redraw import fresh, fresh_at, redrawn
 from .schemes import misfit
@@ -87,14 +87,18 @@ __all__ = [
     "fresh_at",
     "heads",
     "held_back",
+    "is_spread",
+    "loudest_end",
     "made_by",
     "maps_up_to",
     "measured_gain",
+    "measured_heads",
     "misfit",
     "outlook",
     "peers",
     "perturbation_growth",
     "plain_paths",
+    "predicted_heads",
     "redrawn",
     "rule",
     "sensitivities",
@@ -102,6 +106,7 @@ __all__ = [
     "stuck_at_zero",
     "to_blame",
     "ways",
+    "why_loud",
     "zero_neighbour",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -54,6 +54,14 @@ def predict(model: Model, stats: Statistics) -> tuple[Stretch, ...]:
     cut = [path for path in _cut(model, stats) if len(path) > 1 or Use.OUTPUT in path.layers[-1].uses]
     found = [follow(path, stats) for path in cut if path.layers[0].input_known]
     return tuple(stretch for stretch in found if stretch.fields)
+
+
+def predicted_heads(stretches: Iterable[Stretch]) -> Iterator[tuple[Layer, float]]:
+    """Maps that outputs leave through, or at which the signal overflows, and the root mean square that is predicted."""
+    for stretch in stretches:
+        last = stretch.path.layers[min(len(stretch.fields), len(stretch.path)) - 1]
+        if Use.OUTPUT in last.uses or not stretch.fields[-1].is_finite:
+            yield last, stretch.fields[-1].rms
 
 
 def follow(path: PlainPath, stats: Statistics, redraws: Mapping[str, float] | None = None) -> Stretch:
@@ -155,6 +163,15 @@ def outlook(model: Model, path: PlainPath, stats: Statistics, per_layer: float) 
         scheme=(names.pop() if len(names) == 1 else "the recommended initialisation") if known else "",
         kept=_factor(follow(path, stats, variances)) if known else 0.0,
     )
+
+
+def why_loud(model: Model, signals: Signals, stats: Statistics, layer: Layer, rms: float) -> str:
+    """How the signal grew, where all of it passes several layers in a row before ``layer``; else nothing."""
+    for path in plain_paths(model, signals):
+        if path.layers[-1] is layer and len(path) > 1 and path.entry < rms < math.inf:
+            growth = float((rms / path.entry) ** (1 / len(path)))
+            return f": {outlook(model, path, stats, growth).growing()}"
+    return ""
 
 
 def _factor(stretch: Stretch) -> float:

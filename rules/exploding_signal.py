@@ -5,9 +5,9 @@
 Where the weights of every layer are a little too large the factors multiply: 1.5 per layer is a factor of 3000 after 20
 layers. The softmax starts out certain and wrong, and the optimiser spends its steps on undoing the initialisation.
 
-Outputs are compared with the scale of the input (or with 1, where that is larger). A normalisation on the way resets
-the scale, so this is seen in plain and unnormalised residual networks, and in heads. Where no probe can run, outputs of
-plain networks are predicted from the weights; that counts one step less, unless no doubt is left.
+Outputs are compared with the scale of the input (or with 1, where that is larger); those that sums, products and
+exponentials make of the last layers, as `mu + exp(log_sigma) * noise`, only if they are beyond all hope. Where no probe
+can run they are predicted in plain networks, which counts one step less, unless no doubt is left.
 
 ## Example
 
@@ -19,13 +19,12 @@ plain networks are predicted from the weights; that counts one step less, unless
 
 ## References
 
-- He et al. 2015 (arXiv:1502.01852); Hanin & Rolnick 2018 (arXiv:1803.01719)
-- `benchmarks/results/`: `calibrate_scale.md`, `calibrate_residual.md` (what trains), `calibrate_prediction.md`
+- He et al. 2015 (arXiv:1502.01852); Hanin & Rolnick 2018 (arXiv:1803.01719); `benchmarks/results/`:
+  `calibrate_scale.md`, `calibrate_residual.md`, `calibrate_breadth.md` (what trains), `calibrate_prediction.md`
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,13 +34,15 @@ from initlint.plugin import (
     Needs,
     Severity,
     Suspicion,
-    Use,
+    is_spread,
+    loudest_end,
     maps_up_to,
-    outlook,
-    plain_paths,
+    measured_heads,
+    predicted_heads,
     redrawn,
     rule,
     ways,
+    why_loud,
 )
 
 
@@ -52,6 +53,9 @@ class Options:
     deep: int = 4  # calibrate_scale.md: nets of two and three layers train at any scale with Adam
     around: int = 8  # calibrate_residual.md: as many, where shortcuts lead around them; two blocks train
     hopeless: float = 1e4  # calibrate_scale.md, logits: above, 0 of 26 nets train at any depth
+    single: float = 30.0  # calibrate_breadth.md, one output: from 30 to 100 0 of 10 such nets train, with either loss
+    long: int = 5  # layers, as many as those nets had at least
+    spread: float = 3.0  # what is left of the ratio without the loudest layer; behind one loud layer 3 of 21 train
     doubt: float = 100.0  # calibrate_prediction.md: no rms is off by more than 24; predicted errors exceed this too
 
 
@@ -64,6 +68,8 @@ class Options:
         "default": "outputs start at an rms of {rms}, {ratio} times the input's scale, after {depth} layers{outlook}",
         "predicted": "the weights predict outputs of an rms of {rms}, {ratio} times the input's scale, "
         "after {depth} layers{outlook}",
+        "made": "outputs start at an rms of {rms}, {ratio} times the input's scale; of the layers that make them "
+        "{layer} is the loudest, at {own}",
     },
     explains=(
         "non-finite-activations",
@@ -75,46 +81,40 @@ class Options:
 )
 def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
     reference, origin = max(1.0, context.signals.input_rms), context.signals.origin
-    for layer, rms in () if origin is not None and origin.kind == "nan" else _outputs(context):  # no matter of scale
-        if (ratio := rms / reference) < options.warn:
+    if origin is not None and origin.kind == "nan":
+        return  # no matter of scale
+    loudest = 0.0
+    probed = measured_heads(context.model, context.signals)
+    for layer, rms in probed if context.probed else predicted_heads(context.predicted):
+        loudest = max(loudest, ratio := rms / reference)
+        if ratio < options.warn:
             continue
         maps = maps_up_to(context.model, layer)
         yield Suspicion(
             at=layer,
             severity=_severity(context, layer, ratio, options),
             data={"rms": rms, "ratio": ratio, "depth": len(maps), "threshold": options.warn}
-            | {"outlook": _outlook(context, layer, rms)},
+            | {"outlook": why_loud(context.model, context.signals, context.stats, layer, rms)},
             fix=redrawn(context.model, maps, context.stats),
             message="default" if context.probed else "predicted",
         )
+    end = loudest_end(context.model, context.signals)
+    if end is not None and end[0] / reference >= options.hopeless > loudest:
+        yield _made(context, *end, reference)
 
 
-def _outputs(context: Context) -> Iterator[tuple[Layer, float]]:
-    """Maps that outputs leave through, and their root mean square as measured, or else as predicted."""
-    if not context.probed:
-        for stretch in context.predicted:
-            last = stretch.path.layers[min(len(stretch.fields), len(stretch.path)) - 1]
-            if Use.OUTPUT in last.uses or not stretch.fields[-1].is_finite:
-                yield last, stretch.fields[-1].rms
-        return
-    for layer in context.model.layers:
-        signal = context.signal(layer)
-        if signal is not None and Use.OUTPUT in layer.uses and layer.kind.is_map:
-            yield layer, signal.rms if math.isfinite(signal.rms) else math.inf
+def _made(context: Context, rms: float, layer: Layer, reference: float) -> Suspicion:
+    data = {"rms": rms, "ratio": rms / reference, "layer": layer.name, "own": context.signals.layers[layer.name].rms}
+    fix = redrawn(context.model, maps_up_to(context.model, layer), context.stats)
+    return Suspicion(layer, Severity.ERROR, data, fix, message="made")
 
 
 def _severity(context: Context, layer: Layer, ratio: float, options: Options) -> Severity:
     fewest, most = ways(context.model, layer)
+    single = layer.weight.view.units == 1 and fewest >= options.long and ratio >= options.single and context.probed
+    if single and is_spread(context.model, context.signals, layer, ratio, options.spread):
+        return Severity.ERROR
     least = options.fail if fewest >= options.deep or most >= options.around else options.hopeless
     if ratio >= (least if context.probed else options.doubt * least):
         return Severity.ERROR
     return Severity.WARNING if ratio >= least or context.probed else Severity.NOTE
-
-
-def _outlook(context: Context, layer: Layer, rms: float) -> str:
-    """Why, where all of the signal passes several layers in a row before it; else nothing."""
-    for path in plain_paths(context.model, context.signals):
-        if path.layers[-1] is layer and len(path) > 1 and path.entry < rms < math.inf:
-            growth = float((rms / path.entry) ** (1 / len(path)))
-            return f": {outlook(context.model, path, context.stats, growth).growing()}"
-    return ""

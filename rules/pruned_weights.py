@@ -5,7 +5,7 @@
 A continuous draw gives no zeros. Many of them mean that the layer was pruned, or sparsely initialised on purpose; both
 train, if the zeros are not held there by a mask. Rules about scale are not silenced: the mean square that they judge
 counts the zeros, and that is what the signal feels. Where less than one weight per unit is left, most units see no
-input at all: a warning.
+input at all: a warning; an error where nothing at all gets through such a layer that everything has to pass.
 
 Zero units, zero layers, identities and kernels for up-sampling are other things, and not reported here.
 
@@ -21,7 +21,7 @@ None needed if it is meant. `nn.init.sparse_(layer.weight, sparsity)` scales not
 
 - Martens 2010, Deep learning via Hessian-free optimization, section 5: 15 inputs per unit
 - Gale, Elsen & Hooker 2019 (arXiv:1902.09574): pruning at 50 to 98 %
-- `benchmarks/results/calibrate_weights.md`, sparse
+- `benchmarks/results/`: `calibrate_weights.md`, sparse; `calibrate_breadth.md`, zeros
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Options:
 @rule(
     category="provenance",
     needs=Needs.WEIGHTS,
+    uses=Needs.FORWARD,
     options=Options,
     message="{share} of the weights are exactly zero, which leaves {inputs} inputs per unit",
 )
@@ -58,8 +59,15 @@ def pruned_weights(context: Context, options: Options) -> Iterator[Suspicion]:
             starved = left < options.inputs
             severity, fix = Severity.NOTE, None
             if starved:
-                severity, fix = Severity.WARNING, fresh(context.model, layer.weight)
+                severity, fix = _severity(context, layer), fresh(context.model, layer.weight)
             yield Suspicion(layer.weight, severity, {"share": share, "inputs": left}, fix)
+
+
+def _severity(context: Context, layer: Layer) -> Severity:
+    """No input changes what it gives, so that nothing behind it learns of any, and nothing before it of the loss."""
+    signal = context.signal(layer)
+    silent = signal is not None and signal.std == 0.0 and not layer.bypassed
+    return Severity.ERROR if silent else Severity.WARNING
 
 
 def _structured(layer: Layer, stats: WeightStats) -> bool:

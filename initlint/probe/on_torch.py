@@ -6,6 +6,7 @@ the first probe measures, forwards and backwards. Every later probe is a run of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -91,7 +92,7 @@ class TorchSession:
             outputs=outputs,
             softmaxes=softmaxes,
             input_rms=self._input_rms(),
-            origin=self._origin(run, layers),
+            origin=self._origin(run, layers, outputs),
             not_probed=tuple(not_probed),
         )
         if not (settings.backward or settings.liveness):
@@ -133,9 +134,12 @@ class TorchSession:
                 found[tap.name] = signal
         return found
 
-    def _origin(self, run: Run, signals: Mapping[str, LayerSignal]) -> NonFiniteOrigin | None:
-        """Looked for in a run of its own, and only where something is wrong."""
-        if not any(signal.nonfinite > 0 for signal in signals.values()):
+    def _origin(
+        self, run: Run, signals: Mapping[str, LayerSignal], outputs: Mapping[str, LayerSignal]
+    ) -> NonFiniteOrigin | None:
+        """Looked for in a run of its own, and only where something is wrong; outputs may be masked with -inf."""
+        diverged = any(not each < math.inf for signal in outputs.values() for each in signal.unit_max)
+        if not diverged and not any(signal.nonfinite > 0 for signal in signals.values()):
             return None
         watch = Watch()
         watched(self.module, self.call, watch, autograd=not run.no_autograd)

@@ -7,9 +7,11 @@ from functools import partial
 import numpy as np
 import onnx
 import pytest
-from models import batchnorm_resnet, fixup, gpt, relu_cnn
+import torch
+from models import Built, batchnorm_resnet, fixup, gpt, relu_cnn, seeded
 from models.altered import altered
 from models.graphs import mlp, residual
+from torch import nn
 
 import initlint
 from initlint.plugin import Severity
@@ -18,6 +20,26 @@ from initlint.testing import Bad, Build, Case, Good, cases, check
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 LEGACY = ("legacy",)
 HE = np.sqrt(2.0)
+
+
+@seeded
+def sampled(std: float = 0.1) -> Built:
+    """A mean and a deviation, and what is drawn from them; logits that a mask takes out are -1e9."""
+    net = Sampled()
+    with torch.no_grad():
+        net.deviation.weight.normal_(0.0, std)
+    return net, (torch.randn(32, 16),)
+
+
+class Sampled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.mean, self.deviation = nn.Linear(16, 64), nn.Linear(64, 4), nn.Linear(64, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = torch.tanh(self.hidden(x))
+        drawn = self.mean(hidden) + torch.exp(self.deviation(hidden)) * x[:, :4]
+        return drawn, self.mean(hidden).masked_fill(x[:, :4] > 0, -1e9)
 
 
 @cases(
@@ -37,6 +59,10 @@ HE = np.sqrt(2.0)
         partial(mlp, changes={"2.weight": lambda w: w * 100, "4.weight": lambda w: w / 100}),
         notes_ok=False,
     ),
+    Good("near miss: masked logits beside a sample", sampled, notes_ok=False, exporters=()),
+    Good("near miss: one output, 2.2 times per layer, 4 layers", partial(mlp, gain=2 * HE, outputs=1)),
+    Bad("a sample with an absurd deviation", partial(sampled, std=3.0), ["deviation"], ERROR, exporters=()),
+    Bad("one output, five layers", partial(mlp, depth=6, gain=2.2 * HE, outputs=1), ["10"], ERROR),
     Bad("twice the scale, 8 layers", partial(mlp, depth=8, gain=2 * HE), ["14"]),
     Bad(
         "four times the scale, 12 layers",

@@ -32,6 +32,10 @@ def times(factor: float) -> object:
     return change
 
 
+def everywhere(size: float) -> dict[str, object]:
+    return {"0.bias": size, "2.bias": size, "4.bias": size}
+
+
 def normed(seed: int = 0, size: float = 100.0, at: str = "conv.bias") -> onnx.ModelProto:
     """Convolution with a bias, batch norm, ReLU."""
     graph = Graph(seed, {at: size})
@@ -57,6 +61,9 @@ def _column() -> Array:
     Good("near miss: 50 beside weights as loud", partial(mlp, changes={"2.bias": 50.0, "2.weight": times(20.0)})),
     Good("near miss: negative before ReLU, which is dead-relu-bias", partial(mlp, changes={"2.bias": -50.0})),
     Good("near miss: a batch norm takes it away", normed, notes_ok=False),
+    Good("near miss: a bias of 3 in all layers", partial(mlp, changes=everywhere(3.0)), notes_ok=False),
+    Bad("+9 in all layers", partial(mlp, changes=everywhere(9.0)), ["0.bias"], WARNING),
+    Bad("+20 in all layers", partial(mlp, changes=everywhere(20.0)), ["0.bias"], Severity.ERROR),
     Bad("+30 before ReLU", partial(mlp, changes={"2.bias": 30.0}), ["2.bias"], WARNING),
     Bad("+-50 before ReLU", partial(mlp, changes={"2.bias": alternating(50.0)}), ["2.bias"], WARNING),
     Bad("-30 before GELU's leaky kin", partial(mlp, activation="LeakyRelu", changes={"2.bias": -30.0}), ["2.bias"]),

@@ -34,6 +34,12 @@ def half_of_the_units(weight: Array) -> Array:
     Good("near miss: whole units", partial(mlp, changes={"2.weight": half_of_the_units}), notes_ok=False),
     Good("near miss: ten inputs left", partial(mlp, changes={"2.weight": pruned(0.85)})),
     Bad("ten inputs left, noticed", partial(mlp, changes={"2.weight": pruned(0.85)}), ["2.weight"], NOTE),
+    Bad(
+        "half an input left in all, through which nothing gets",
+        partial(mlp, depth=6, changes={f"{i}.weight": pruned(0.995) for i in (0, 2, 4, 6, 8)}),
+        ["0.weight", "2.weight", "4.weight", "6.weight", "8.weight"],
+        exporters=(),
+    ),
     Bad("half an input left", partial(mlp, changes={"2.weight": pruned(0.99)}), ["2.weight"], WARNING),
 )
 def test_pruned_weights(case: Case) -> None:

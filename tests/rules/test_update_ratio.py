@@ -29,6 +29,34 @@ def normed(factor: float = 1.0, layers: int = 3, depth: int = 4, norm: type[nn.M
     return net.append(nn.Linear(64, 10)), (torch.randn(32, 64),)
 
 
+@seeded
+def transformer(factor: float = 1.0, head: float = 1.0) -> Built:
+    """Pre-norm residual blocks, whose maps have no norm right behind them; LeCun weights times ``factor``."""
+    net = PreNorm()
+    with torch.no_grad():
+        for each in net.modules():
+            if isinstance(each, nn.Linear):
+                each.weight.normal_(0.0, each.in_features**-0.5).mul_(head if each is net.head else factor)
+    return net, (torch.randn(32, 48),)
+
+
+class PreNorm(nn.Module):
+    def __init__(self, width: int = 48, depth: int = 3) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(width, width), nn.Linear(width, 10)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.Tanh(), nn.Linear(2 * width, width))
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(self.norm(x))
+
+
 @cases(
     Good("residual net", batchnorm_resnet, notes_ok=False, exporters=LEGACY),
     Good("normed cnn", normed_cnn, notes_ok=False, exporters=LEGACY),
@@ -38,6 +66,25 @@ def normed(factor: float = 1.0, layers: int = 3, depth: int = 4, norm: type[nn.M
     Good("near miss: five times too large", partial(normed, factor=5.0), notes_ok=False, exporters=LEGACY),
     Good("near miss: two of five", partial(normed, factor=100.0, layers=2, depth=6), exporters=LEGACY),
     Good("near miss: ten times too large, three layers", partial(normed, factor=12.0), exporters=LEGACY),
+    Good("pre-norm blocks", transformer, notes_ok=False, exporters=LEGACY),
+    Good(
+        "near miss: pre-norm blocks four times too large", partial(transformer, factor=4.0, head=4.0), exporters=LEGACY
+    ),
+    Good("near miss: all but the head", partial(transformer, factor=20.0), exporters=LEGACY),
+    Bad(
+        "pre-norm blocks, eight times too large",
+        partial(transformer, factor=8.0, head=8.0),
+        [""],
+        WARNING,
+        exporters=(),
+    ),
+    Bad(
+        "pre-norm blocks, twenty times too large",
+        partial(transformer, factor=20.0, head=20.0),
+        [""],
+        ERROR,
+        exporters=(),
+    ),
     Bad("one layer", partial(normed, factor=100.0, layers=1), ["0.weight"], NOTE, exporters=LEGACY),
     Bad("all layers", partial(normed, factor=100.0), ["0.weight"], ERROR, exporters=LEGACY),
     Bad(
