@@ -36,12 +36,13 @@ from .paths import (
 )
 from .prediction import Outlook, Stretch, outlook, predict
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
-from .redraw import fresh, fresh_at, redrawn
+from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
 
 __all__ = [
+    "FAR",
     "Advice",
     "Builds",
     "Context",
@@ -84,6 +85,7 @@ __all__ = [
     "fresh",
     "fresh_at",
     "heads",
+    "is_far",
     "made_by",
     "maps_up_to",
     "measured_gain",
@@ -96,6 +98,7 @@ __all__ = [
     "rule",
     "sensitivities",
     "stuck_at_zero",
+    "tame",
     "to_blame",
     "ways",
     "zero_neighbour",

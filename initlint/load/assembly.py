@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
+import numpy as np
+
 from .. import activations
 from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
 from ..probe.taps import SoftmaxTap, Tap
@@ -281,12 +283,14 @@ class _Assembly:
         others = []
         for name in self._graph.initializers:
             spec = self._constants.spec(name)
-            if name in roots or spec is None or spec.size < 2 or not is_float(spec.dtype):
+            if name in roots or spec is None or not spec.size or not is_float(spec.dtype):
                 continue
-            stored = Stored(name, Role.OTHER, spec.shape, View(1, spec.size, 1))
+            trainable = self._constants.is_own(name) and not self._constants.is_fixed(name)
+            if spec.size == 1 and not trainable:  # a number of the graph's own
+                continue
+            stored = Stored(name, Role.OTHER, spec.shape, View(1, spec.size, 1), np.atleast_1d)
             address = self._addresses.unique(name)
             self._stored[address] = stored
-            trainable = not is_generated(name) and not self._constants.is_fixed(name)
             others.append(Tensor(address, stored.shape, spec.dtype.name, Role.OTHER, stored.view, trainable))
         return others
 
