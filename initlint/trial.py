@@ -336,7 +336,11 @@ class _Trial:
             return finding
         owner = self.model.owner(address)
         said = f"{finding.message}; with {address} of order one it is gone"
-        return replace(finding, layer=None if owner is None else owner.name, tensor=address, message=said)
+        tensor = self.model.tensor(address)
+        milder = tensor is not None and tensor.size == 1 and not finding.proven  # bugs.md: Adam divides one factor out
+        severity = min(finding.severity, Severity.WARNING) if milder else finding.severity
+        layer = None if owner is None else owner.name
+        return replace(finding, severity=severity, layer=layer, tensor=address, message=said)
 
     def _mended(self, told: Sequence[Finding]) -> set[tuple[Place, Place]]:
         """(cause, consequence) where a fix that was tried has cured both, of whole tensors that were stuck."""

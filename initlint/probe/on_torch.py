@@ -30,6 +30,15 @@ from .torch_run import NOT_ASKED, Call, Run, restored, run_kept, watched
 from .torch_signals import signal_of, signals_of_outputs
 
 
+def _floats(output: Any) -> Iterator[torch.Tensor]:
+    return (each.detach() for each in output_tensors(output) if each.is_floating_point() and not each.is_meta)
+
+
+def _overflows(output: torch.Tensor) -> bool:
+    """Whether it holds NaN or plus infinity; what is masked is at minus infinity."""
+    return bool((output.isnan() | (output == torch.inf)).any())
+
+
 class UnsteadyError(Exception):
     """The forward does not repeat itself, so that what was read of one run does not describe another."""
 
@@ -135,7 +144,9 @@ class TorchSession:
 
     def _origin(self, run: Run, signals: Mapping[str, LayerSignal]) -> NonFiniteOrigin | None:
         """Looked for in a run of its own, and only where something is wrong."""
-        if not any(signal.nonfinite > 0 for signal in signals.values()):
+        if not any(signal.nonfinite > 0 for signal in signals.values()) and not any(
+            map(_overflows, _floats(run.output))
+        ):
             return None
         watch = Watch()
         watched(self.module, self.call, watch, autograd=not run.no_autograd)
