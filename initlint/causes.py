@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from .model import Model
@@ -75,15 +75,19 @@ def _root(symptom: int, cause_of: Mapping[int, int], findings: Sequence[Finding]
     return min(circle, key=lambda i: (-findings[i].severity, i))
 
 
-def raised(findings: Sequence[Finding]) -> list[Finding]:
+def raised(findings: Sequence[Finding], tried: Collection[tuple[Place, Place]] = ()) -> list[Finding]:
     """Causes with the severity that their consequences prove.
 
     What is proven of a tensor (it never learns, say) proves nothing of another one, that of a cause which is no error
-    itself: such consequences stand by themselves, the first for the others.
+    itself: such consequences stand by themselves, the first for the others. ``tried`` are exceptions, as (cause,
+    consequence): a fix of the cause was seen to mend the consequence.
     """
     severities: dict[Place, Severity] = {}
     for each in findings:
-        if each.caused_by is not None and (not each.proven or each.address == each.caused_by.address):
+        if each.caused_by is None:
+            continue
+        mended = (place(each.caused_by), place(each)) in tried
+        if not each.proven or mended or each.address == each.caused_by.address:
             cause = place(each.caused_by)
             severities[cause] = max(each.severity, severities.get(cause, Severity.NOTE))
     told = [_at_least(each, severities.get(place(each), Severity.NOTE)) for each in findings]

@@ -219,7 +219,8 @@ def _pages(plan: Plan) -> tuple[RulePage, ...]:
 def _tried(session: Session, context: Context, suspected: tuple[Finding, ...], plan: Plan) -> tuple[Finding, ...]:
     """The findings after a trial of their fixes. Raises TargetError."""
     from .engine import suspect
-    from .trial import Examined, settle
+    from .examined import Examined
+    from .trial import settle
 
     def examine(edits: tuple[Edit, ...]) -> Examined:
         settings = plan.settings.probe

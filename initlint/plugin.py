@@ -37,12 +37,13 @@ from .paths import (
 )
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
-from .redraw import fresh, fresh_at, redrawn
+from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
 
 __all__ = [
+    "FAR",
     "Advice",
     "Builds",
     "Context",
@@ -89,6 +90,7 @@ __all__ = [
     "held_back",
     "is_spread",
     "loudest_end",
+    "is_far",
     "made_by",
     "maps_up_to",
     "measured_gain",
@@ -104,6 +106,7 @@ __all__ = [
     "sensitivities",
     "shut",
     "stuck_at_zero",
+    "tame",
     "to_blame",
     "ways",
     "why_loud",

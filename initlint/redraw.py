@@ -17,6 +17,7 @@ TABLE_STD = 0.02
 """Radford et al. 2018 (GPT), section 4.1: embeddings, and every other weight, from N(0, 0.02^2)."""
 STEEP = 2.0
 """What is steeper than this is no rectifier's scale but a frequency, or a temperature."""
+SHIFTS = (Role.BIAS, Role.RECURRENT_BIAS, Role.SHIFT)
 FAR = 10.0
 """A scale, a temperature or a token is far above order one beyond a decade."""
 
@@ -94,15 +95,26 @@ def _steeper(model: Model, layer: Layer) -> float:
 
 def tamed(model: Model, stats: Mapping[str, WeightStats]) -> tuple[Edit, ...]:
     """Of order one, what no map owns (a scale, a slope, a token) and is far above it; small is meant (LayerScale)."""
-    edits: list[Edit] = []
-    for tensor in model.tensors:
-        found = stats.get(tensor.address)
-        free = tensor.trainable and tensor.role in (Role.OTHER, Role.SLOPE) and tensor.address not in model.uneditable
-        if free and found is not None and found.mean_square > FAR**2:
-            constant = found.min == found.max
-            value = math.copysign(1.0, found.mean)
-            edits.append(Fill(tensor.address, value) if constant else Reinit(tensor.address, "normal", 1.0))
-    return tuple(edits)
+    free = (tensor for tensor in model.tensors if tensor.role not in SHIFTS)
+    edits = (tame(model, tensor, stats.get(tensor.address)) for tensor in free)
+    return tuple(edit for edit in edits if edit is not None)
+
+
+def tame(model: Model, tensor: Tensor, found: WeightStats | None) -> Edit | None:
+    """The same for one tensor, a bias included; None where it is of usual size, a map's weight, or cannot be set."""
+    if found is None or not is_far(model, tensor, found):
+        return None
+    if tensor.role in SHIFTS:
+        return Fill(tensor.address, 0.0)
+    if found.min != found.max:
+        return Reinit(tensor.address, "normal", 1.0)
+    return Fill(tensor.address, math.copysign(1.0, found.mean))
+
+
+def is_far(model: Model, tensor: Tensor, found: WeightStats | None) -> bool:
+    """Whether a bias, or what no map owns, is far above order one."""
+    free = tensor.trainable and tensor.role in (Role.OTHER, Role.SLOPE, *SHIFTS)
+    return free and found is not None and found.mean_square > FAR**2 and tensor.address not in model.uneditable
 
 
 def _weights(model: Model, layer: Layer, by_the_book: bool = True) -> Iterator[Edit]:

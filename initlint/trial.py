@@ -11,16 +11,16 @@ where nothing is suspected:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from .causes import Place, fold, place, raised, rooted
+from .examined import Examined, numbers
 from .fixes import Edit, Fill, Several, edits_of
 from .holding import placed
 from .model import Layer, Model
-from .plugin import Cause, Context, Finding, Needs, Rule, Severity
+from .plugin import Cause, Finding, Liveness, Needs, Rule, Severity
 from .redraw import tamed, twin
 
 PROBES = 5
@@ -36,19 +36,6 @@ MEASURED = Needs.SIGNAL | Needs.FORWARD | Needs.BACKWARD | Needs.LIVENESS
 """What another tensor's fix may change."""
 
 OWN = "redrawing the weights does not change this, so it comes with the architecture"
-
-
-@dataclass(frozen=True)
-class Examined:
-    """The model with some edits: what was measured, and what the rules say; nothing is folded."""
-
-    context: Context
-    findings: tuple[Finding, ...]
-
-    @property
-    def loud(self) -> dict[Place, Finding]:
-        """Errors and warnings by place."""
-        return {place(finding): finding for finding in self.findings if finding.severity >= Severity.WARNING}
 
 
 Examine = Callable[[tuple[Edit, ...]], Examined]
@@ -98,6 +85,8 @@ class _Trial:
     verified: set[Place] = field(default_factory=set)
     fixes: dict[Place, Several] = field(default_factory=dict)
     """Of symptoms whose own fix does not help, or that have none, and that a redraw has cured."""
+    freed: dict[Place, str] = field(default_factory=dict)
+    """Of those the ones that a single tensor outside maps brings about, and its address."""
     own: set[Place] = field(default_factory=set)
     cause_of: dict[Place, Finding] = field(default_factory=dict)
 
@@ -221,6 +210,8 @@ class _Trial:
             for each in symptoms:
                 if place(each) in self.confirmed:
                     self.fixes[place(each)] = Several(redraws[place(each)])
+                    if redraws[place(each)] == self._free and len(self._free) == 1:
+                        self.freed[place(each)] = self._free[0].tensor
                     self.causes.append(each)
         self.own = {place(each) for each in symptoms if place(each) not in self.confirmed}
 
@@ -228,9 +219,13 @@ class _Trial:
         """What may cure a symptom whose own fix does not, the likeliest first."""
         yield partial(self._twin, by_the_book=True)
         yield partial(self._twin, by_the_book=False)
-        free = tuple(edit for edit in tamed(self.model, self.start.context.stats) if edit.tensor in self._editable)
-        if free:
-            yield lambda layers: free
+        if self._free:
+            yield lambda layers: self._free
+
+    @cached_property
+    def _free(self) -> tuple[Edit, ...]:
+        """What no map owns, of order one."""
+        return tuple(edit for edit in tamed(self.model, self.start.context.stats) if edit.tensor in self._editable)
 
     def _left(self) -> list[Finding]:
         return [each for each in self.subjects if place(each) not in self.confirmed]
@@ -328,7 +323,34 @@ class _Trial:
     def settled(self, folded: Sequence[Finding]) -> tuple[Finding, ...]:
         """``folded`` with the verdicts; a cause takes over the severity that its consequences prove."""
         found = [*(each for each in folded if place(each) not in self.revealed), *self.revealed.values()]
-        return tuple(raised(rooted([self._told(finding) for finding in found])))
+        told = rooted([self._told(finding) for finding in found])
+        return tuple(map(self._readdressed, raised(told, self._mended(told))))
+
+    def _readdressed(self, finding: Finding) -> Finding:
+        """At the tensor that alone is to blame, where that is no layer's."""
+        cause = finding.caused_by
+        if cause is not None and place(cause) in self.freed:
+            return replace(finding, caused_by=Cause(cause.rule, self.freed[place(cause)]))
+        address = self.freed.get(place(finding), "")
+        if not address or cause is not None or not finding.verified:
+            return finding
+        owner = self.model.owner(address)
+        said = f"{finding.message}; with {address} of order one it is gone"
+        tensor = self.model.tensor(address)
+        milder = tensor is not None and tensor.size == 1 and not finding.proven  # bugs.md: Adam divides one factor out
+        severity = min(finding.severity, Severity.WARNING) if milder else finding.severity
+        layer = None if owner is None else owner.name
+        return replace(finding, severity=severity, layer=layer, tensor=address, message=said)
+
+    def _mended(self, told: Sequence[Finding]) -> set[tuple[Place, Place]]:
+        """(cause, consequence) where a fix that was tried has cured both, of whole tensors that were stuck."""
+        stuck = self.start.context.signals.liveness
+        pairs = {
+            (place(each.caused_by), place(each))
+            for each in told
+            if each.caused_by is not None and stuck.get(each.address) is Liveness.STUCK
+        }
+        return {(cause, each) for cause, each in pairs if cause in self.verified and each in self.confirmed}
 
     def _chain(self, finding: Finding) -> dict[Place, Finding]:
         """It and what explains it, over as many steps as it takes; never a circle."""
@@ -359,18 +381,3 @@ class _Trial:
             before={name: before[name] for name in changed},
             after={name: after[name] for name in changed},
         )
-
-
-def numbers(examined: Examined, finding: Finding) -> dict[str, float]:
-    """What shows best whether the finding is cured: the signal at its layer or its own gradient, and the verdicts."""
-    context = examined.context
-    found: dict[str, float] = {}
-    gradient = context.signals.gradients.get(finding.tensor or "")
-    signal = context.signals.layers.get(finding.layer or "")
-    if gradient is not None and finding.category in ("symmetry", "gradient"):
-        found["gradient rms"] = gradient.rms
-    elif signal is not None:
-        spreads = finding.category == "signal"
-        found["spread" if spreads else "output rms"] = signal.std if spreads else signal.rms
-    found["errors and warnings"] = float(len(examined.loud))
-    return {name: value for name, value in found.items() if not math.isnan(value)}

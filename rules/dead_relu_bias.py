@@ -12,7 +12,7 @@ contribute. Gates, outputs and normalised inputs of other kinds have biases of t
 norm the bias is the norm's shift.
 
 A batch that does not reach a unit proves nothing of other batches: an error takes a whole layer that is off by four
-deviations, with no way around it, and no gradient in any step of the probe.
+deviations, with no gradient in any step of the probe, and no way around it that is not off as well.
 
 ## Example
 
@@ -81,7 +81,8 @@ def dead_relu_bias(context: Context, options: Options) -> Iterator[Suspicion]:
             continue
         severity = Severity.WARNING if share >= options.warn_share else Severity.NOTE
         off = signal is not None and share >= options.warn_share and max(signal.unit_max) <= edge
-        if off and not layer.bypassed and context.liveness(layer.weight) is not Liveness.LIVE:
+        learns = context.liveness(layer.weight)
+        if off and learns is not Liveness.LIVE and (not layer.bypassed or learns is Liveness.STUCK):
             certain = all(b < edge - options.certain_deviations * s for b, s in zip(bias.values, spreads, strict=True))
             severity = Severity.ERROR if certain else severity
         data = {"dead": round(share * units), "units": units, "share": share, "bias": bias.mean}

@@ -23,9 +23,10 @@ Give the named tensor a value for which the operation is defined, or guard the o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, rule
+from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, is_far, rule
 
 SQUARE_OVERFLOWS = 1.8e19
 """Root of the largest float32: no norm, variance or product of such values is finite."""
@@ -41,6 +42,7 @@ WORDS = {"nan": "NaN", "inf": "infinity", "overflow": "infinity (values outgrew 
         "default": "the first forward pass gives {what} at {operation}",
         "enormous": "the first forward pass gives {what} at {operation}: its values are too large to be squared",
         "tensor": "the first forward pass gives {what} at {operation}, which reads {tensors}",
+        "far": "the first forward pass gives {what} at {operation}, behind {at}, of rms {rms}",
     },
     explains=(
         "exploding-signal",
@@ -55,16 +57,31 @@ def non_finite_activations(context: Context, options: object) -> Iterator[Suspic
     origin = context.signals.origin
     if origin is None:
         return
-    data = {"what": WORDS.get(origin.kind, origin.kind), "operation": origin.operation, "kind": origin.kind}
+    data: dict[str, str | float] = {
+        "what": WORDS.get(origin.kind, origin.kind),
+        "operation": origin.operation,
+        "kind": origin.kind,
+    }
     if origin.tensors:
         data["tensors"] = ", ".join(origin.tensors)
-        at = next(iter(_enormous(context, origin.tensors)), origin.tensors[0])
+    far = _far(context, (*origin.tensors, *origin.behind))
+    if origin.tensors or far:
+        at = next(iter((*_enormous(context, origin.tensors), *far, *origin.tensors)))
         fix = next((fresh(context.model, tensor) for tensor in context.model.tensors if tensor.address == at), None)
         message = "tensor" if at in origin.tensors else "enormous"
+        if far and at == far[0]:
+            data |= {"at": at, "rms": math.sqrt(context.stats[at].mean_square)}
+            message = "far"
         yield Suspicion(at, Severity.ERROR, data, fix, message, proven=True)
         return
     layer = next((each for each in context.model.layers if each.name == origin.layer), None)
     yield Suspicion(layer or context.model, Severity.ERROR, data, proven=True)
+
+
+def _far(context: Context, addresses: tuple[str, ...]) -> list[str]:
+    """Those of ``addresses`` that are biases, or no map's, and far above order one."""
+    tensors = {tensor.address: tensor for tensor in context.model.tensors}
+    return [at for at in addresses if at in tensors and is_far(context.model, tensors[at], context.stats.get(at))]
 
 
 def _enormous(context: Context, first: tuple[str, ...]) -> list[str]:

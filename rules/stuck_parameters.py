@@ -9,7 +9,8 @@ step. Two zero factors in a row hold each other at zero for ever, and so does a 
 initlint takes at least four scaled gradient steps, on two batches where the inputs allow it and with different random
 losses, and puts all values back afterwards. A tensor is stuck if no step gave it a gradient although the outputs depend
 on it. Units that the batches did not switch on, experts that were not chosen and outputs that the loss leaves out are
-not stuck. Nor is what would have no gradient with any other values either: at the end everything that stands still is
+not stuck; what lies beyond the edge of a flat part by four deviations of its values, at the nearest, no batch reaches.
+Nor is stuck what would have no gradient with any other values either: at the end everything that stands still is
 drawn anew, all at once, and what then has no gradient and moves no output has no influence.
 
 A packed tensor is judged part by part, as the gates of an LSTM; rows of a tensor (units, experts, queries) that start
@@ -34,10 +35,26 @@ Start one of the two factors away from zero: `nn.init.kaiming_normal_(self.branc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from initlint.plugin import Context, Fill, Fix, Liveness, Needs, Severity, Suspicion, fresh, fresh_at, rule
+from initlint.plugin import (
+    FAR,
+    Context,
+    Fill,
+    Fix,
+    Liveness,
+    Needs,
+    Severity,
+    Suspicion,
+    Tensor,
+    fresh,
+    fresh_at,
+    is_far,
+    rule,
+    tame,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,8 @@ class Options:
     options=Options,
     message={
         "default": "its gradient stayed exactly zero over {steps} steps (batches: {batches}), so it can never learn",
+        "far": "its gradient stayed exactly zero over {steps} steps (batches: {batches}) from values of rms {rms} on, "
+        "so it can never learn",
         "rows": "{rows} of {of} rows start at zero and had no gradient in {steps} steps, so they can never learn",
     },
 )
@@ -64,7 +83,10 @@ def stuck_parameters(context: Context, options: Options) -> Iterator[Suspicion]:
         tensor = address if packed is None else packed.address
         told = tensor != address and signals.liveness.get(tensor) is Liveness.STUCK
         if verdict is Liveness.STUCK and not told:
-            yield Suspicion(address, Severity.ERROR, data, _fix(context, address), proven=True)
+            at = _far_part(context, packed) if packed is not None and address == tensor else address
+            rms = math.sqrt(context.stats[at].mean_square) if at in context.stats else 0.0
+            message = "far" if rms > FAR else "default"
+            yield Suspicion(at, Severity.ERROR, {**data, "rms": rms}, _fix(context, at), message, proven=True)
     for address, rows in signals.stuck_rows.items():
         if address in tensors:
             shape = tensors[address].shape
@@ -74,10 +96,22 @@ def stuck_parameters(context: Context, options: Options) -> Iterator[Suspicion]:
             yield Suspicion(address, severity, {"rows": rows, "of": shape[0], **data}, fix, "rows", proven=True)
 
 
+def _far_part(context: Context, tensor: Tensor) -> str:
+    """The only part that is far above order one, as the bias of one gate; else the tensor."""
+    far = [part for part in tensor.part_addresses if is_far(context.model, tensor, context.stats.get(part))]
+    return far[0] if len(far) == 1 else tensor.address
+
+
 def _fix(context: Context, address: str) -> Fix | None:
-    """A zero weight, or packed part, is drawn, a zero gain becomes one; what is not zero is held by something else."""
+    """A zero weight, or packed part, is drawn, a zero gain becomes one; what is far above order one is brought there.
+
+    What is neither is held by something else.
+    """
     tensor, stats = context.model.tensor(address), context.stats.get(address)
-    if tensor is None or stats is None or not stats.all_zero:
+    if tensor is None or stats is None:
         return None
+    if not stats.all_zero:
+        edit = tame(context.model, tensor, stats)
+        return None if edit is None else replace(edit, tensor=address)
     edit = fresh_at(context.model, tensor, address)
     return None if edit == Fill(address, 0.0) else edit

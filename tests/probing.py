@@ -31,7 +31,6 @@ class Opened:
     roots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     base_dir: Path | None = None
     softmaxes: tuple[SoftmaxTap, ...] = ()
-    scalars: tuple[str, ...] = ()
 
     @property
     def weights(self) -> Weights:

@@ -74,6 +74,69 @@ def test_of_usual_size_they_are_silent(build: Callable[[], nn.Module]) -> None:
     ] == []
 
 
+class Cosines(nn.Module):
+    """Times a learned number, as CLIP's logit scale, or its exponential."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.net, self.logit_scale = hidden(), nn.Parameter(torch.tensor(value))
+        self.classes = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        directions = nn.functional.normalize(self.net(x), dim=-1)
+        return self.logit_scale.exp() * directions @ nn.functional.normalize(self.classes, dim=-1).T
+
+
+def test_a_single_number_is_named() -> None:
+    torch.manual_seed(0)
+    module, inputs = Cosines(14.0), torch.randn(32, 8)
+    report = initlint.check(module, inputs)
+    (finding,) = (each for each in report.headlines if each.severity >= Severity.WARNING)
+    assert (finding.address, finding.verified) == ("logit_scale", True)
+    assert finding.severity is Severity.WARNING  # Adam trains with it
+    assert "with logit_scale of order one it is gone" in finding.message
+    assert [(each.tensor, each.value) for each in finding.fix.fixes] == [("logit_scale", 1.0)]
+
+
+def test_usual_numbers_are_silent_and_nan_is_not() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(32, 8)
+    assert not [each for each in initlint.check(Cosines(2.6592), inputs).findings if each.severity >= Severity.WARNING]
+    (broken,) = initlint.check(Cosines(float("nan")), inputs).headlines
+    assert (broken.rule, broken.address) == ("non-finite-weights", "logit_scale")
+
+
+class ActNorm(nn.Module):
+    def __init__(self, logs: float) -> None:
+        super().__init__()
+        self.logs, self.net = nn.Parameter(torch.full((8,), logs)), hidden()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x * self.logs.exp())
+
+
+class Coupling(nn.Module):
+    def __init__(self, logs: float) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 8))
+        nn.init.constant_(self.net[2].bias, logs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shift, logs = self.net(x[:, :4]).chunk(2, 1)
+        return torch.cat([x[:, 4:] * logs.exp() + shift, x[:, :4]], 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "at"),
+    [(lambda: ActNorm(100.0), "logs"), (lambda: nn.Sequential(Coupling(0.0), Coupling(100.0)), "1.net.2.bias")],
+)
+def test_an_exponent_that_overflows_is_to_blame_itself(build: Callable[[], nn.Module], at: str) -> None:
+    torch.manual_seed(0)
+    (finding,) = initlint.check(build(), torch.randn(32, 8)).headlines
+    assert (finding.rule, finding.address, finding.verified) == ("non-finite-activations", at, True)
+    assert f"behind {at}, of rms 100" in finding.message
+
+
 @pytest.mark.parametrize(("value", "edits"), [(1e-5, ()), (0.0, ()), (5.0, ()), (50.0, (Fill("gamma", 1.0),))])
 def test_small_ones_are_meant(value: float, edits: tuple[Fill, ...]) -> None:
     """LayerScale starts at 1e-5: gradients that vanish for it are no fault."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
+import numpy as np
+
 from .. import activations
 from ..model import Factor, FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
 from ..probe.taps import SoftmaxTap, Tap
@@ -284,18 +286,24 @@ class _Assembly:
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def _other_tensors(self, roots: Mapping[str, list[str]], gates: Container[str]) -> list[Tensor]:
-        """Floating-point tensors that no layer owns: positions, tokens, scales, masks; of single numbers ``gates``."""
+        """Floating-point tensors that no layer owns: positions, tokens, scales, masks; single numbers that are parameters."""
         others = []
         for name in self._graph.initializers:
             spec = self._constants.spec(name)
-            if name in roots or spec is None or not is_float(spec.dtype) or spec.size < (1 if name in gates else 2):
+            if name in roots or spec is None or not spec.size or not is_float(spec.dtype):
                 continue
-            stored = Stored(name, Role.OTHER, spec.shape, View(1, spec.size, 1))
+            trainable = self._constants.is_own(name) and not self._constants.is_fixed(name)
+            if spec.size == 1 and not (trainable and self._is_felt(name)) and name not in gates:  # of the graph's own
+                continue
+            stored = Stored(name, Role.OTHER, spec.shape, View(1, spec.size, 1), np.atleast_1d)
             address = self._addresses.unique(name)
             self._stored[address] = stored
-            trainable = not is_generated(name) and not self._constants.is_fixed(name)
             others.append(Tensor(address, stored.shape, spec.dtype.name, Role.OTHER, stored.view, trainable))
         return others
+
+    def _is_felt(self, name: str) -> bool:
+        """What is only compared with something has no gradient."""
+        return any(node.op not in flat.COMPARISONS for node in self._constants.readers(name))
 
     @staticmethod
     def _parameter_count(tensors: Iterable[Tensor]) -> int:

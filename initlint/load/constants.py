@@ -8,6 +8,7 @@ an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from .folding import (
     placeholder,
 )
 from .graph import DRAWN, RESHAPES, Graph, Node, carried
+from .naming import is_generated
 
 _KEEP = 2**16
 """Computed arrays of at most so many elements are remembered."""
@@ -62,6 +64,14 @@ class Constants:
     def is_stray(self, name: str) -> bool:
         """Whether it is a stored tensor although its name is made up: of a module, one that is not registered."""
         return False
+
+    def is_own(self, name: str) -> bool:
+        """Whether the model's author has named it: no exporter made the name up, and no quantiser put it there."""
+        return not is_generated(name) or (name.endswith("_scale") and not self._is_quantised)
+
+    @cached_property
+    def _is_quantised(self) -> bool:
+        return any("Quantize" in node.op or "Integer" in node.op or "QLinear" in node.op for node in self._graph.nodes)
 
     def aliases(self, name: str) -> tuple[str, ...]:
         """Every name by which modules hold a stored value, where that is known."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from math import prod
 from pathlib import Path
 
 from onnx import ModelProto
@@ -18,9 +16,7 @@ from . import onnx_file
 from .anchoring import anchored
 from .assembly import assemble, pieces
 from .constants import Constants
-from .folding import Array, is_float
-from .graph import COMPARISONS
-from .naming import is_generated
+from .folding import Array
 from .stored import Stored
 
 
@@ -50,18 +46,6 @@ class Opened:
             read=self._array,
             to_rows=lambda address, array: self.stored_at[address].canonical(array),
             from_rows=lambda address, rows, around: self.stored_at[address].restored(rows, around),
-        )
-
-    @cached_property
-    def scalars(self) -> tuple[str, ...]:
-        """Names of the stored numbers that no layer owns and no exporter named, as ReZero's factor; what is only
-        compared with something has no gradient."""
-        return tuple(
-            tensor.name
-            for tensor in self.proto.graph.initializer
-            if prod(tensor.dims) == 1 and tensor.name not in self.roots and not is_generated(tensor.name)
-            if (spec := self.constants.spec(tensor.name)) is not None and is_float(spec.dtype)
-            if any(node.op not in COMPARISONS for node in self.constants.readers(tensor.name))
         )
 
     def _array(self, value: str) -> Array:

@@ -71,6 +71,9 @@ class TensorConstants(Constants):
         constant = stray is not None and not stray.requires_grad and not isinstance(stray, torch.nn.Parameter)
         return constant or name in self._registered.buffers
 
+    def is_own(self, name: str) -> bool:
+        return name in self._registered.parameters or super().is_own(name)
+
     def is_stray(self, name: str) -> bool:
         """What a closure or a list holds."""
         return name in self._strays

@@ -65,7 +65,8 @@ class Stored:
     def restored(self, rows: Array, original: Array) -> Array:
         """The inverse of ``canonical``: what replaces the stored array ``original``."""
         values = rows if self.factor == 1.0 else rows / rows.dtype.type(self.factor)
-        return np.ascontiguousarray(self.insert(self.from_canonical(values), original))
+        inserted = self.insert(self.from_canonical(values), original)
+        return np.ascontiguousarray(inserted).reshape(original.shape)  # which would give a number an axis
 
     def from_canonical(self, rows: Array) -> Array:
         """PyTorch's order of canonical rows."""

@@ -22,15 +22,6 @@ from .shapes import Known
 STEP = 2.0**-9
 """Of an input's largest value, where an operator is differenced: rounding, 2^-24, and curvature then cost 1e-3 each."""
 
-AJAR = 1e-2
-"""Slope that units which are off get where it is asked whether only the batch does not reach them."""
-
-FLAT = frozenset(
-    {"Relu", "Clip", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Softmax", "Gelu", "Softplus", "Selu", "Elu"}
-    | {"ThresholdedRelu", "Swish", "Mish", "Celu"}
-)
-"""Operators that are flat, or nearly so, somewhere."""
-
 _CONSTANT = frozenset(
     {"Shape", "Size", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or", "Xor", "ArgMax"}
     | {"ArgMin", "NonZero", "IsNaN", "IsInf", "Sign", "Floor", "Ceil", "Round", "OneHot", "Range", "ConstantOfShape"}
@@ -108,24 +99,6 @@ class Differentiation:
 
     def scaled(self, tangent: str, factor: float) -> str:
         return tangent if factor == 1.0 else self.emit.op("Mul", tangent, self.emit.floats(factor))
-
-    def opened(self, node: NodeProto) -> list[NodeProto]:
-        """``node``, a non-linearity, with a little slope besides where its input differs between samples."""
-        value, output = node.input[0], node.output[0]
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        copy.output[0] = self.emit.name(output)
-        self.emit.nodes.append(copy)
-        fact = self.known.get(value)
-        if fact is not None and fact.shape and fact.shape[0] not in (None, 1):
-            first = self.emit.op("Gather", value, self.emit.ints(0), axis=0)
-            differs = self.emit.to_float(self.emit.op("Not", self.emit.equal(value, first)))
-            varies = self.emit.reduce("ReduceMax", differs, (0,))
-        else:
-            varies = self.emit.to_float(self.emit.op("Not", self.emit.equal(value, self.emit.floats(0.0))))
-        little = self.emit.op("Mul", self.emit.op("Mul", varies, value), self.emit.floats(AJAR))
-        self.emit.op("Add", copy.output[0], little, output=output)
-        return self.emit.take()
 
 
 Rule = Callable[["Differentiation", NodeProto], list[str] | None]

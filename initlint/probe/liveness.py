@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
-from ..load.eager import AsInTraining
+from .ajar import Ajar, Gauge, out_of_reach
 from .backward import Differentiator, Gradients, NoGradientError, are_finite, entries, is_zero, peaks, rms, rms_of_each
 from .symmetry import TOLERANCE, EqualRows
 from .torch_run import Call
@@ -25,8 +24,6 @@ LIMIT = 12
 """Steps go on while they wake something up, but not beyond this."""
 STEP = 1e-2
 """Of the weight's scale: the raw gradient explodes or stalls."""
-AJAR = 1e-2
-"""Slope given to units that are off, to see whether it is only the batch that does not reach them."""
 
 
 Case = tuple[str, int]
@@ -68,6 +65,9 @@ class Walk:
     idle_rows: dict[str, torch.Tensor] = field(default_factory=dict)
     """By name of a weight of which some rows (units, experts) start at zero: which of those never had a gradient."""
 
+    constant: set[str] = field(default_factory=set)
+    """Names of matrices, tables and the like that start with one value throughout."""
+
     def begin(self, gradients: Gradients) -> None:
         self.absent = {name for name, gradient in gradients.items() if gradient is None}
         largest = peaks(gradients)
@@ -80,6 +80,8 @@ class Walk:
         self.finite = all(map(math.isfinite, largest.values()))
         for name, parameter in self.differentiator.parameters.items():
             shape = self.shape(name)
+            if parameter.ndim > 1 and min(parameter.shape) > 1 and _is_constant(parameter):
+                self.constant.add(name)
             if parameter.ndim > 1 and not shape.gates and not shape.is_table and shape.axis == 0:
                 rows = parameter.detach().flatten(1)
                 if bool(rows[:, 0].all()):  # the first value of each tells already that none is empty
@@ -157,9 +159,17 @@ class Walk:
         """Where a gradient appears with units ajar and all outputs counted, the probe only did not reach it."""
         # One batch is enough: what another one would switch on is ajar.
         asleep = {name for name, _ in self.zero}.union(self.idle_rows)
-        gradients = self.differentiator.gradients(self.calls[-1], draw, Ajar(), everything=True, of=asleep)
+        mode = Ajar(self._out_of_reach())
+        gradients = self.differentiator.gradients(self.calls[-1], draw, mode, everything=True, of=asleep)
         self.unreached |= {case for case in self.zero if not self.part_is_zero(case[0], gradients[case[0]], case[1])}
         self._note_rows(gradients)
+
+    def _out_of_reach(self) -> frozenset[int]:
+        runs = []
+        for call in self.calls:
+            self.differentiator.outputs(call, gauge := Gauge())
+            runs.append(gauge.seen)
+        return out_of_reach(runs)
 
     def _scale(self, name: str, parameter: torch.Tensor) -> float:
         values = entries(parameter)
@@ -192,38 +202,10 @@ class Walk:
         return bool(difference > TOLERANCE * self._scale(one, parameters[one]))
 
 
+def _is_constant(parameter: torch.Tensor) -> bool:
+    values = parameter.detach().reshape(-1)
+    return all(bool((some == values[0]).all()) for some in (values[:64], values))  # nearly all are told by a few
+
+
 FAINT = 1e-30
 """Below this the rms of a float32 gradient, which mostly is zero, may itself be no float32 number any more."""
-
-
-class Ajar(AsInTraining):
-    """Non-linearities that are flat somewhere let a little gradient through, where their input varies.
-
-    An input that is the same for every sample (behind zero weights, say) gets none: no other batch would change it.
-    """
-
-    FLAT = frozenset(
-        (
-            "relu", "relu_", "relu6", "threshold", "threshold_", "hardtanh", "hardtanh_",
-            "hardswish", "hardsigmoid", "clamp", "clamp_", "clamp_min", "clamp_min_", "sigmoid",
-            "tanh", "softmax", "gelu", "silu", "softplus", "selu", "elu",
-        )
-    )  # fmt: skip
-
-    def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        data = args[0] if args else kwargs.get("input")
-        if name not in self.FLAT or not isinstance(data, torch.Tensor) or not data.is_floating_point():
-            return func(*args, **kwargs)
-        before = data.clone()
-        output = func(*args, **kwargs)
-        if not isinstance(output, torch.Tensor) or output.shape != before.shape:
-            return output
-        return output + AJAR * _varies(before) * before
-
-
-def _varies(data: torch.Tensor) -> torch.Tensor:
-    """1 where an entry differs between samples; of a single sample, where it is not zero."""
-    values = data.detach()
-    if values.ndim > 1 and values.shape[0] > 1:
-        return (values != values[:1]).any(0, keepdim=True).to(values.dtype)
-    return (values != 0).to(values.dtype)

@@ -48,8 +48,6 @@ class Opened(Protocol):
     def roots(self) -> Mapping[str, tuple[str, ...]]: ...
     @property
     def weights(self) -> Weights: ...
-    @property
-    def scalars(self) -> tuple[str, ...]: ...
 
 
 @dataclass
@@ -112,7 +110,7 @@ class OnnxProbe:
         weights = replace(self._opened.weights, overrides=dict(self._ran.overrides))
         outputs = _measurable_outputs(self._ran.graph)
         opened = self._opened
-        probe = TangentProbe(self._ran, opened.model, opened.taps, weights, stats, outputs, opened.scalars)
+        probe = TangentProbe(self._ran, opened.model, opened.taps, weights, stats, outputs)
         return probe.measure(forward, liveness)
 
     def _rewritten(self) -> ProbeGraph:

@@ -57,8 +57,6 @@ class TangentProbe:
     stats: Mapping[str, WeightStats]
     outputs: Sequence[str]
     """Outputs that hold numbers, in order."""
-    scalars: Sequence[str] = ()
-    """Stored numbers with a name of their own, as ReZero's factor."""
 
     def measure(self, forward: Signals, liveness: bool) -> Signals:
         """``forward`` with what tangents say."""
@@ -147,7 +145,6 @@ class TangentProbe:
             draws=1,
         )
         cases = onnx_liveness.suspects(self.model, self.stats, found.layers)
-        cases += [onnx_liveness.Case(name, name) for name in self.scalars if not self.weights.array(name).any()]
         search = onnx_liveness.Search(
             self.setup,
             replace(self.weights, overrides=dict(self.weights.overrides)),

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import activations
 from ..model import Kind, Layer, Model, Role, Tensor
+from ..redraw import is_far
 from ..stats import WeightStats
 from .graph_rewrite import replace_values
 from .payload import Array
@@ -94,7 +95,7 @@ class Search:
             batch = self.batches[self.rounds % len(self.batches)]
             woken = set(self._movers(runs, self.pending, self.chosen, batch, self.rounds))
             for case in woken:
-                self._set(case, self._direction(case, "step", self.rounds), STEP)
+                self._move(case, self._direction(case, "step", self.rounds))
             self.pending = [case for case in self.pending if case not in woken]
             quiet = 0 if woken else quiet + 1
             self.rounds += 1
@@ -116,14 +117,14 @@ class Search:
             self.unreached |= set(self._movers(runs, self.pending, self.outputs, batch, "ajar"))
         left = [case for case in self.pending if case not in self.unreached]
         for case in left:
-            self._set(case, self._direction(case, "anew"), 1.0)
+            self._draw(case, "anew")
         for batch in self.batches:
             waiting = [case for case in left if case not in self.stuck]
             self.stuck |= set(self._movers(runs, waiting, self.outputs, batch, "redrawn"))
         inert = [case for case in left if case not in self.stuck]
         before = [self._run(runs, {}, batch).outputs for batch in self.batches] if inert else []
         for case in inert:
-            self._set(case, self._direction(case, "once more"), 1.0)
+            self._draw(case, "once more")
         after = [self._run(runs, {}, batch).outputs for batch in self.batches] if inert else []
         same = all(np.array_equal(a[name], b[name]) for a, b in zip(before, after, strict=True) for name in a)
         self.unused |= set(inert) if same else set()
@@ -159,25 +160,38 @@ class Search:
 
     def _direction(self, case: Case, *key: object) -> Array:
         rows = self.weights.rows(case.address)
-        scale = max(rms(rows), 1 / math.sqrt(self.fan_in.get(case.address, 1)))
-        drawn = normal(rows.shape, scale, case.told, *key)
-        if case.rows is None and not case.indices:
-            return drawn
+        drawn = normal(rows.shape, max(rms(rows), self._fresh_scale(case)), case.told, *key)
         kept = np.zeros_like(drawn)
-        chosen = list(case.indices) if case.rows is None else slice(*case.rows)
+        chosen = _rows_of(case)
         kept[chosen] = drawn[chosen]
         return kept
 
-    def _set(self, case: Case, direction: Array, size: float) -> None:
-        rows = self.weights.rows(case.address) + np.float32(size) * direction
+    def _fresh_scale(self, case: Case) -> float:
+        return 1 / math.sqrt(self.fan_in.get(case.address, 1))
+
+    def _move(self, case: Case, direction: Array) -> None:
+        rows = self.weights.rows(case.address) + np.float32(STEP) * direction
         self.weights.overrides.update(self.weights.stored(case.address, rows))
+
+    def _draw(self, case: Case, key: str) -> None:
+        """In place of what is there, which may be so far out that nothing added to it would bring it back."""
+        rows, chosen = self.weights.rows(case.address).copy(), _rows_of(case)
+        rows[chosen] = normal(rows.shape, self._fresh_scale(case), case.told, key)[chosen]
+        self.weights.overrides.update(self.weights.stored(case.address, rows))
+
+
+def _rows_of(case: Case) -> list[int] | slice:
+    if case.rows is None:
+        return list(case.indices) if case.indices else slice(None)
+    return slice(*case.rows)
 
 
 # -- what to ask ------------------------------------------------------------------------------------------------------
 
 
 def suspects(model: Model, stats: Mapping[str, WeightStats], layers: Mapping[str, LayerSignal]) -> list[Case]:
-    """Weights, gains, tables and parts that start at zero, zero tensors around them, and layers that are off."""
+    """What starts at zero (weights, gains, tables, parts, with zero tensors around them), and what may hold a
+    non-linearity where it is flat: layers that are off, biases and free tensors far above order one."""
     zero = [case for tensor in model.tensors if tensor.trainable for case in _zero_cases(tensor, stats)]
     places = {case.address for case in zero if not _is_shift(model, case.address)}
     owners = [owner for address in places if (owner := model.owner(address)) is not None]
@@ -186,6 +200,10 @@ def suspects(model: Model, stats: Mapping[str, WeightStats], layers: Mapping[str
     off += _before(model, off)
     near = {tensor.address for layer in model.layers if layer.name in names for tensor in layer.tensors}
     cases = [case for case in zero if case.address in places | near]
+    for tensor in (tensor for tensor in model.tensors if is_far(model, tensor, stats.get(tensor.address))):
+        owner = model.owner(tensor.address)
+        beside = (tensor,) if owner is None else (tensor, owner.weight)
+        cases += [Case(each.address, each.address) for each in beside if each.trainable]
     for layer in off:
         cases += [Case(t.address, t.address) for t in (layer.weight, layer.bias) if t is not None and t.trainable]
     rows = [case for tensor in model.tensors if tensor.trainable for case in _row_cases(model, tensor, stats)]

@@ -16,8 +16,10 @@ import torch
 
 from ..load.eager import AsInTraining
 from ..load.from_torch import output_tensors
+from .ajar import Ajar
 from .backward import Gradients, are_finite
-from .liveness import REFUSALS, Ajar, Case, Walk
+from .liveness import REFUSALS, Case, Walk
+from .symmetry import TOLERANCE
 from .torch_run import restored
 
 ROUNDING = 1e-4
@@ -41,6 +43,7 @@ def look_redrawn(walk: Walk, names: Collection[str]) -> None:
                 _fill(states)
                 waiting = _woken(walk, left, 1) if left and states else set()
             left -= waiting
+            left -= _freed(walk, left) if left else set()
             inert = left if left and not _outputs_move(walk, left) else set()
     except REFUSALS:
         return  # the forward or the loss does not take these values: what the steps have shown stands
@@ -65,6 +68,29 @@ def _woken(walk: Walk, cases: set[Case], number: int) -> set[Case]:
     if not number:  # rows that nothing reaches, as those of masked positions, are not held by their zeros
         walk.idle_rows = {name: rows for name, rows in reached.items() if bool(rows.any())}
     return woken
+
+
+def _freed(walk: Walk, cases: set[Case]) -> set[Case]:
+    """Which of ``cases`` get one once what started constant, and has moved as one since, is drawn anew.
+
+    Rows of a code book that are all equal give no gradient to what chooses among them.
+    """
+    parameters = walk.differentiator.parameters
+    alike = {name: parameters[name].data for name in walk.constant if _is_uniform(parameters[name])}
+    if not alike:
+        return set()
+    with restored(alike):
+        generator = torch.Generator().manual_seed(1)
+        for name, values in sorted(alike.items()):
+            values.copy_(torch.randn(values.shape, generator=generator) / math.sqrt(walk.shape(name).fan_in))
+        return _woken(walk, cases, 1)
+
+
+def _is_uniform(parameter: torch.Tensor) -> bool:
+    """Whether all of its rows, or all of its columns, are equal up to rounding."""
+    rows = parameter.detach().flatten(1)
+    scale = float(rows.abs().amax())
+    return any(float((each - each[:1]).abs().amax()) <= TOLERANCE * scale for each in (rows, rows.T))
 
 
 def _note_reached(walk: Walk, gradients: Gradients, reached: dict[str, torch.Tensor]) -> None:

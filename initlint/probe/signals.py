@@ -163,6 +163,8 @@ class NonFiniteOrigin:
     """Addresses of the stored tensors that reach the operation without passing an activation."""
     kind: str
     """"nan", "inf", or "overflow" (values outgrew float32)."""
+    behind: tuple[str, ...] = ()
+    """Where none reaches it: addresses of the tensors of the layers next before it."""
 
 
 @dataclass(frozen=True)

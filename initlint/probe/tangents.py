@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from . import batch_norm
-from .differentiation import FLAT, Differentiation
+from .differentiation import Differentiation
 from .emit import Emitter
+from .onnx_ajar import Opener
 from .payload import Array
 from .plan import Plan
 from .reductions import Reductions
@@ -46,7 +47,7 @@ class TangentRuns:
     values: Sequence[str] = ()
     """Values whose tangents' sizes are measured."""
     ajar: bool = False
-    """Units that are off get a little slope (see ``liveness.Ajar``)."""
+    """Units that are off get a little slope (see ``ajar``)."""
     _moves: dict[str, str] = field(init=False, default_factory=dict)
     _sizes: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)
     _directions: dict[str, str] = field(init=False, default_factory=dict)
@@ -75,15 +76,17 @@ class TangentRuns:
     def _write(self, plan: Plan, to: Differentiation) -> None:
         """The graph's nodes, batch norms as primitives, each followed by its tangents."""
         writer = Reductions(to.emit)
+        opener = Opener(to, set(plan.graph.inputs))
         for node in plan.graph.nodes:
             if batch_norm.is_batch_norm(node):
                 batch_norm.write(node, writer)
-                written = to.emit.take()
+                written = [(each, True) for each in to.emit.take()]
             else:
-                written = to.opened(node) if self.ajar and node.op_type in FLAT else [node]
-            for each in written:
+                written = opener.written(node) if self.ajar else [(node, True)]
+            for each, moves in written:
                 plan.nodes.append(each)
-                to.through(each)
+                if moves:
+                    to.through(each)
                 plan.nodes += to.emit.take()
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -20,14 +20,19 @@ class Watch:
 
     first: str = ""
     kind: str = ""
+    dark: dict[str, Node] = field(default_factory=dict)
+    """Infinite values that no input reaches, and what made them: a mask, or a weight that outgrew float32."""
 
     def computed(self, value: str, tensor: torch.Tensor, node: Node, recording: Recording) -> None:
         if self.first or not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
             return
         live = value in recording.live
         nan = bool(tensor.isnan().any())
-        if nan or (live and bool(tensor.isinf().any())):
+        infinite = not nan and bool(tensor.isinf().any())
+        if nan or (live and infinite):
             self.first, self.kind = value, "nan" if nan else "inf"
+        elif infinite:
+            self.dark[value] = node
 
     def about_to_read(self, tensors: Sequence[torch.Tensor]) -> None:
         """Of no interest."""
@@ -45,8 +50,41 @@ def origin_of(traced: TracedModule, watch: Watch, signals: Mapping[str, LayerSig
     if node is None or node.op == NOISE:
         return None
     layer = next((name for name, signal in signals.items() if signal.nonfinite > 0), "")
-    addresses: dict[str, None] = {}
-    for value in (watch.first, *node.inputs):
-        addresses.update(dict.fromkeys(traced.roots.get(value, ())))
+    addresses = _stored(traced, (watch.first, *node.inputs))
+    for maker in _makers(watch, node):
+        if own := _stored(traced, maker.inputs):
+            node, addresses = maker, own
+    behind = () if addresses else _behind(traced, node)
     where = f"{node.op.rpartition('::')[2]} at {node.scope}" if node.scope else node.op.rpartition("::")[2]
-    return NonFiniteOrigin(layer, where, tuple(addresses), watch.kind)
+    return NonFiniteOrigin(layer, where, addresses, watch.kind, behind)
+
+
+def _makers(watch: Watch, node: Node) -> Iterator[Node]:
+    """What made the infinities that ``node`` reads, and that no input reaches, the first of them last."""
+    waiting = [node]
+    while waiting:
+        found = [watch.dark[value] for value in waiting.pop().inputs if value in watch.dark]
+        yield from found
+        waiting += found
+
+
+def _stored(traced: TracedModule, values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(address for value in values for address in traced.roots.get(value, ())))
+
+
+def _behind(traced: TracedModule, node: Node) -> tuple[str, ...]:
+    """Addresses of the stored tensors next before ``node``: those of the maps whose output it reads."""
+    recording = traced.recording
+    makers = {value: each for each in recording.nodes for value in each.outputs}
+    found: dict[str, None] = {}
+    waiting, seen = [node], {id(node)}
+    while waiting:
+        for value in waiting.pop(0).inputs:
+            maker = makers.get(value)
+            if maker is None or id(maker) in seen:
+                continue
+            seen.add(id(maker))
+            own = _stored(traced, maker.inputs)
+            found.update(dict.fromkeys(own))
+            waiting += [] if own else [maker]
+    return tuple(found)

@@ -1,0 +1,173 @@
+"""Units that are off are kept ajar, to see whether only the batch does not reach them; not so what no batch reaches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+
+from ..load.eager import AsInTraining
+from .reach import EXPONENTIAL, FEWEST, GELU, OUT_OF_REACH, RECTIFIER, SIGMOID, SLOPE, TANH, UNDERFLOW, Edges
+
+Given = Mapping[str, Any]
+
+
+def _number(given: Given, name: str, default: float) -> float:
+    value = given.get(name)
+    if isinstance(value, torch.Tensor):
+        return math.nan
+    return default if value is None else float(value)
+
+
+def _fixed(edges: Edges) -> Callable[[Given], Edges]:
+    return lambda given: edges
+
+
+def _between(low: float, high: float, names: tuple[str, str] = ("min", "max")) -> Callable[[Given], Edges]:
+    return lambda given: (_number(given, names[0], low), _number(given, names[1], high))
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A function that is flat somewhere: its arguments behind the input, and where it is not flat, by these."""
+
+    edges: Callable[[Given], Edges]
+    names: tuple[str, ...] = ()
+
+
+_CLAMP = Flat(_between(-math.inf, math.inf), ("min", "max"))
+_IN_PLACE = ("relu", "threshold", "hardtanh", "clamp", "clip", "clamp_min", "clamp_max")
+_FUNCTIONS = {
+    "relu": Flat(_fixed(RECTIFIER)),
+    "relu6": Flat(_fixed((0.0, 6.0))),
+    "threshold": Flat(lambda given: (_number(given, "threshold", math.nan), math.inf), ("threshold",)),
+    "hardtanh": Flat(_between(-1.0, 1.0, ("min_val", "max_val")), ("min_val", "max_val")),
+    "hardswish": Flat(_fixed((-3.0, math.inf))),
+    "hardsigmoid": Flat(_fixed((-3.0, 3.0))),
+    "clamp": _CLAMP,
+    "clip": _CLAMP,
+    "clamp_min": Flat(_between(-math.inf, math.inf), ("min",)),
+    "clamp_max": Flat(_between(-math.inf, math.inf), ("max",)),
+    "sigmoid": Flat(_fixed(SIGMOID)),
+    "tanh": Flat(_fixed(TANH)),
+    "softmax": Flat(_fixed((-math.inf, UNDERFLOW)), ("dim",)),
+    "gelu": Flat(_fixed(GELU)),
+    **dict.fromkeys(("silu", "softplus", "selu", "elu"), Flat(_fixed(EXPONENTIAL))),
+}
+FLAT = {**_FUNCTIONS, **{f"{name}_": _FUNCTIONS[name] for name in _IN_PLACE}}
+"""By name of the function."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The values that went into one call."""
+
+    count: int
+    low: float
+    high: float
+    mean: float
+    std: float
+    edges: Edges
+
+    @property
+    def distance(self) -> float:
+        """From the nearest value to the nearer edge; not positive where some value has a slope."""
+        return max(self.edges[0] - self.high, self.low - self.edges[1])
+
+
+class Gauge(AsInTraining):
+    """Notes of every call of a function that is flat somewhere what goes into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Seen] = []
+
+    def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        data = _input(name, args, kwargs)
+        if data is not None:
+            flat = FLAT[name]
+            given = {**dict(zip(flat.names, args[1:], strict=False)), **kwargs}
+            self.seen.append(_seen(_gaps(data, given) if name == "softmax" else data, flat.edges(given)))
+        return func(*args, **kwargs)
+
+
+class Ajar(AsInTraining):
+    """Non-linearities that are flat somewhere let a little gradient through, where their input varies.
+
+    An input that is the same for every sample (behind zero weights, say) gets none: no other batch would change it.
+    Nor do the calls number ``closed``.
+    """
+
+    def __init__(self, closed: frozenset[int] = frozenset()) -> None:
+        super().__init__()
+        self._closed, self._number = closed, count()
+
+    def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        data = _input(name, args, kwargs)
+        if data is None or next(self._number) in self._closed:
+            return func(*args, **kwargs)
+        before = data.clone()
+        output = func(*args, **kwargs)
+        if not isinstance(output, torch.Tensor) or output.shape != before.shape:
+            return output
+        opened = _varies(before) * before.isfinite()
+        if name == "softmax":
+            opened = opened * _is_one_hot(output)
+        return output + SLOPE * opened * before.nan_to_num()  # what is masked is at minus infinity
+
+
+def out_of_reach(runs: Sequence[Sequence[Seen]]) -> frozenset[int]:
+    """Numbers of the calls that no batch reaches; each of ``runs`` is what a Gauge has seen of one batch."""
+    if not runs or any(len(run) != len(runs[0]) for run in runs):
+        return frozenset()
+    return frozenset(number for number, batches in enumerate(zip(*runs, strict=True)) if _is_closed(batches))
+
+
+def _is_closed(batches: Sequence[Seen]) -> bool:
+    distance, spread = min(each.distance for each in batches), max(each.std for each in batches)
+    if len(batches) > 1 and len(set(batches)) == 1:  # no input changes it
+        spread = max(spread, 1.0)
+    elif min(each.count for each in batches) < FEWEST:
+        return False
+    return distance > 0 and distance >= OUT_OF_REACH * spread
+
+
+def _input(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """What the function is applied to, if it is flat somewhere."""
+    data = args[0] if args else kwargs.get("input")
+    if name not in FLAT or not isinstance(data, torch.Tensor) or not data.is_floating_point() or not data.numel():
+        return None
+    return data
+
+
+def _seen(data: torch.Tensor, edges: Edges) -> Seen:
+    values = data.detach().double() if data.numel() < 2 else data.detach().float()
+    std = float(values.std(correction=0)) if values.numel() > 1 else 0.0
+    return Seen(values.numel(), float(values.min()), float(values.max()), float(values.mean()), std, edges)
+
+
+def _gaps(data: torch.Tensor, given: Given) -> torch.Tensor:
+    """How far the largest logit is above the next one: beyond UNDERFLOW a softmax is exactly one-hot."""
+    axis = given.get("dim")
+    if not isinstance(axis, int) or data.ndim == 0 or data.shape[axis] < 2:
+        return torch.zeros(1)
+    top = data.detach().float().topk(2, axis).values
+    return top.select(axis, 0) - top.select(axis, 1)
+
+
+def _is_one_hot(output: torch.Tensor) -> torch.Tensor:
+    """1 where a softmax is 0 or 1 exactly. Elsewhere it has a slope, and what gets no gradient does so by symmetry."""
+    values = output.detach()
+    return ((values == 0) | (values == 1)).to(values.dtype)
+
+
+def _varies(data: torch.Tensor) -> torch.Tensor:
+    """1 where an entry differs between samples; of a single sample, where it is not zero."""
+    values = data.detach()
+    if values.ndim > 1 and values.shape[0] > 1:
+        return (values != values[:1]).any(0, keepdim=True).to(values.dtype)
+    return (values != 0).to(values.dtype)

@@ -1,0 +1,140 @@
+"""``ajar`` in a graph: non-linearities that are flat somewhere get a little slope, unless no batch reaches it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from onnx import NodeProto, helper
+
+from .dataflow import reads
+from .differentiation import Differentiation
+from .reach import EXPONENTIAL, FEWEST, GELU, OUT_OF_REACH, RECTIFIER, SIGMOID, SLOPE, TANH, UNDERFLOW, Edges
+
+Bound = str | float
+"""The name of a number, or a number."""
+
+
+def _edges(low: float, high: float) -> Callable[[NodeProto], tuple[Bound, Bound]]:
+    return lambda node: (low, high)
+
+
+def _clip(node: NodeProto) -> tuple[Bound, Bound]:
+    inputs = [*node.input[1:3], "", ""]
+    found = _attributes(node)
+    return inputs[0] or found.get("min", -math.inf), inputs[1] or found.get("max", math.inf)
+
+
+def _hard_sigmoid(node: NodeProto) -> Edges:
+    found = _attributes(node)
+    slope, middle = found.get("alpha", 0.2), found.get("beta", 0.5)
+    return (-middle / slope, (1.0 - middle) / slope) if slope > 0 else (-math.inf, math.inf)
+
+
+def _threshold(node: NodeProto) -> Edges:
+    return _attributes(node).get("alpha", 1.0), math.inf
+
+
+def _attributes(node: NodeProto) -> dict[str, float]:
+    found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+FLAT: dict[str, Callable[[NodeProto], tuple[Bound, Bound]]] = {
+    "Relu": _edges(*RECTIFIER),
+    "Clip": _clip,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _edges(-3.0, math.inf),
+    "Sigmoid": _edges(*SIGMOID),
+    "Tanh": _edges(*TANH),
+    "Softmax": _edges(-math.inf, UNDERFLOW),
+    "Gelu": _edges(*GELU),
+    "ThresholdedRelu": _threshold,
+    **dict.fromkeys(("Softplus", "Selu", "Elu", "Celu", "Swish", "Mish"), _edges(*EXPONENTIAL)),
+}
+"""Operators that are flat, or nearly so, somewhere, and between which numbers they are not."""
+
+
+@dataclass
+class Opener:
+    """Opens the nodes of one graph; ``live`` are its values that change with its inputs, those given at first."""
+
+    to: Differentiation
+    live: set[str]
+
+    def written(self, node: NodeProto) -> list[tuple[NodeProto, bool]]:
+        """What stands for ``node``, and whether it is to be differentiated."""
+        if self.live.intersection(reads(node)):
+            self.live.update(node.output)
+        if node.op_type not in FLAT or not self.to.is_float(node.input[0]):
+            return [(node, True)]
+        emit, value, output = self.to.emit, node.input[0], node.output[0]
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.output[0] = emit.name(output)
+        share = self._open_share(node, copy.output[0])
+        finite = self._finite(value)
+        told = [(each, False) for each in emit.take()]
+        kept = emit.op("Where", finite, value, emit.floats(0.0))
+        little = emit.op("Mul", emit.op("Mul", share, kept), emit.floats(SLOPE))
+        emit.op("Add", copy.output[0], little, output=output)
+        return [(copy, True), *told, *((each, True) for each in emit.take())]
+
+    def _open_share(self, node: NodeProto, result: str) -> str:
+        """1 where a little slope is wanted, 0 elsewhere."""
+        emit, value = self.to.emit, node.input[0]
+        share = self._varies(value)
+        if node.op_type == "Softmax":  # elsewhere it has a slope, and what gets no gradient does so by symmetry
+            ends = (emit.equal(result, emit.floats(end)) for end in (0.0, 1.0))
+            share = emit.op("Mul", share, emit.to_float(emit.op("Or", *ends)))
+        seen = self._gaps(node) if node.op_type == "Softmax" else value
+        if not seen or (value in self.live and self._count(value) < FEWEST):
+            return share
+        return emit.op("Mul", share, emit.to_float(emit.op("Not", self._out_of_reach(seen, node, value in self.live))))
+
+    def _out_of_reach(self, seen: str, node: NodeProto, live: bool) -> str:
+        """Whether even the nearest value lies too far from where there is a slope; see ``reach``."""
+        emit = self.to.emit
+        low, high = (each if isinstance(each, str) else emit.floats(each) for each in FLAT[node.op_type](node))
+        above = emit.op("Sub", emit.reduce_all("ReduceMin", seen), high)
+        below = emit.op("Sub", low, emit.reduce_all("ReduceMax", seen))
+        distance = emit.op("Max", above, below)
+        off = emit.op("Sub", seen, emit.reduce_all("ReduceMean", seen))
+        spread = emit.op("Sqrt", emit.reduce_all("ReduceMean", emit.op("Mul", off, off)))
+        spread = spread if live else emit.op("Max", spread, emit.floats(1.0))
+        outside = emit.op("Greater", distance, emit.floats(0.0))
+        nearer = emit.op("Less", distance, emit.op("Mul", spread, emit.floats(OUT_OF_REACH)))
+        return emit.op("And", outside, emit.op("Not", nearer))
+
+    def _gaps(self, node: NodeProto) -> str:
+        """How far the largest logit is above the next one; empty where it is not known whether there are two."""
+        fact = self.to.known.get(node.input[0])
+        default = -1 if self.to.opset >= 13 else 1
+        axis = next((int(each.i) for each in node.attribute if each.name == "axis"), default)
+        size = fact.shape[axis] if fact is not None and fact.shape and -len(fact.shape) <= axis < len(fact.shape) else 0
+        if not size or size < 2 or self.to.opset < 11:
+            return ""
+        emit = self.to.emit
+        top, places = emit.name("top"), emit.name("places")
+        emit.nodes.append(helper.make_node("TopK", [node.input[0], emit.ints(2)], [top, places], axis=axis))
+        first, second = (emit.op("Gather", top, emit.ints(number), axis=axis) for number in (0, 1))
+        return emit.op("Sub", first, second)
+
+    def _count(self, value: str) -> float:
+        fact = self.to.known.get(value)
+        return math.prod(fact.static) if fact is not None and fact.static is not None else 0
+
+    def _varies(self, value: str) -> str:
+        """1 where an entry differs between samples; of a single sample, where it is not zero."""
+        emit, fact = self.to.emit, self.to.known.get(value)
+        if fact is None or not fact.shape or fact.shape[0] in (None, 1):
+            return emit.to_float(emit.op("Not", emit.equal(value, emit.floats(0.0))))
+        first = emit.op("Gather", value, emit.ints(0), axis=0)
+        differs = emit.to_float(emit.op("Not", emit.equal(value, first)))
+        return emit.reduce("ReduceMax", differs, (0,))
+
+    def _finite(self, value: str) -> str:
+        """What is masked is at minus infinity."""
+        emit = self.to.emit
+        return emit.op("Less", emit.op("Abs", value), emit.floats(float("inf")))
