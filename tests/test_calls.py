@@ -85,4 +85,4 @@ class Crossing(nn.Module):
 
 def test_cross_attention_has_gradients() -> None:
     report = initlint.check(Crossing(), torch.randn(8, 5, 10))
-    assert (report.probe.backward, report.probe.reason) == (Backward.EXACT, None)
+    assert (report.probe.backward, report.probe.reason) == (Backward.EXACT, "")

@@ -286,7 +286,7 @@ class _Assembly:
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def _other_tensors(self, roots: Mapping[str, list[str]], gates: Container[str]) -> list[Tensor]:
-        """Floating-point tensors that no layer owns: positions, tokens, scales, masks; single numbers that are parameters."""
+        """Floating-point tensors that no layer owns: positions, tokens, scales, masks; single numbers if trained."""
         others = []
         for name in self._graph.initializers:
             spec = self._constants.spec(name)
