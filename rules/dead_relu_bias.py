@@ -11,8 +11,10 @@ would have risen above zero without the bias, and the bias is more than two stan
 contribute. Gates, outputs and normalised inputs of other kinds have biases of their own and are not looked at. Behind a
 norm the bias is the norm's shift.
 
+A bias within PyTorch's default bounds is not to blame: what holds the unit then are weights that are far too small.
+
 A batch that does not reach a unit proves nothing of other batches: an error takes a whole layer that is off by four
-deviations, with no gradient in any step of the probe, and no way around it that is not off as well.
+deviations, with no gradient in any step of the probe; where a way leads around it, it has to be proven stuck.
 
 ## Example
 
@@ -75,8 +77,8 @@ def dead_relu_bias(context: Context, options: Options) -> Iterator[Suspicion]:
         if edge is None or bias is None or weight is None or not bias.values:
             continue
         signal, spreads = context.signal(layer), _spreads(layer, weight)
-        units = len(bias.values)
-        share = _dead_units(bias, spreads, signal, edge, options) / units
+        units, usual = len(bias.values), 1 / math.sqrt(layer.fan_in) if layer.fan_in else 0.0  # PyTorch's default bound
+        share = _dead_units(bias, spreads, signal, edge, usual, options) / units
         if share < options.note_share:
             continue
         severity = Severity.WARNING if share >= options.warn_share else Severity.NOTE
@@ -90,17 +92,18 @@ def dead_relu_bias(context: Context, options: Options) -> Iterator[Suspicion]:
 
 
 def _dead_units(
-    bias: WeightStats, spreads: list[float], signal: LayerSignal | None, edge: float, options: Options
+    bias: WeightStats, spreads: list[float], signal: LayerSignal | None, edge: float, usual: float, options: Options
 ) -> int:
     if len(spreads) != len(bias.values):
         return 0
     if signal is None or len(signal.unit_max) != len(bias.values):
-        return sum(b < edge - options.certain_deviations * s for b, s in zip(bias.values, spreads, strict=True))
+        deviations = options.certain_deviations
+        return sum(b < edge - max(deviations * s, usual) for b, s in zip(bias.values, spreads, strict=True))
     off = 0
     for b, s, top, spread in zip(bias.values, spreads, signal.unit_max, signal.unit_std, strict=True):
         fires_without = edge < top - b
         # what gets nothing, as behind a layer that is off itself, is judged as without a probe
-        held = b < edge - (options.deviations if fires_without else options.certain_deviations) * s
+        held = b < edge - max((options.deviations if fires_without else options.certain_deviations) * s, usual)
         off += top <= edge and held and (fires_without or spread == 0.0)
     return off
 

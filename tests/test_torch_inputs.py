@@ -262,7 +262,7 @@ class Policy(nn.Linear):
     """Its forward looks at its values, and names their shape when they are wrong."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.distributions.Categorical(logits=super().forward(x)).probs
+        return torch.distributions.Categorical(logits=super().forward(x), validate_args=True).probs
 
 
 def test_a_forward_that_weights_make_raise_does_not_blame_the_inputs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import onnx
 from models import Fault, batchnorm_resnet, focal_prior, highway, relu_mlp
 from models.altered import planted
@@ -25,6 +26,11 @@ def first(share: float, value: float) -> object:
         return bias
 
     return change
+
+
+def default_bias(bias: Array) -> Array:
+    """Within the bounds of PyTorch's default for 64 inputs, 1/8, and mostly negative."""
+    return bias + np.linspace(-0.12, 0.02, bias.size, dtype=bias.dtype)
 
 
 def squeeze_excite(seed: int = 0) -> onnx.ModelProto:
@@ -53,6 +59,12 @@ def squeeze_excite(seed: int = 0) -> onnx.ModelProto:
         notes_ok=False,
     ),
     Good("near miss: -1.5 in front of GELU", partial(mlp, activation="Gelu", changes={"2.bias": -1.5})),
+    Good(
+        "near miss: default biases, weights ten thousand times too small",
+        partial(
+            mlp, changes={"2.bias": lambda b: b + np.linspace(-1, 0.2, b.size) / 64, "2.weight": lambda w: w * 1e-4}
+        ),
+    ),
     Bad("-10 in front of ReLU", planted(relu_mlp, Fault.RELU_BIAS, "2.bias"), ["2.bias"], ERROR),
     Bad("all units off by -20", partial(mlp, changes={"2.bias": -20.0}), ["2.bias"], ERROR),
     Bad(
@@ -64,10 +76,10 @@ def squeeze_excite(seed: int = 0) -> onnx.ModelProto:
     Bad("-10 in half of the units", partial(mlp, changes={"2.bias": first(0.6, -10.0)}), ["2.bias"], WARNING),
     Bad("-10 in a quarter of the units", partial(mlp, changes={"2.bias": first(0.3, -10.0)}), ["2.bias"], NOTE),
     Bad(
-        "in a residual branch, which does not cut the net",
+        "in a residual branch, which does not cut the net, but never learns",
         partial(residual, changes={"blocks.1.fc1.bias": -20.0}),
         ["blocks.1.fc1.bias"],
-        WARNING,
+        ERROR,
     ),
     Bad("the shift of a batch norm", planted(batchnorm_resnet, Fault.RELU_BIAS, "norm.bias"), ["norm.bias"], ERROR),
 )
