@@ -183,3 +183,23 @@ def test_distance_is_told_in_deviations_of_the_values_themselves() -> None:
     assert closed(few, few - 0.1) == frozenset()  # two values tell no spread
     assert closed(few, few) == frozenset({0})  # but no batch changes these
     assert closed(few + 6.0, few + 6.0) == frozenset()  # and a parameter is of order one
+
+
+def test_a_faint_signal_may_still_grow_to_where_the_unit_fires() -> None:
+    """The density of a radiance field: its bias outweighs what is left of the signal, which others make learn."""
+    torch.manual_seed(0)
+    body = nn.Sequential(*(each for _ in range(8) for each in (nn.Linear(64, 64), nn.ReLU())))
+    model = Fork(body, nn.Sequential(nn.Linear(64, 1), nn.ReLU()), nn.Linear(64, 3))
+    nn.init.constant_(model.left[0].bias, -0.12)
+    found = initlint.check(model, torch.randn(64, 64)).findings
+    assert not [finding for finding in found if finding.rule == "stuck-parameters"]
+
+
+class Fork(nn.Module):
+    def __init__(self, body: nn.Module, left: nn.Sequential, right: nn.Module) -> None:
+        super().__init__()
+        self.body, self.left, self.right = body, left, right
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.body(x)
+        return torch.cat([self.left(h), self.right(h)], 1)

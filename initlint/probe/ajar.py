@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..load.eager import AsInTraining
-from .reach import EXPONENTIAL, FEWEST, GELU, OUT_OF_REACH, RECTIFIER, SIGMOID, SLOPE, TANH, UNDERFLOW, Edges
+from .reach import EXPONENTIAL, FEWEST, GELU, OUT_OF_REACH, RECTIFIER, SIGMOID, SLOPE, TANH, UNDERFLOW, USUAL, Edges
 
 Given = Mapping[str, Any]
 
@@ -129,11 +129,10 @@ def out_of_reach(runs: Sequence[Sequence[Seen]]) -> frozenset[int]:
 
 def _is_closed(batches: Sequence[Seen]) -> bool:
     distance, spread = min(each.distance for each in batches), max(each.std for each in batches)
-    if len(batches) > 1 and len(set(batches)) == 1:  # no input changes it
-        spread = max(spread, 1.0)
-    elif min(each.count for each in batches) < FEWEST:
+    changes = len(batches) == 1 or len(set(batches)) > 1
+    if changes and min(each.count for each in batches) < FEWEST:
         return False
-    return distance > 0 and distance >= OUT_OF_REACH * spread
+    return distance >= OUT_OF_REACH * max(spread, USUAL)
 
 
 def _input(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:

@@ -10,7 +10,7 @@ from onnx import NodeProto, helper
 
 from .dataflow import reads
 from .differentiation import Differentiation
-from .reach import EXPONENTIAL, FEWEST, GELU, OUT_OF_REACH, RECTIFIER, SIGMOID, SLOPE, TANH, UNDERFLOW, Edges
+from .reach import EXPONENTIAL, FEWEST, GELU, OUT_OF_REACH, RECTIFIER, SIGMOID, SLOPE, TANH, UNDERFLOW, USUAL, Edges
 
 Bound = str | float
 """The name of a number, or a number."""
@@ -91,9 +91,9 @@ class Opener:
         seen = self._gaps(node) if node.op_type == "Softmax" else value
         if not seen or (value in self.live and self._count(value) < FEWEST):
             return share
-        return emit.op("Mul", share, emit.to_float(emit.op("Not", self._out_of_reach(seen, node, value in self.live))))
+        return emit.op("Mul", share, emit.to_float(emit.op("Not", self._out_of_reach(seen, node))))
 
-    def _out_of_reach(self, seen: str, node: NodeProto, live: bool) -> str:
+    def _out_of_reach(self, seen: str, node: NodeProto) -> str:
         """Whether even the nearest value lies too far from where there is a slope; see ``reach``."""
         emit = self.to.emit
         low, high = (each if isinstance(each, str) else emit.floats(each) for each in FLAT[node.op_type](node))
@@ -102,10 +102,8 @@ class Opener:
         distance = emit.op("Max", above, below)
         off = emit.op("Sub", seen, emit.reduce_all("ReduceMean", seen))
         spread = emit.op("Sqrt", emit.reduce_all("ReduceMean", emit.op("Mul", off, off)))
-        spread = spread if live else emit.op("Max", spread, emit.floats(1.0))
-        outside = emit.op("Greater", distance, emit.floats(0.0))
-        nearer = emit.op("Less", distance, emit.op("Mul", spread, emit.floats(OUT_OF_REACH)))
-        return emit.op("And", outside, emit.op("Not", nearer))
+        limit = emit.op("Mul", emit.op("Max", spread, emit.floats(USUAL)), emit.floats(OUT_OF_REACH))
+        return emit.op("Not", emit.op("Less", distance, limit))
 
     def _gaps(self, node: NodeProto) -> str:
         """How far the largest logit is above the next one; empty where it is not known whether there are two."""

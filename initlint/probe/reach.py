@@ -2,8 +2,9 @@
 
 A flat non-linearity passes no gradient where its input lies beyond the edge of its flat part. Whether another batch
 would get there is a question of distance: where even the nearest of all its values lies several standard deviations of
-these values away from the edge, it is off for good. What no input changes (a mixture's logits, a scalar gate) has no
-spread over batches; a parameter is of order one, and so is what another initialisation would move it by.
+these values away from the edge, it is off for good. A spread below one counts as one: a layer's values grow to that
+while others in front of it learn, as behind a signal that starts out faint; and what no input changes (a mixture's
+logits, a scalar gate) has no spread over batches, but moves by as much.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ SLOPE = 1e-2
 OUT_OF_REACH = 4.0
 """Standard deviations between the edge and the nearest value; as ``certain_deviations`` of dead-relu-bias. The mean is
 twice as far away in a layer of any size, so that inputs twice as loud as the probe's do not reach the edge either."""
+USUAL = 1.0
+"""Standard deviation of values in front of a non-linearity that all schemes aim at."""
 FEWEST = 8
 """Values that tell a spread: with 7 degrees of freedom one in a hundred is told less than half as wide as it is."""
 
