@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import initlint
 from initlint.model import Model
 from initlint.probe.on_torch import TorchSession
 
@@ -97,3 +98,21 @@ def test_a_map_that_no_input_reaches_is_said() -> None:
     (told,) = model.not_checked
     assert told.at == "q.weight"
     assert "whatever the inputs are" in told.reason
+
+
+class Elementwise(nn.Module):
+    """A cell whose synapses are written out: nothing in it is a linear map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.middle = nn.Parameter(torch.randn(6, 9)), nn.Parameter(torch.randn(6, 9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.weight * torch.sigmoid(x[..., None] - self.middle)).sum(-2)
+
+
+def test_parameters_of_no_layer_are_not_called_clean() -> None:
+    report = initlint.check(Elementwise(), torch.randn(4, 6))
+    (entry,) = report.not_checked
+    assert (entry.at, "108 values" in entry.reason) == ("all parameters", True)
+    assert "all clean" not in str(report)

@@ -11,6 +11,8 @@ from .trace import Recording
 _MAPS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
 _MOVES = frozenset({"Reshape", "Transpose", "Cast", "Expand", "Slice"})
 
+_LEFT = "that only whether they are finite, differ and can learn was looked at"
+
 
 def unfed(recording: Recording, slots: frozenset[int] = frozenset({0, 1, 2})) -> set[str]:
     """Parameters that only ever multiply something no input reaches, and are at one of ``slots`` there."""
@@ -33,7 +35,11 @@ def _is_unfed(node: Node, recording: Recording) -> bool:
 
 
 def without_layer(model: Model, recording: Recording) -> Iterator[NotChecked]:
-    """Of matrices of which no layer was made for that reason; what stands in the place of their data is none."""
+    """Matrices of which no layer was made for that reason, what stands in the place of their data being none; and all
+    parameters, where there is no layer at all, as in a cell that is written out element by element."""
+    free = sum(tensor.size for tensor in model.tensors if tensor.trainable)
+    if not model.layers and free:
+        yield NotChecked("all parameters", f"none of these {free:,} values is the weight of a layer, so {_LEFT}")
     idle = unfed(recording, frozenset({1}))
     for tensor in model.tensors:
         if tensor.role is Role.OTHER and tensor.trainable and len(tensor.shape) > 1 and tensor.address in idle:
