@@ -221,8 +221,19 @@ def _recurrent(layer: Layer, stats: Mapping[str, WeightStats]) -> Gate | None:
         return None
     openness = min(each[0] for each in found)
     at = next(each[2] for each in found if each[0] <= math.sqrt(openness))
-    edits = tuple(edit for each in found for edit in each[1])
+    edits = tuple(dict.fromkeys((*(edit for each in found for edit in each[1]), *_filled_as_well(layer, stats))))
     return Gate(at, openness, edits, layer.consumers, within=layer.name, alone=False)
+
+
+def _filled_as_well(layer: Layer, stats: Mapping[str, WeightStats]) -> Iterator[Fill]:
+    """Its other biases below -1: one line fills them all, and a cell that stays shut behind open gates learns nothing.
+
+    Those of gates that are meant to remember are above.
+    """
+    for bias in (layer.bias, layer.recurrent_bias):
+        for address in bias.part_addresses if bias is not None else ():
+            if address in stats and stats[address].mean < -1.0:
+                yield Fill(address, 0.0)
 
 
 def _means(layer: Layer, part: str, stats: Mapping[str, WeightStats]) -> dict[str, float]:

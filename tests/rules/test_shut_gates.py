@@ -101,3 +101,12 @@ def test_weights_are_to_blame_where_there_is_no_bias() -> None:
     module, inputs = altered(glu, negative)(0)
     (finding,) = initlint.check(module, inputs, select=["shut-gates"]).findings
     assert finding.tensor == "1.gate.weight"
+
+
+def test_the_fix_opens_the_cell_behind_the_gates_too() -> None:
+    def shut(module: object) -> None:
+        module.cell.bias_ih_l0.fill_(-20.0)  # type: ignore[attr-defined]
+
+    module, inputs = altered(partial(gated_cell, gate=0, bias=-20.0), shut)(0)
+    (finding,) = [each for each in initlint.check(module, inputs).headlines if each.severity is ERROR]
+    assert (finding.rule, finding.verified, finding.after["errors and warnings"]) == ("shut-gates", True, 0.0)
