@@ -286,3 +286,25 @@ def test_gradients_too_faint_for_float32_do_not_blow_the_steps_up() -> None:
     signals = TorchSession(module, (torch.randn(8, 64),), {}).probe(BOTH)
     hook.remove()
     assert signals.liveness["0.weight"] is Liveness.LIVE
+
+
+class Modulated(nn.Module):
+    """A zero projection gives two scales, one of which a loud branch makes move a million times as far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modulate, self.loud, self.quiet = nn.Linear(8, 32), nn.Linear(8, 16), nn.Linear(8, 16)
+        self.head = nn.Linear(16, 3)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+        nn.init.normal_(self.loud.weight, std=1e6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one, other = self.modulate(x).chunk(2, -1)
+        return self.head(one * self.loud(x) + other * self.quiet(x) + self.quiet(x))
+
+
+def test_rows_that_hardly_move_beside_others_are_not_called_equal() -> None:
+    torch.manual_seed(0)
+    session = TorchSession(Modulated(), (torch.randn(16, 8),), {})
+    assert session.probe(BOTH).still_equal["modulate.weight"] == 0

@@ -13,6 +13,11 @@ from .limits import DRAWN, SAMPLE
 
 TOLERANCE = 1e-5
 """Of the scale of the weight. A step moves a weight by 1e-2 of its scale; equal units drift apart by rounding, 1e-7."""
+SHARE = 1e-2
+"""Of how far a row has moved: a step is scaled by what moves most, beside which other rows may hardly get anywhere.
+Rows that differ drift apart as far as they move, equal ones by rounding."""
+SEEN = 8.0
+"""Units in the last place that a row has to have moved by."""
 
 
 @dataclass
@@ -30,6 +35,14 @@ class EqualRows:
     moved: torch.Tensor | None = None
     """Which rows ever had a gradient."""
 
+    def __post_init__(self) -> None:
+        _, self._class_of = torch.unique(self.classes, return_inverse=True)
+        first = torch.full((int(self._class_of.max()) + 1,), len(self.classes), device=self._class_of.device)
+        places = torch.arange(len(self.classes), device=self._class_of.device)
+        first = first.scatter_reduce(0, self._class_of, places, "amin")
+        self._start = self.rows_in(self.parameter)[first.to(self.parameter.device)].clone()
+        """By class: its row before the steps."""
+
     def note_moves(self, gradient: torch.Tensor | None) -> None:
         if gradient is not None and not gradient.is_sparse:
             moves = self.rows_in(gradient).any(1)
@@ -45,13 +58,17 @@ class EqualRows:
         if self.moved is None:
             return 0
         rows = self.rows_in(self.parameter)[part].double()[self.moved[part]]
-        classes = self.classes[part][self.moved[part]]
+        classes = self._class_of[part][self.moved[part].to(self._class_of.device)]
         if rows.shape[0] < 2:
             return 0
         order = _sorted(_projected(rows), classes)
         rows, classes = rows[order], classes[order]
-        alike = (rows[1:] - rows[:-1]).abs().amax(1) <= TOLERANCE * scale
-        return int((alike & (classes[1:] == classes[:-1])).sum())
+        start = self._start[classes.to(self._start.device)].double()
+        moved = (rows - start).abs().amax(1)
+        seen = moved > SEEN * torch.finfo(self.parameter.dtype).eps * start.abs().amax(1)
+        apart = (rows[1:] - rows[:-1]).abs().amax(1)
+        alike = (apart <= TOLERANCE * scale) & (apart <= SHARE * moved[1:]) & seen[1:] & seen[:-1]
+        return int((alike & (classes[1:] == classes[:-1]).to(alike.device)).sum())
 
 
 def rows_of(parameter: torch.Tensor, layer: Layer, tensor: Tensor) -> torch.Tensor:
