@@ -27,7 +27,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
-from cases import copies, garbage, gates, idioms, more_idioms, scales, shut, zeros
+from cases import copies, garbage, gates, idioms, joined, more_idioms, scales, shut, zeros
 from cases.case import Bug, Idiom
 from torch import nn
 from training import Facts, Task, memorise, observe, tasks, tune
@@ -35,8 +35,8 @@ from training import Facts, Task, memorise, observe, tasks, tune
 import initlint
 from initlint.plugin import Finding, Severity
 
-BUGS = (*zeros.BUGS, *copies.BUGS, *garbage.BUGS, *scales.BUGS, *gates.BUGS, *shut.BUGS)
-IDIOMS = (*idioms.IDIOMS, *more_idioms.IDIOMS, *gates.IDIOMS, *shut.IDIOMS)
+BUGS = (*zeros.BUGS, *copies.BUGS, *garbage.BUGS, *scales.BUGS, *gates.BUGS, *shut.BUGS, *joined.BUGS)
+IDIOMS = (*idioms.IDIOMS, *more_idioms.IDIOMS, *gates.IDIOMS, *shut.IDIOMS, *joined.IDIOMS)
 SEEDS = 3
 LEARNS = 0.5
 """A healthy model below this score says nothing about a bug in it."""

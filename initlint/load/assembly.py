@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from .. import activations
-from ..model import Factor, FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
+from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
 from ..probe.taps import SoftmaxTap, Tap
 from . import graph as flat
 from . import norms
@@ -18,9 +18,11 @@ from .blocks import blocks
 from .constants import Constants
 from .dataflow import ATTENTIONS, Dataflow, Flow
 from .elementwise import Regions
-from .factors import FactorSite, factor_sites
+from .factors import factor_sites
 from .folded import find_folded_norms
 from .folding import Array, is_float
+from .linking import called_again, factors, tied, with_consumers, with_links
+from .members import members
 from .naming import QUANTISED, Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
 from .packings import packed
 from .softmaxes import softmax_taps
@@ -79,7 +81,8 @@ class _Assembly:
         self._tensor_of: dict[tuple[Hashable, Role, bool], Tensor] = {}
         self._stored: dict[str, Stored] = {}
         self._scopes = {op.node.scope for op in operations}
-        self._user_of = {id(op.weight): op for op in reversed(operations)}
+        self._members = [members(op, constants) for op in operations]
+        self._user_of = {id(op.weight): op for together in reversed(self._members) for op in reversed(together)}
         self._addresses, self._names = Addresses(), Addresses()
 
     def assembled(self, form: str, producer: str, not_checked: tuple[NotChecked, ...]) -> Assembled:
@@ -92,7 +95,7 @@ class _Assembly:
             for value in {stored.value, *self._constants.roots(stored.value)}:
                 roots.setdefault(value, []).append(address)
         sites = tuple(factor_sites(self._graph, self._constants, self._dataflow))
-        others = self._other_tensors(roots, {site.root for site in sites})
+        others = self._other_tensors(roots.keys() - self._mixed(), {site.root for site in sites})
         for other in others:
             roots.setdefault(self._stored[other.address].value, []).append(other.address)
         model = Model(
@@ -102,9 +105,9 @@ class _Assembly:
             parameters=self._parameter_count(tensors.values()),
             not_checked=(*not_checked, *self._finder.not_checked, *self._drawn(), *self._unknown_operators()),
             folded_norms=self._folded(layers),
-            factors=tuple(_factors(sites, roots, names)),
+            factors=tuple(factors(sites, roots, names)),
             producer=producer,
-            tied=_tied(layers),
+            tied=tied(layers),
         )
         frozen = {value: tuple(addresses) for value, addresses in roots.items()}
         softmaxes = tuple(softmax_taps(self._graph, self._dataflow, names))
@@ -112,29 +115,32 @@ class _Assembly:
 
     # -- layers --------------------------------------------------------------------------------------------------
 
-    def _layers(self) -> tuple[list[Layer], tuple[Tap, ...], list[str]]:
-        """The layers, where to measure, and by operation the name of the layer that it belongs to."""
-        names: list[str] = []
+    def _layers(self) -> tuple[list[Layer], tuple[Tap, ...], list[tuple[str, ...]]]:
+        """The layers, where to measure, and by operation the names of the layers that it belongs to."""
+        names: list[tuple[str, ...]] = []
         built: dict[str, Layer] = {}
         taps: dict[str, Tap] = {}
         identity: dict[tuple[str, ...], str] = {}
         flows = [self._dataflow.flow(i) for i in range(len(self._operations))]
-        for op, flow in zip(self._operations, flows, strict=True):
-            tensors = self._tensors(op)
-            addresses = (tensor.address for tensor in tensors.values() if tensor is not None)
-            key = (op.kind, without_call_number(op.node.scope), *addresses, op.segment)
-            if key in identity:
-                name = identity[key]
-                built[name] = _called_again(built[name], flow)
-            else:
-                name = self._names.unique(self._layer_name(op, tensors["weight"]))
-                identity[key] = name
-                built[name] = self._layer(name, op, flow, tensors)
-            names.append(name)
-            if not op.node.inner:
-                again = (*taps[name].again, taps[name].value) if name in taps else ()
-                taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow), again)
-        return _with_consumers(_with_links(built, names, flows)), tuple(taps.values()), names
+        for together, flow in zip(self._members, flows, strict=True):
+            own = []
+            for op in together:
+                tensors = self._tensors(op)
+                addresses = (tensor.address for tensor in tensors.values() if tensor is not None)
+                key = (op.kind, without_call_number(op.node.scope), *addresses, op.segment)
+                if key in identity:
+                    name = identity[key]
+                    built[name] = called_again(built[name], flow)
+                else:
+                    name = self._names.unique(self._layer_name(op, tensors["weight"]))
+                    identity[key] = name
+                    built[name] = self._layer(name, op, flow, tensors)
+                own.append(name)
+                if not op.node.inner and op.units != (0, 0):
+                    again = (*taps[name].again, taps[name].value) if name in taps else ()
+                    taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow), again, op.units)
+            names.append(tuple(own))
+        return with_consumers(with_links(built, names, flows)), tuple(taps.values()), names
 
     @staticmethod
     def _flat(flow: Flow) -> tuple[float, float] | None:
@@ -224,6 +230,7 @@ class _Assembly:
             owners = {layer_of(root) for root in named}
             if len(owners) == 1 and (owner := owners.pop()):
                 return f"{owner}.{role_name(stored.role)}"
+            return self._main(named, stored)
         scope = op.node.scope
         if not scope and named:
             packed = layer_of(named[0]) or named[0]
@@ -234,6 +241,13 @@ class _Assembly:
                 return generated[0]
             scope = op.node.name or op.node.outputs[0]
         return f"{scope}.{suffix}"
+
+    def _main(self, named: Sequence[str], stored: Stored) -> str:
+        """Of the parameters it is made of the trained one of its size (the W of W + B A), else the largest."""
+        sizes = {root: 0 if (spec := self._constants.spec(root)) is None else spec.size for root in named}
+        trained = [root for root in named if not self._constants.is_fixed(root)] or named
+        fitting = (root for root in trained if sizes[root] == prod(stored.shape))
+        return next(fitting, max(trained, key=lambda root: sizes[root]))
 
     def _first_name(self, op: Operation, root: str, own: str) -> str:
         """The newer exporter keeps the last name of a tied tensor; PyTorch calls it by the first: by its first user."""
@@ -285,12 +299,21 @@ class _Assembly:
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
-    def _other_tensors(self, roots: Mapping[str, list[str]], gates: Container[str]) -> list[Tensor]:
+    def _mixed(self) -> set[str]:
+        """Parameters that arithmetic mixes with others into a weight, as A and B of W + B A: each may be stuck."""
+        mixed = set()
+        for address, stored in self._stored.items():
+            named = [root for root in self._constants.roots(stored.value) if not is_generated(root)]
+            if len(named) > 1 and self._constants.is_computed(stored.value):
+                mixed |= {root for root in named if root != address and not self._constants.is_fixed(root)}
+        return mixed - {stored.value for stored in self._stored.values()}
+
+    def _other_tensors(self, owned: Container[str], gates: Container[str]) -> list[Tensor]:
         """Floating-point tensors that no layer owns: positions, tokens, scales, masks; single numbers if trained."""
         others = []
         for name in self._graph.initializers:
             spec = self._constants.spec(name)
-            if name in roots or spec is None or not spec.size or not is_float(spec.dtype):
+            if name in owned or spec is None or not spec.size or not is_float(spec.dtype):
                 continue
             trainable = self._constants.is_own(name) and not self._constants.is_fixed(name)
             if spec.size == 1 and not (trainable and self._is_felt(name)) and name not in gates:  # of the graph's own
@@ -335,7 +358,7 @@ class _Assembly:
     def _folded(self, layers: list[Layer]) -> tuple[FoldedNorm, ...]:
         by_weight = {layer.weight.address: layer for layer in layers}
         pairs = []
-        for op in self._operations:
+        for op in (op for together in self._members for op in together):
             if op.kind.is_map:
                 key = self._tensor(op, op.weight).address
                 if key in by_weight:
@@ -350,44 +373,3 @@ _WEIGHTED_BUT_UNKNOWN = frozenset(
 
 _WITHOUT_WEIGHTS = frozenset({*ATTENTIONS, "com.microsoft::RotaryEmbedding", "com.microsoft::QuantizeLinear"})
 """Operators outside ONNX's own domain whose constants are masks, angles or scales."""
-
-
-def _called_again(layer: Layer, flow: Flow) -> Layer:
-    """One more call of a shared layer: the union of what its outputs do."""
-    return replace(
-        layer,
-        calls=layer.calls + 1,
-        uses=layer.uses | frozenset(flow.uses),
-        activation=layer.activation if layer.activation != "identity" else flow.activation,
-        norm_after=layer.norm_after if layer.norm_after is flow.norm_after else None,
-        bias_removed=layer.bias_removed and flow.bias_removed,
-        bypassed=layer.bypassed and flow.bypassed,
-    )
-
-
-def _with_links(layers: Mapping[str, Layer], names: list[str], flows: list[Flow]) -> list[Layer]:
-    producers: dict[str, dict[str, None]] = {name: {} for name in layers}
-    for own, flow in zip(names, flows, strict=True):
-        producers[own].update((names[p], None) for p in flow.producers if names[p] != own)
-    return [replace(layer, producers=tuple(producers[name])) for name, layer in layers.items()]
-
-
-def _with_consumers(layers: list[Layer]) -> list[Layer]:
-    consumers: dict[str, list[str]] = {}
-    for layer in layers:
-        for producer in layer.producers:
-            consumers.setdefault(producer, []).append(layer.name)
-    return [replace(layer, consumers=tuple(consumers.get(layer.name, ()))) for layer in layers]
-
-
-def _factors(sites: Iterable[FactorSite], roots: Mapping[str, Sequence[str]], names: Sequence[str]) -> Iterator[Factor]:
-    for site in sites:
-        for address in roots.get(site.root, ())[:1]:
-            yield Factor(address, site.function, tuple(dict.fromkeys(names[i] for i in site.readers)))
-
-
-def _tied(layers: list[Layer]) -> tuple[tuple[str, str], ...]:
-    users: dict[str, list[str]] = {}
-    for layer in layers:
-        users.setdefault(layer.weight.address, []).append(layer.name)
-    return tuple((name, address) for address, names in users.items() if len(names) > 1 for name in names)

@@ -7,7 +7,7 @@ from math import log
 from typing import Any
 
 from .attentions import ATTENTIONS, mask_of
-from .rearranged import cut, permute, reshape, select, split, transpose, unbind
+from .rearranged import cut, join, permute, reshape, select, split, transpose, unbind
 from .steps import DEVIATION, PREVIOUS, VARIANCE, Step, Translation
 
 
@@ -259,8 +259,7 @@ TABLE: dict[str, Translation] = {
     "lerp": _lerp,
     "maximum": _operands("Max", 2),
     "minimum": _operands("Min", 2),
-    "cat": lambda a, k: [Step("Concat", tuple(a[0]))],
-    "stack": lambda a, k: [Step("Concat", tuple(a[0]))],
+    **dict.fromkeys(("cat", "stack"), join),
     **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"), split),
     **{name: _first("Split") for name in ("chunk", "unsafe_chunk", "tensor_split")},
     "unbind": unbind,

@@ -7,7 +7,7 @@ an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -145,7 +145,7 @@ class Constants:
             return self._initializer(name)
         values: dict[str, Array | None] = {}
         budget = MAX_COMPUTED
-        for each in self._upstream(name):
+        for each in self._upstream(name, self._memo):
             if each in values or each in self._memo:
                 continue
             node = self._graph.producer.get(each)
@@ -163,13 +163,14 @@ class Constants:
             if array is None or (array.size <= _KEEP and self._graph.producer.get(value) is not None):
                 self._memo[value] = array
 
-    def _upstream(self, name: str) -> list[str]:
-        """``name`` and what it is computed from, in the order of the graph; no recursion, chains may be long."""
+    def _upstream(self, name: str, known: Container[str] = ()) -> list[str]:
+        """``name`` and what it is computed from, in the order of the graph, but not what ``known`` is computed from; no
+        recursion, chains may be long."""
         pending, seen = [name], {name}
         while pending:
             node = self._graph.producer.get(pending.pop())
             for value in node.inputs if node else ():
-                if value and value not in seen and value not in self._memo and self.known(value):
+                if value and value not in seen and value not in known and self.known(value):
                     seen.add(value)
                     pending.append(value)
         return sorted(seen, key=self._depth)
@@ -302,6 +303,34 @@ class Constants:
             if node is not None and node.input(0) in values and node.op in _ARRANGING - {"CastLike"}:
                 first = values[node.input(0)]
                 self._apply(node, [first, *(self.array(value) for value in node.inputs[1:])], values)
+        return values.get(name)
+
+    def arranged(self, name: str, entries: Mapping[str, Array]) -> Array | None:
+        """What becomes of ``entries``, given in the place of the roots' values, if these are only moved and joined."""
+        values: dict[str, Array | None] = dict(entries)
+        for each in self._upstream(name):
+            node = self._graph.producer.get(each)
+            carrying = [] if node is None else [value for value in carried(node) if value in values]
+            if node is None or each in values or not carrying:
+                continue
+            first, spec = values[carrying[0]], self.spec(each)
+            if first is None or spec is None or len(carrying) > (1 if node.op != "Concat" else len(node.inputs)):
+                return None
+            if node.op in RESHAPES or node.op == "Flatten":
+                values[each] = first.reshape(spec.shape)
+            elif node.op in SHAPE_KEEPING:
+                values[each] = first
+            elif node.op == "Transpose":
+                axes = node.integers("perm") or tuple(reversed(range(first.ndim)))
+                values[each] = first.transpose(axes)
+            elif node.op == "Concat" and len(carrying) == len(node.inputs):
+                join = np.stack if spec.ndim > first.ndim else np.concatenate  # an eager run's stack is one node
+                pieces = [moved for value in node.inputs if (moved := values[value]) is not None]
+                values[each] = join(pieces, axis=node.integer("axis", 0))
+            else:
+                return None
+            if (moved := values[each]) is None or moved.shape != spec.shape:
+                return None
         return values.get(name)
 
     def is_computed(self, name: str) -> bool:

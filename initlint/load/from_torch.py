@@ -132,9 +132,10 @@ def read(recording: Recording, registered: Registered) -> TracedModule:
     graph = graph_of(recording)
     constants = TensorConstants(graph, recording, registered)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
+    mixed = {address for addresses in assembled.roots.values() for address in addresses[1:]}
     model = replace(
         assembled.model,
-        not_checked=(*assembled.model.not_checked, *without_layer(assembled.model, recording)),
+        not_checked=(*assembled.model.not_checked, *without_layer(assembled.model, recording, mixed)),
         buffers=frozenset(registered.buffers),
         reordered=frozenset(_reordered(assembled, registered)),
         packed_along=dict(_packed_along(assembled, recording, registered)),

@@ -59,3 +59,8 @@ def select(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     axis = int(a[1]) % a[0].ndim
     start = int(a[2]) % int(a[0].shape[axis])
     return [Step("Slice", a[:1], {"axes": [axis], "starts": [start], "ends": [start + 1], "drops": 1})]
+
+
+def join(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+    """Also of a stack, whose axis is a new one."""
+    return [Step("Concat", tuple(a[0]), {"axis": int(a[1] if len(a) > 1 else k.get("dim", 0))})]

@@ -17,7 +17,7 @@ _PER_AXIS = 13
 """From this opset on a softmax runs over one axis; before, over all axes from the given one on."""
 
 
-def softmax_taps(graph: Graph, dataflow: Dataflow, names: Sequence[str]) -> Iterator[SoftmaxTap]:
+def softmax_taps(graph: Graph, dataflow: Dataflow, names: Sequence[tuple[str, ...]]) -> Iterator[SoftmaxTap]:
     """Every softmax of the main graph whose logits depend on the inputs; ``names`` are those of the operations."""
     places: dict[str, int] = {}
     for node in graph.nodes:
@@ -35,7 +35,7 @@ def softmax_taps(graph: Graph, dataflow: Dataflow, names: Sequence[str]) -> Iter
             result=node.outputs[0],
             axis=_axis(node, graph),
             flattens=0 < graph.opset < _PER_AXIS,
-            layers=tuple(dict.fromkeys(names[i] for i in sorted(dataflow.feeding(logits)))),
+            layers=tuple(dict.fromkeys(name for i in sorted(dataflow.feeding(logits)) for name in names[i])),
             attention=fused or _is_product(graph, dataflow, logits[0]),
             at_output=not fused and _leaves(graph, node),
         )

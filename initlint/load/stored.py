@@ -154,3 +154,5 @@ class Operation:
     is_attention: bool = False
     outputs: tuple[str, ...] = field(default=())
     """Every value it produces, ``output`` included."""
+    units: tuple[int, int] | None = None
+    """The units of the output that are its own, where others share it; (0, 0) where they are on another axis."""

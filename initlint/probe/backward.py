@@ -19,6 +19,7 @@ from .objective import Objective, split
 from .signals import GradientSignal, LossStart
 from .taps import Tap
 from .torch_run import Call, Edge, Run, attributes_kept, differentiating, restored
+from .torch_signals import own_units
 
 Gradients = dict[str, torch.Tensor | None]
 """By parameter name; None where autograd found no way from the loss to the parameter."""
@@ -245,20 +246,20 @@ def flowing_back(run: Run, taps: Sequence[Tap], biased: Collection[str]) -> dict
         if edge is None:
             continue
         flows[tap.layer] = flow = Backflow()
-        _take(edge, partial(flow.add, axis=axis))
+        _take(edge, tap, partial(flow.add, axis=axis))
         for value in tap.again if axis is not None else ():
             if (edge := run.kept.edges.get(value)) is not None:
-                _take(edge, partial(flow.add_sums, axis=axis))
+                _take(edge, tap, partial(flow.add_sums, axis=axis))
     return flows
 
 
-def _take(edge: Edge, add: Callable[[torch.Tensor], None]) -> None:
+def _take(edge: Edge, tap: Tap, add: Callable[[torch.Tensor], None]) -> None:
     node, number = edge
 
     def take(gradients: tuple[torch.Tensor | None, ...]) -> None:
         gradient = gradients[number]
         if gradient is not None and not gradient.is_sparse and gradient.numel():
-            add(gradient)
+            add(own_units(gradient, tap))
 
     node.register_prehook(take)
 

@@ -202,7 +202,7 @@ class BackwardProbe:
         parameters = self.differentiator.registered
         read = set(recording.stored.values())
         routed = any(node.op in _ROUTING for node in recording.nodes)
-        idle = unfed(recording)
+        idle = unfed(recording, learnt=self.differentiator.parameters)
         made: dict[str, Liveness] = {}
         for name, parameter in parameters.items():
             if name not in self.differentiator.parameters:

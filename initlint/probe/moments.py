@@ -119,6 +119,22 @@ def merge(first: Moments, second: Moments) -> Moments:
         )
 
 
+def of_units(moments: Moments, units: tuple[int, int] | None) -> Moments:
+    """The units from the first number on to the second one; all where there are none."""
+    if units is None:
+        return moments
+    own = slice(*units)
+    return Moments(
+        moments.count,
+        moments.mean[own],
+        moments.variance[own],
+        moments.top[own],
+        moments.bottom[own],
+        moments.finite[own],
+        None if moments.outside is None else moments.outside[own],
+    )
+
+
 def signal(moments: Moments) -> LayerSignal:
     """The layer's signal; units count equally."""
     with np.errstate(invalid="ignore", over="ignore"):

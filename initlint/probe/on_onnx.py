@@ -204,7 +204,7 @@ class OnnxProbe:
             if reason:
                 skipped.append(NotChecked(tap.layer, reason))
                 continue
-            found, before = measured.moments[point], layers.get(tap.layer)
+            found, before = moments.of_units(measured.moments[point], tap.units), layers.get(tap.layer)
             same = before is not None and before.mean.shape == found.mean.shape
             layers[tap.layer] = moments.merge(before, found) if before is not None and same else found
         signals = {name: moments.signal(found) for name, found in layers.items()}

@@ -28,7 +28,7 @@ from .objective import Objective, UserLoss
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals, SoftmaxSignal
 from .torch_origin import Watch, origin_of
 from .torch_run import NOT_ASKED, Call, Run, restored, run_kept, watched
-from .torch_signals import signal_of, signals_of_outputs
+from .torch_signals import own_units, signal_of, signals_of_outputs
 
 
 class UnsteadyError(Exception):
@@ -120,7 +120,7 @@ class TorchSession:
         for tap in self.traced.taps:
             tensor = run.kept.tensors.get(tap.value)
             if tensor is not None and tensor.numel():
-                layers[tap.layer] = signal_of(tensor, tap.unit_axis, tap.flat)
+                layers[tap.layer] = signal_of(own_units(tensor, tap), tap.unit_axis, tap.flat)
             elif tensor is not None or tap.value in run.kept.passed:
                 not_probed.append(NotChecked(tap.layer, "its output holds no floating-point numbers"))
         return layers, not_probed

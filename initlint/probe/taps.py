@@ -19,6 +19,8 @@ class Tap:
     flat: tuple[float, float] | None = None
     again: tuple[str, ...] = ()
     """What the layer gave at its other calls."""
+    units: tuple[int, int] | None = None
+    """First unit of the layer and first one behind its last, where the value holds other layers' too."""
 
 
 @dataclass(frozen=True, slots=True)

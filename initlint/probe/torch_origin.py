@@ -69,7 +69,10 @@ def _makers(watch: Watch, node: Node) -> Iterator[Node]:
 
 
 def _stored(traced: TracedModule, values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(address for value in values for address in traced.roots.get(value, ())))
+    """Addresses of the tensors in ``values``: those that are not finite, if some are not."""
+    addresses = tuple(dict.fromkeys(address for value in values for address in traced.roots.get(value, ())))
+    broken = (each for each in addresses if not traced.held(each).isfinite().all()) if len(addresses) > 1 else ()
+    return tuple(broken) or addresses
 
 
 def _behind(traced: TracedModule, node: Node) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import torch
 
 from ..load.from_torch import output_tensors
 from .signals import LayerSignal
+from .taps import Tap
 
 _SQUARED_IN_SINGLE = (1e-15, 1e18)
 """Between these the square of the largest value is a normal float32 number, and so is one of a 10^4th of it."""
@@ -46,6 +47,14 @@ def signal_of(tensor: torch.Tensor, unit_axis: int, flat: tuple[float, float] | 
         unit_max=array("f", high.tolist()),
         unit_saturated=array("f", outside.tolist() if outside is not None else []),
     )
+
+
+def own_units(tensor: torch.Tensor, tap: Tap) -> torch.Tensor:
+    """The part of the tapped value, or of its gradient, that is the layer's own."""
+    if tap.units is None or not -tensor.ndim <= tap.unit_axis < tensor.ndim:
+        return tensor
+    first, last = tap.units
+    return tensor.narrow(tap.unit_axis, first, last - first)
 
 
 def _by_unit(data: torch.Tensor, unit_axis: int) -> torch.Tensor:

@@ -1,0 +1,54 @@
+"""What layers have to do with each other: who feeds whom, who shares a tensor, which numbers scale them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from ..model import Factor, Layer
+from .dataflow import Flow
+from .factors import FactorSite
+
+
+def called_again(layer: Layer, flow: Flow) -> Layer:
+    """One more call of a shared layer: the union of what its outputs do."""
+    return replace(
+        layer,
+        calls=layer.calls + 1,
+        uses=layer.uses | frozenset(flow.uses),
+        activation=layer.activation if layer.activation != "identity" else flow.activation,
+        norm_after=layer.norm_after if layer.norm_after is flow.norm_after else None,
+        bias_removed=layer.bias_removed and flow.bias_removed,
+        bypassed=layer.bypassed and flow.bypassed,
+    )
+
+
+def with_links(layers: Mapping[str, Layer], names: Sequence[tuple[str, ...]], flows: list[Flow]) -> list[Layer]:
+    producers: dict[str, dict[str, None]] = {name: {} for name in layers}
+    for own, flow in zip(names, flows, strict=True):
+        for name in own:
+            producers[name].update((each, None) for p in flow.producers for each in names[p] if each != name)
+    return [replace(layer, producers=tuple(producers[name])) for name, layer in layers.items()]
+
+
+def with_consumers(layers: list[Layer]) -> list[Layer]:
+    consumers: dict[str, list[str]] = {}
+    for layer in layers:
+        for producer in layer.producers:
+            consumers.setdefault(producer, []).append(layer.name)
+    return [replace(layer, consumers=tuple(consumers.get(layer.name, ()))) for layer in layers]
+
+
+def factors(
+    sites: Iterable[FactorSite], roots: Mapping[str, Sequence[str]], names: Sequence[tuple[str, ...]]
+) -> Iterator[Factor]:
+    for site in sites:
+        for address in roots.get(site.root, ())[:1]:
+            yield Factor(address, site.function, tuple(dict.fromkeys(name for i in site.readers for name in names[i])))
+
+
+def tied(layers: list[Layer]) -> tuple[tuple[str, str], ...]:
+    users: dict[str, list[str]] = {}
+    for layer in layers:
+        users.setdefault(layer.weight.address, []).append(layer.name)
+    return tuple((name, address) for address, names in users.items() if len(names) > 1 for name in names)
