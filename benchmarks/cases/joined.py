@@ -33,8 +33,8 @@ class FusedAttention(nn.Module):
 def fused(broken: bool) -> nn.Module:
     net = FusedAttention()
     if broken:
-        nn.init.zeros_(net.v.weight)
-        nn.init.zeros_(net.head.weight)
+        for zero in (net.v.weight, net.v.bias, net.head.weight):
+            nn.init.zeros_(zero)
     return net
 
 
@@ -113,16 +113,16 @@ BUGS = (
         "flat",
         fused,
         ("v.*", "head.*"),
-        "q, k and v joined by cat for one product",
+        "one product for q, k and v",
     ),
     Bug(
         "merged LoRA, both factors zero",
         "flat",
         merged,
         ("lora_*",),
-        "a LoRA merged in front of the product, both zero",
+        "merged before the product",
     ),
-    Bug("one of stacked members too large", "flat", ensemble, ("members.2*",), "an ensemble's weights are stacked"),
+    Bug("one of stacked members too large", "flat", ensemble, ("members.2*",), "an ensemble"),
 )
 
 IDIOMS = (
