@@ -243,11 +243,12 @@ class _Assembly:
         return f"{scope}.{suffix}"
 
     def _main(self, named: Sequence[str], stored: Stored) -> str:
-        """Of the parameters it is made of the trained one of its size (the W of W + B A), else the largest."""
+        """Of the parameters it is made of the one of its size (the W of W + B A), trained if possible; else the largest
+        that is trained."""
         sizes = {root: 0 if (spec := self._constants.spec(root)) is None else spec.size for root in named}
-        trained = [root for root in named if not self._constants.is_fixed(root)] or named
-        fitting = (root for root in trained if sizes[root] == prod(stored.shape))
-        return next(fitting, max(trained, key=lambda root: sizes[root]))
+        trained = [root for root in named if not self._constants.is_fixed(root)]
+        fitting = (root for root in (*trained, *named) if sizes[root] == prod(stored.shape))
+        return next(fitting, max(trained or named, key=lambda root: sizes[root]))
 
     def _first_name(self, op: Operation, root: str, own: str) -> str:
         """The newer exporter keeps the last name of a tied tensor; PyTorch calls it by the first: by its first user."""

@@ -150,6 +150,14 @@ _VIEWS = [
     "triu",
 ]
 
+_ROUNDINGS = (
+    "fake_quantize_per_tensor_affine", "fake_quantize_per_tensor_affine_cachemask",
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams", "fake_quantize_per_channel_affine",
+    "fake_quantize_per_channel_affine_cachemask", "_fake_quantize_learnable_per_tensor_affine",
+    "_fake_quantize_learnable_per_channel_affine", "_fused_moving_avg_obs_fq_helper", "fused_moving_avg_obs_fake_quant",
+)  # fmt: skip
+"""What quantisation will do to a tensor, as training for it has to see."""
+
 _PADS = ("pad", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
 _AVERAGE_POOLS = (
     "avg_pool1d",
@@ -272,6 +280,7 @@ TABLE: dict[str, Translation] = {
     "transpose": transpose,
     **{name: _first("Transpose") for name in ("t", "movedim", "numpy_T")},
     **{name: _first("Cast") for name in ("_to_copy", "to", "float", "type_as")},
+    **{name: _first("Cast") for name in _ROUNDINGS},
     "expand": _first("Expand"),
     **{name: _first("Pad") for name in _PADS},
     "mean": _reduce("ReduceMean"),

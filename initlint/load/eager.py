@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from typing import Any
 
@@ -34,6 +34,7 @@ def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any],
     """Call the module under ``recorder``; returns what its forward returns. Exceptions of the forward pass through."""
     with ExitStack() as stack:
         stack.enter_context(untouched(module))
+        _forget_optimised(module)
         stack.callback(recorder.put_back)
         dispatch = _Dispatch(recorder)
         stack.enter_context(_scopes(module, recorder))
@@ -49,10 +50,10 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
     Parameters have the memory that they had. What is in it is the Recorder's to put back, or ``restored``'s.
     """
     modules = modules_of(module)
-    modes = [each for each in modules if each.training]
+    modes = [each for each in modules if getattr(each, "training", False)]  # one that is frozen has none
     parameters, held = tensors_of(modules)
     memory = [(parameter, parameter.data) for parameter in parameters]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in held]
+    buffers = [(buffer, buffer.data, buffer.detach().clone()) for buffer in held]
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     stack = ExitStack()
@@ -68,15 +69,22 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
         for parameter, data in memory:
             if storage_of(parameter) != storage_of(data):
                 parameter.data = data
-        with torch.no_grad():
-            for buffer, saved in buffers:
-                if not _same_bits(buffer, saved):
-                    buffer.copy_(saved)
+        for buffer, data, saved in buffers:
+            _put_back(buffer, data, saved)
         torch.set_rng_state(states[0])
         random.setstate(states[1])
         np.random.set_state(states[2])
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def _put_back(buffer: torch.Tensor, data: torch.Tensor, saved: torch.Tensor) -> None:
+    """The memory, the shape (observers of quantisation resize theirs at the first batch) and the values."""
+    if buffer.shape != data.shape or storage_of(buffer) != storage_of(data):
+        buffer.data = data
+    if not _same_bits(buffer, saved):
+        with torch.no_grad():
+            buffer.copy_(saved)
 
 
 def _switch(module: torch.nn.Module, training: bool) -> None:
@@ -94,6 +102,15 @@ def _uncompiled() -> AbstractContextManager[object]:
     """What torch.compile made runs eagerly: it would compile the recorder too. Without its compiler nothing is."""
     loaded = "torch._dynamo" in sys.modules
     return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
+
+
+def _forget_optimised(module: torch.nn.Module) -> None:
+    """A scripted module that has run before hides from dispatch modes which parameters it works with."""
+    for each in modules_of(module) if "torch.jit" in sys.modules else ():
+        flush = getattr(getattr(each, "forward", None), "_debug_flush_compilation_cache", None)
+        if isinstance(each, torch.jit.ScriptModule) and flush is not None:
+            with suppress(RuntimeError):  # the older executor, which traced ones have, hides nothing
+                flush()
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -78,6 +78,16 @@ class TensorConstants(Constants):
         """What a closure or a list holds."""
         return name in self._strays
 
+    def settled(self, name: str) -> str:
+        """What fake quantisation rounds, in the type in which it is stored."""
+        value, node = name, self._graph.producer.get(name)
+        while node is not None and node.op == "Cast":
+            value = node.input(0)
+            node = self._graph.producer.get(value)
+        one, other = self._tensors.get(name), self._tensors.get(value)
+        same = one is not None and other is not None and one.dtype == other.dtype and one.shape == other.shape
+        return value if node is None and same else name
+
     def aliases(self, name: str) -> tuple[str, ...]:
         """Every qualified name of a tied parameter."""
         return self._registered.aliases.get(name, ())
