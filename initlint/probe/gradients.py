@@ -26,10 +26,11 @@ from .backward import (
     signals,
     tensor_inputs,
 )
+from .backward_origin import gradient_origin
 from .batches import shuffled
 from .liveness import Shape, Walk
 from .redrawn import look_redrawn
-from .signals import Backward, GradientSignal, Liveness, Loss, Members, Signals, Twin
+from .signals import Backward, GradientSignal, Liveness, Loss, Members, NonFiniteOrigin, Signals, Twin
 from .symmetry import EqualRows, equal_members, equal_units, is_turned, twins
 from .torch_run import Call, Run, restored
 
@@ -78,6 +79,7 @@ class BackwardProbe:
         elif start is not None and start.refusal:
             notes.append(NotChecked("the loss at the start", f"of outputs that are all zero it raised {start.refusal}"))
         reads = run.kept.read_by_autograd
+        made = self._with_parts(gradients)
         found = replace(
             forward,
             backward=Backward.EXACT,
@@ -85,10 +87,15 @@ class BackwardProbe:
             loss_start=None if isinstance(start, NotChecked) else start,
             not_probed=(*forward.not_probed, *notes),
             unregistered=self._unregistered(reads),
-            gradients=self._with_parts(gradients),
+            gradients=made,
+            gradient_origin=None if forward.origin else self._origin(made),
             activation_gradients={layer: flow.rms for layer, flow in flows.items() if flow.count},
         )
         return self._with_liveness(found, gradients, self._invariant(flows), reads) if liveness else found
+
+    def _origin(self, made: Mapping[str, GradientSignal]) -> NonFiniteOrigin | None:
+        whole = {address: signal for address, signal in made.items() if address in self.differentiator.parameters}
+        return gradient_origin(self.differentiator, self.traced, self.call, whole)
 
     def _with_parts(self, gradients: Gradients) -> dict[str, GradientSignal]:
         parameters = self.differentiator.parameters

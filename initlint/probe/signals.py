@@ -185,6 +185,9 @@ class Signals:
     input_rms: float = 0.0
     """Root mean square of the floating-point inputs; 0 where all inputs are integers."""
     origin: NonFiniteOrigin | None = None
+    gradient_origin: NonFiniteOrigin | None = None
+    """Of the backward pass, where the forward gives finite values; of modules only. ``tensors`` are all parameters
+    whose gradient is not finite, ``layer`` the last layer among them."""
     not_probed: tuple[NotChecked, ...] = ()
     backward: Backward = Backward.NONE
     backward_reason: str = ""
