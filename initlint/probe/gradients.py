@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -31,6 +30,7 @@ from .batches import shuffled
 from .liveness import Shape, Walk
 from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Members, NonFiniteOrigin, Signals, Twin
+from .strays import strays
 from .symmetry import EqualRows, equal_members, equal_units, is_turned, twins
 from .torch_run import Call, Run, restored
 
@@ -62,6 +62,7 @@ class BackwardProbe:
             return replace(forward, backward_reason=f"no gradients: {run.no_autograd}")
         biased = {layer.name for layer in self.model.layers if layer.bias is not None}
         flows = flowing_back(run, self.traced.taps, biased)
+        unregistered = self._unregistered(run)
         try:
             gradients = self.differentiator.of_run(run, 0)
         except NoGradientError as reason:
@@ -86,7 +87,7 @@ class BackwardProbe:
             loss=self.differentiator.objective.kind,
             loss_start=None if isinstance(start, NotChecked) else start,
             not_probed=(*forward.not_probed, *notes),
-            unregistered=self._unregistered(reads),
+            unregistered=unregistered,
             gradients=made,
             gradient_origin=None if forward.origin else self._origin(made),
             activation_gradients={layer: flow.rms for layer, flow in flows.items() if flow.count},
@@ -121,12 +122,10 @@ class BackwardProbe:
         parameter = self.differentiator.parameters.get(tensor.address)
         return int(parameter is not None and is_turned(parameter, tensor))
 
-    def _unregistered(self, reads: Collection[int]) -> tuple[str, ...]:
-        """Leaves that autograd watched and that no module lists, by the attribute that holds them."""
-        leaves = self.traced.recording.unregistered.values()
-        wanted = {id(leaf): leaf for leaf in leaves if leaf.requires_grad and leaf.is_leaf and id(leaf) in reads}
-        held = _held(self.differentiator.module) if wanted else {}
-        return tuple(sorted(held.get(key, f"unregistered {tuple(leaf.shape)}") for key, leaf in wanted.items()))
+    def _unregistered(self, run: Run) -> tuple[str, ...]:
+        read, watched = self.traced.recording.unregistered.values(), run.kept.read_by_autograd
+        own = [*self.differentiator.registered.values(), *tensor_inputs(self.call)]
+        return strays(self.differentiator.module, own, read, watched, run.output)
 
     # -- liveness ----------------------------------------------------------------------------------------------------
 
@@ -319,27 +318,3 @@ def _cancels(layer: Layer, flow: Backflow, parameters: Mapping[str, torch.Tensor
         return False
     limit = CANCELS if entries(bias).dtype in (torch.float32, torch.float64) else CANCELS_IN_HALF
     return bool((flow.total.abs() < limit * flow.absolute).all())  # nor does it where nothing came: 0 is not below 0
-
-
-def _held(module: torch.nn.Module) -> dict[int, str]:
-    """Names of the tensors that plain attributes of modules hold, in lists and dictionaries too, by identity."""
-    found: dict[int, str] = {}
-    for prefix, owner in module.named_modules():
-        for name, value in vars(owner).items():
-            if not name.startswith("_"):
-                _collect(value, f"{prefix}.{name}".lstrip("."), found)
-    return found
-
-
-def _collect(value: Any, name: str, found: dict[int, str], depth: int = 3) -> None:
-    if isinstance(value, torch.Tensor):
-        found.setdefault(id(value), name)
-    elif isinstance(value, torch.nn.Module):
-        for inner, parameter in value.named_parameters():
-            found.setdefault(id(parameter), f"{name}.{inner}")
-    elif depth and isinstance(value, dict):
-        for key, each in value.items():
-            _collect(each, f"{name}.{key}", found, depth - 1)
-    elif depth and isinstance(value, list | tuple):
-        for number, each in enumerate(value):
-            _collect(each, f"{name}.{number}", found, depth - 1)
