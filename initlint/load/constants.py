@@ -73,10 +73,6 @@ class Constants:
     def _is_quantised(self) -> bool:
         return any("Quantize" in node.op or "Integer" in node.op or "QLinear" in node.op for node in self._graph.nodes)
 
-    def settled(self, name: str) -> str:
-        """The stored value that a constant is, but for rounding; itself where the file says how it is stored."""
-        return name
-
     def aliases(self, name: str) -> tuple[str, ...]:
         """Every name by which modules hold a stored value, where that is known."""
         return ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from typing import Any
@@ -59,6 +59,7 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
     stack = ExitStack()
     try:
         stack.enter_context(_uncompiled())
+        stack.enter_context(_without_checkpoints())
         for each in modes:
             _switch(each, training=False)
         yield
@@ -83,8 +84,7 @@ def _put_back(buffer: torch.Tensor, data: torch.Tensor, saved: torch.Tensor) -> 
     if buffer.shape != data.shape or storage_of(buffer) != storage_of(data):
         buffer.data = data
     if not _same_bits(buffer, saved):
-        with torch.no_grad():
-            buffer.copy_(saved)
+        buffer.data.copy_(saved)  # past autograd, which may have kept it for the backward pass
 
 
 def _switch(module: torch.nn.Module, training: bool) -> None:
@@ -111,6 +111,41 @@ def _forget_optimised(module: torch.nn.Module) -> None:
         if isinstance(each, torch.jit.ScriptModule) and flush is not None:
             with suppress(RuntimeError):  # the older executor, which traced ones have, hides nothing
                 flush()
+
+
+@contextmanager
+def _without_checkpoints() -> Iterator[None]:
+    """Checkpoints keep what they compute: run again behind the probe's back it would come out differently, and those
+    of the older kind refuse gradients of chosen tensors."""
+    checkpoint = sys.modules.get("torch.utils.checkpoint")
+    before = {name: getattr(checkpoint, name) for name in _STAND_INS if hasattr(checkpoint, name)}
+    for name in before:
+        setattr(checkpoint, name, _STAND_INS[name])
+    try:
+        yield
+    finally:
+        for name, own in before.items():
+            setattr(checkpoint, name, own)
+
+
+class _Plain:
+    """In the place of a reentrant checkpoint."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+        return function(*args)
+
+
+def _plain(*args: Any, **kwargs: Any) -> Iterator[None]:
+    """In the place of the other kind, around the function: nothing before it and nothing after it."""
+    yield
+
+
+_STAND_INS: dict[str, Any] = {
+    "CheckpointFunction": _Plain,
+    "_checkpoint_without_reentrant_generator": _plain,
+    "_checkpoint_without_reentrant_generator_impl": _plain,  # its name from PyTorch 2.14 on
+}
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -78,16 +78,6 @@ class TensorConstants(Constants):
         """What a closure or a list holds."""
         return name in self._strays
 
-    def settled(self, name: str) -> str:
-        """What fake quantisation rounds, in the type in which it is stored."""
-        value, node = name, self._graph.producer.get(name)
-        while node is not None and node.op == "Cast":
-            value = node.input(0)
-            node = self._graph.producer.get(value)
-        one, other = self._tensors.get(name), self._tensors.get(value)
-        same = one is not None and other is not None and one.dtype == other.dtype and one.shape == other.shape
-        return value if node is None and same else name
-
     def aliases(self, name: str) -> tuple[str, ...]:
         """Every qualified name of a tied parameter."""
         return self._registered.aliases.get(name, ())
@@ -139,6 +129,7 @@ def read(recording: Recording, registered: Registered) -> TracedModule:
         if name not in recording.stored:
             recording.stored[name] = name
             recording.constants[name] = buffer.detach()
+    _see_through_rounding(recording)
     graph = graph_of(recording)
     constants = TensorConstants(graph, recording, registered)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
@@ -154,6 +145,27 @@ def read(recording: Recording, registered: Registered) -> TracedModule:
     return TracedModule(
         model, assembled.taps, constants, assembled.stored_at, assembled.roots, recording, assembled.softmaxes
     )
+
+
+def _see_through_rounding(recording: Recording) -> None:
+    """What fake quantisation rounds is looked at, and changed, as it is stored."""
+    seen: dict[str, torch.Tensor] = {}
+    for node in recording.nodes:
+        source, result = node.input(0), node.outputs[0] if node.outputs else ""
+        before = seen.get(source, recording.constants.get(source) if source in recording.stored else None)
+        known = recording.constants.get(result)
+        if before is None or (source not in seen and node.op != "Cast"):
+            continue
+        if node.op == "Cast":
+            seen[result] = before
+        elif node.op == "Transpose" and len(perm := node.integers("perm") or (1, 0)) == before.ndim:
+            seen[result] = before.permute(perm)
+        elif node.op == "Reshape" and known is not None and before.is_contiguous():
+            seen[result] = before.view(known.shape)
+    for name, tensor in seen.items():
+        rounded = recording.constants.get(name)
+        if rounded is not None and rounded.dtype == tensor.dtype and rounded.shape == tensor.shape:
+            recording.constants[name] = tensor
 
 
 def _reordered(assembled: Assembled, registered: Registered) -> Iterator[str]:

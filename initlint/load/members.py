@@ -33,7 +33,6 @@ class _Block:
 
 def members(op: Operation, constants: Constants) -> tuple[Operation, ...]:
     """One operation for each parameter that holds rows of the weight of ``op``; itself where one holds all of them."""
-    op = _settled(op, constants)
     joined = (op.kind in (Kind.LINEAR, Kind.CONV)) and not op.is_attention and len(constants.roots(op.weight.value)) > 1
     blocks = _blocks(op.weight, constants) if joined else []
     biases = _blocks(op.bias, constants) if blocks and op.bias is not None else []
@@ -46,16 +45,6 @@ def members(op: Operation, constants: Constants) -> tuple[Operation, ...]:
     return tuple(
         _only(op, block, _member(op.weight, block), shift) for block, shift in zip(blocks, shifts, strict=True)
     )
-
-
-def _settled(op: Operation, constants: Constants) -> Operation:
-    """What is rounded on the way to the operator, as in training for quantised use, is looked at where it is stored."""
-    weight, bias = op.weight, op.bias
-    if (value := constants.settled(weight.value)) != weight.value:
-        op = replace(op, weight=replace(weight, value=value))
-    if bias is not None and (value := constants.settled(bias.value)) != bias.value:
-        op = replace(op, bias=replace(bias, value=value))
-    return op
 
 
 def _only(op: Operation, block: _Block, weight: Stored, bias: Stored | None) -> Operation:
