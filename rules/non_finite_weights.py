@@ -63,7 +63,10 @@ WEIGHT_RULES = (
 @rule(
     category="numerics",
     needs=Needs.WEIGHTS,
-    message="{nan} of {count} values are NaN and {inf} are infinite",
+    message={
+        "default": "{nan} of {count} values are NaN and {inf} are infinite",
+        "computed": "of the {count} values that the forward makes of it, {nan} are NaN and {inf} are infinite",
+    },
     explains=SIGNAL_RULES,
     overrides=WEIGHT_RULES,
 )
@@ -72,7 +75,8 @@ def non_finite_weights(context: Context, options: object) -> Iterator[Suspicion]
         stats = context.stats.get(tensor.address)
         if stats is not None and _is_faulty(tensor, stats) and not _is_consequence(context, tensor):
             data = {"nan": stats.nan, "inf": stats.inf, "count": stats.count}
-            yield Suspicion(tensor, Severity.ERROR, data, fresh(context.model, tensor), proven=True)
+            message = "computed" if tensor.computed else "default"
+            yield Suspicion(tensor, Severity.ERROR, data, fresh(context.model, tensor), message, proven=True)
 
 
 def _is_faulty(tensor: Tensor, stats: WeightStats) -> bool:

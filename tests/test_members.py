@@ -159,3 +159,21 @@ def test_a_mixture_has_the_name_of_its_weight_and_its_factors_are_looked_at(tmp_
             ("stuck-parameters", "down.weight"),
             ("stuck-parameters", "up.weight"),
         }
+
+
+class Radial(nn.Module):
+    """Distances to centres; an exporter writes them as one product of joined tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres, self.head = nn.Parameter(torch.randn(32, 16)), nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.exp(-(torch.cdist(x, self.centres) ** 2) / 16))
+
+
+def test_points_that_distances_are_taken_to_are_no_map(tmp_path: Path) -> None:
+    for report in both(Radial(), torch.randn(8, 16), tmp_path):
+        assert [name for name, _ in layers(report)] == ["head.weight"]
+        assert not told(report)
+        assert [each.at for each in report.not_checked] == ["centres"]

@@ -245,10 +245,11 @@ class _Assembly:
     def _main(self, named: Sequence[str], stored: Stored) -> str:
         """Of the parameters it is made of the one of its size (the W of W + B A), trained if possible; else the largest
         that is trained."""
-        sizes = {root: 0 if (spec := self._constants.spec(root)) is None else spec.size for root in named}
+        specs = {root: spec for root in named if (spec := self._constants.spec(root)) is not None}
         trained = [root for root in named if not self._constants.is_fixed(root)]
-        fitting = (root for root in (*trained, *named) if sizes[root] == prod(stored.shape))
-        return next(fitting, max(trained or named, key=lambda root: sizes[root]))
+        matrices = (root for root in (*trained, *named) if root in specs and specs[root].ndim > 1)
+        fitting = (root for root in matrices if specs[root].size == prod(stored.shape))
+        return next(fitting, max(trained or named, key=lambda root: specs[root].size if root in specs else 0))
 
     def _first_name(self, op: Operation, root: str, own: str) -> str:
         """The newer exporter keeps the last name of a tied tensor; PyTorch calls it by the first: by its first user."""

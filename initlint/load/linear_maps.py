@@ -11,6 +11,7 @@ import numpy as np
 from ..model import Kind, NotChecked, Role, View
 from .folding import Array
 from .graph import Node
+from .naming import is_generated
 from .reader import WeightReader
 from .stored import Operation, Stored, StoredTransposedConv
 
@@ -56,12 +57,28 @@ def _gemm(reader: WeightReader, node: Node) -> Iterator[Operation]:
 
 def _matmul(reader: WeightReader, node: Node) -> Iterator[Operation]:
     left, right = node.input(0), node.input(1)
+    if _is_distance(reader, node):
+        points = next(value for value in (right, left) if not reader.is_live(value))
+        roots = [root for root in reader.constants.roots(points) if not is_generated(root)] or [points]
+        reader.not_checked += [NotChecked(root, "it holds points to which distances are taken") for root in roots]
+        return
     transposed = bool(node.integer("transB", 0)) if node.op.endswith("FusedMatMul") else False
     alpha = node.number("alpha", 1.0) if node.op.endswith("FusedMatMul") else 1.0
     if reader.is_live(left) and not reader.is_live(right):
         yield from _linear(reader, node, left, right, transposed, "", alpha)
     elif reader.is_live(right) and not reader.is_live(left):
         yield from _linear(reader, node, right, left, True, "", alpha, axis=-2)
+
+
+def _is_distance(reader: WeightReader, node: Node) -> bool:
+    """sqrt(max(0, [x, |x|^2, 1] [-2c, 1, |c|^2]^T)), as exporters write the distances of x to points c."""
+    value = node.outputs[0]
+    for operators in (("Clip", "Max", "Relu"), ("Sqrt",)):
+        readers = reader.graph.readers(value)
+        if len(readers) != 1 or readers[0][0].op not in operators or all(map(reader.is_live, node.inputs)):
+            return False
+        value = readers[0][0].outputs[0]
+    return True
 
 
 def _linear(

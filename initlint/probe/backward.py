@@ -143,7 +143,7 @@ def peaks(gradients: Gradients) -> dict[str, float]:
     there = {name: gradient for name, gradient in gradients.items() if gradient is not None}
     stored = {name: entries(each) if each.is_sparse else each.detach() for name, each in there.items()}
     filled = {name: values for name, values in stored.items() if values.numel()}
-    norms = torch._foreach_norm(list(filled.values()), torch.inf) if filled else ()
+    norms = _norms(list(filled.values()), torch.inf)
     return {**dict.fromkeys(gradients, 0.0), **dict(zip(filled, map(float, norms), strict=True))}
 
 
@@ -159,11 +159,18 @@ def rms(values: torch.Tensor, size: int) -> float:
 def rms_of_each(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[float]:
     """``rms`` of the entries of each, in one call for all that need no copy: most are so small that calls cost most."""
     single = [each.detach() for each in tensors if _is_plain(each)]
-    norms = iter(torch._foreach_norm(single) if single else ())
+    norms = iter(_norms(single))
     return [
         _over(float(next(norms)), each.detach(), size) if _is_plain(each) else rms(entries(each), size)
         for each, size in zip(tensors, sizes, strict=True)
     ]
+
+
+def _norms(tensors: Sequence[torch.Tensor], order: float = 2.0) -> Sequence[torch.Tensor]:
+    try:
+        return torch._foreach_norm(list(tensors), order) if tensors else ()
+    except NotImplementedError:  # subclasses, as of quantised training, know common operators only
+        return [torch.linalg.vector_norm(each.dequantize().float(), order) for each in tensors]
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
