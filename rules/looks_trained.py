@@ -73,8 +73,8 @@ def looks_trained(context: Context, options: Options) -> Iterator[Suspicion]:
 def _learned(stats: WeightStats, units: int, options: Options) -> bool:
     if stats.constant or stats.nan or stats.inf or stats.duplicate_units:
         return False
-    if stats.zero_units > options.zero_share * units:  # it is these that make the units' scales differ
-        return False
+    if stats.zero_units > options.zero_share * units or stats.zeros > options.zero_share * stats.count:
+        return False  # it is the zeros that make the units' scales differ, as those of a mask do
     spread_error = math.sqrt(2.0 / units)  # of a sample variance over ``units`` normal values, relative
     kurtosis_error = math.sqrt(24.0 / stats.count)  # of the excess kurtosis of a normal sample
     uneven = stats.unit_spread > max(options.spread, 1.0 + options.deviations * spread_error)

@@ -43,6 +43,12 @@ def trained(seed: int = 0) -> Built:
     return module, (torch.randn(32, 32),)
 
 
+def staircase(weight: Array) -> Array:
+    """Every unit sees a few inputs more than the one before it, as in a masked autoregressive net (MADE)."""
+    seen = np.linspace(1, weight.shape[1], len(weight))[:, None] > np.arange(weight.shape[1])
+    return np.asarray(np.where(seen, np.random.default_rng(0).standard_normal(weight.shape) * 0.2, 0.0), np.float32)
+
+
 @cases(
     Good("he-initialised mlp", mlp, notes_ok=False),
     Good("orthogonal", partial(mlp, changes={"2.weight": orthogonal, "4.weight": orthogonal}), notes_ok=False),
@@ -54,6 +60,7 @@ def trained(seed: int = 0) -> Built:
     Good("gpt", gpt, notes_ok=False, exporters=LEGACY),
     Good("packed projections", torch_encoder, notes_ok=False, exporters=LEGACY),
     Good("stacked experts", mixture_of_experts, notes_ok=False, exporters=LEGACY),
+    Good("near miss: masked connections", partial(mlp, changes={"2.weight": staircase})),
     Good(
         "near miss: heavy tails in rows of one scale",
         partial(mlp, changes={"2.weight": lambda w: np.random.default_rng(0).standard_t(5, w.shape) * 0.1}),
