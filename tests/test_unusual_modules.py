@@ -33,6 +33,19 @@ class Observed(nn.Module):
         return self.layer(x)
 
 
+class Noisy(nn.Module):
+    """Draws its noise into a buffer, past autograd, as some Bayesian layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.spread = nn.Linear(16, 32), nn.Parameter(torch.full((32, 16), 0.01))
+        self.register_buffer("noise", torch.empty(32, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = self.noise.data.normal_()
+        return nn.functional.linear(x, self.layer.weight + self.spread * noise, self.layer.bias)
+
+
 class Checkpointed(nn.Module):
     def __init__(self, reentrant: bool) -> None:
         super().__init__()
@@ -75,6 +88,15 @@ def test_a_buffer_that_the_forward_resizes_is_put_back() -> None:
     assert report.probe.backward.value == "exact"
     assert module.low.shape == (0,)
     assert module.seen.item() == 0
+
+
+def test_the_backward_pass_reads_what_the_forward_wrote() -> None:
+    module = Noisy()
+    module.noise.fill_(torch.nan)  # as found in memory
+    report = initlint.check(module, torch.randn(16, 16))
+    assert report.probe.backward.value == "exact"
+    assert not report.findings
+    assert bool(module.noise.isnan().all())
 
 
 @pytest.mark.parametrize("way", [scripted_and_warm, traced_and_warm])

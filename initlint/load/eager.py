@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 
 from ..probe.torch_rows import of_attention
 from .registered import modules_of, tensors_of
-from .trace import Recorder, storage_of
+from .trace import Recorder, Rewritten, storage_of
 
 _DROPOUTS = frozenset(
     {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
@@ -33,7 +33,7 @@ _RECURRENT = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn"
 def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], recorder: Recorder) -> Any:
     """Call the module under ``recorder``; returns what its forward returns. Exceptions of the forward pass through."""
     with ExitStack() as stack:
-        stack.enter_context(untouched(module))
+        stack.enter_context(untouched(module, recorder.rewritten))
         _forget_optimised(module)
         stack.callback(recorder.put_back)
         dispatch = _Dispatch(recorder)
@@ -44,10 +44,11 @@ def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any],
 
 
 @contextmanager
-def untouched(module: torch.nn.Module) -> Iterator[None]:
+def untouched(module: torch.nn.Module, rewritten: list[Rewritten] | None = None) -> Iterator[None]:
     """Evaluation mode inside; afterwards modes, buffers and random states are as they were, bit for bit.
 
-    Parameters have the memory that they had. What is in it is the Recorder's to put back, or ``restored``'s.
+    Parameters have the memory that they had. What is in it is the Recorder's to put back, or ``restored``'s. Buffers
+    that were written into are noted in ``rewritten``.
     """
     modules = modules_of(module)
     modes = [each for each in modules if getattr(each, "training", False)]  # one that is frozen has none
@@ -71,7 +72,11 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
             if storage_of(parameter) != storage_of(data):
                 parameter.data = data
         for buffer, data, saved in buffers:
-            _put_back(buffer, data, saved)
+            if buffer.shape == data.shape and storage_of(buffer) == storage_of(data) and _same_bits(buffer, saved):
+                continue
+            if rewritten is not None:
+                rewritten.append((buffer, buffer.data, buffer.detach().clone()))
+            put_back(buffer, data, saved)
         torch.set_rng_state(states[0])
         random.setstate(states[1])
         np.random.set_state(states[2])
@@ -79,12 +84,12 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
 
 
-def _put_back(buffer: torch.Tensor, data: torch.Tensor, saved: torch.Tensor) -> None:
-    """The memory, the shape (observers of quantisation resize theirs at the first batch) and the values."""
+def put_back(buffer: torch.Tensor, data: torch.Tensor, values: torch.Tensor) -> None:
+    """The memory, the shape (observers of quantisation resize theirs at the first batch) and the values; past autograd,
+    which may have kept the buffer for the backward pass."""
     if buffer.shape != data.shape or storage_of(buffer) != storage_of(data):
         buffer.data = data
-    if not _same_bits(buffer, saved):
-        buffer.data.copy_(saved)  # past autograd, which may have kept it for the backward pass
+    buffer.data.copy_(values)
 
 
 def _switch(module: torch.nn.Module, training: bool) -> None:

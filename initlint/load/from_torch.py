@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from types import SimpleNamespace
@@ -122,11 +122,19 @@ def _dtype(dtype: torch.dtype) -> np.dtype[Any]:
         return np.dtype(object)
 
 
-def read(recording: Recording, registered: Registered) -> TracedModule:
-    """The graph that was recorded of a module, and what that has registered."""
+def read(recording: Recording, registered: Registered, rewritten: Iterable[torch.Tensor] = ()) -> TracedModule:
+    """The graph that was recorded of a module, and what that has registered.
+
+    Of buffers that the forward has ``rewritten`` those count that it read before: the others hold what was left there.
+    """
+    left = {id(buffer) for buffer in rewritten}
+    overwritten = {name for name, buffer in registered.buffers.items() if id(buffer) in left} if left else set()
     recording.forget_unread()
+    unread = overwritten.difference(*(node.inputs for node in recording.nodes), recording.outputs)
+    for name in unread:
+        recording.stored.pop(name, None)
     for name, buffer in registered.buffers.items():  # batch statistics stood in for running ones
-        if name not in recording.stored:
+        if name not in recording.stored and name not in unread:
             recording.stored[name] = name
             recording.constants[name] = buffer.detach()
     _see_through_rounding(recording)

@@ -21,6 +21,9 @@ from .graph import LINK, Node
 from .registered import Registered
 from .steps import PREVIOUS
 
+Rewritten = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""A buffer, the memory that it had at the end of a forward, and a copy of what was in it."""
+
 NOISE = "initlint::Noise"
 """Pseudo operator: values that carry no data of the inputs."""
 
@@ -82,6 +85,8 @@ class Recorder:
         self.scopes: list[str] = [""]
         self.rescued: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         """By name: a parameter or input that was overwritten, and its values before."""
+        self.rewritten: list[Rewritten] = []
+        """Buffers that the forward has written into."""
         self._watcher = watcher
         self._masks = Masks(self.recording.live)
         self._values: Any = WeakIdKeyDictionary()

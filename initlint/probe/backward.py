@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..foreign import described
-from ..load.eager import AsInTraining, untouched
+from ..load.eager import AsInTraining, put_back, untouched
 from ..load.from_torch import named_inputs
 from ..load.trace import Recording
 from ..model import NotChecked
@@ -79,6 +79,8 @@ class Differentiator:
             untouched(self.module),
             AsInTraining(),
         ):
+            for buffer, memory, values in run.rewritten:  # ``untouched`` puts them back
+                put_back(buffer, memory, values)
             return self._differentiate(run.output, run.call, draw, False)
 
     def loss_start(self, run: Run) -> LossStart | NotChecked | None:

@@ -50,7 +50,9 @@ class TorchSession:
         self.loss = loss
         self.call: Call = tuple(args), dict(kwargs)
         self._opening: Run | None = run_kept(module, self.call, autograd=autograd)
-        self.traced: TracedModule = read(self._opening.recording, self._opening.registered)
+        opening = self._opening
+        rewritten = (buffer for buffer, _, _ in opening.rewritten)
+        self.traced: TracedModule = read(opening.recording, opening.registered, rewritten)
         self.returned: type = type(self._opening.output)
         self.returns_tensors = next(output_tensors(self._opening.output), None) is not None
 

@@ -18,7 +18,7 @@ from ..load.eager import run
 from ..load.from_torch import named_inputs, output_tensors
 from ..load.graph import LINK, Node
 from ..load.registered import Registered, modules_of
-from ..load.trace import Recorder, Recording, Watcher, storage_of
+from ..load.trace import Recorder, Recording, Rewritten, Watcher, storage_of
 from .torch_rows import Rows
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -46,6 +46,8 @@ class Run:
     """What the modules' attributes were when the forward was over: a loss may read what it put there."""
     overwritten: Mapping[str, torch.Tensor]
     """Parameters and inputs that the forward itself writes into, by name; they have their values back."""
+    rewritten: Sequence[Rewritten] = ()
+    """Buffers as the forward left them, which the backward pass may read; they have their values back."""
     no_autograd: str = ""
     """Why autograd did not watch."""
 
@@ -68,7 +70,17 @@ def _kept(module: torch.nn.Module, call: Call, kept: Kept, no_autograd: str) -> 
     recorder, output, attributes = watched(module, call, kept, autograd=not no_autograd)
     kept.close()
     overwritten = {name: owner for name, (owner, _) in recorder.rescued.items()}
-    return Run(call, recorder.recording, output, kept, recorder.registered, attributes, overwritten, no_autograd)
+    return Run(
+        call,
+        recorder.recording,
+        output,
+        kept,
+        recorder.registered,
+        attributes,
+        overwritten,
+        recorder.rewritten,
+        no_autograd,
+    )
 
 
 def watched(
