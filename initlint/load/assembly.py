@@ -104,7 +104,7 @@ class _Assembly:
             tensors=(*tensors.values(), *others),
             parameters=self._parameter_count(tensors.values()),
             not_checked=(*not_checked, *self._finder.not_checked, *self._drawn(), *self._unknown_operators()),
-            folded_norms=self._folded(layers),
+            folded_norms=self._folded(layers, producer),
             factors=tuple(factors(sites, roots, names)),
             producer=producer,
             tied=tied(layers),
@@ -356,7 +356,7 @@ class _Assembly:
                     at = value if value in self._graph.initializers else node.scope or value
                     yield NotChecked(at, f"operator {node.op!r} is not known to initlint")
 
-    def _folded(self, layers: list[Layer]) -> tuple[FoldedNorm, ...]:
+    def _folded(self, layers: list[Layer], producer: str) -> tuple[FoldedNorm, ...]:
         by_weight = {layer.weight.address: layer for layer in layers}
         pairs = []
         for op in (op for together in self._members for op in together):
@@ -364,7 +364,7 @@ class _Assembly:
                 key = self._tensor(op, op.weight).address
                 if key in by_weight:
                     pairs.append((by_weight[key], op))
-        return find_folded_norms(pairs, self._constants, self._graph)
+        return find_folded_norms(pairs, self._constants, self._graph, producer)
 
 
 _WEIGHTED_BUT_UNKNOWN = frozenset(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnx import ModelProto
 
-from ..model import Model
+from ..model import Model, NotChecked
 from ..probe.taps import SoftmaxTap, Tap
 from ..probe.weights import Weights
 from . import graph as flat
 from . import onnx_file
-from .anchoring import anchored
+from .anchoring import anchored, is_enclosed
 from .assembly import assemble, pieces
 from .constants import Constants
 from .folding import Array
@@ -63,6 +63,9 @@ class Opened:
         return stored.value, stored.restored(canonical, original)
 
 
+_ENCLOSED = "it is made inside an If, Loop or Scan, where no fix can be tried and no gradient taken"
+
+
 def open_onnx(source: Path | bytes) -> Opened:
     """Load ``source``; raises TargetError where it is no model initlint can read."""
     file = onnx_file.read(source)
@@ -71,6 +74,10 @@ def open_onnx(source: Path | bytes) -> Opened:
     producer = f"{file.proto.producer_name} {file.proto.producer_version}".strip()
     found = assemble(graph, constants, "onnx", producer)
     stored_at = anchored(found.stored_at, graph, constants)
-    return Opened(
-        found.model, file.proto, file.base_dir, found.taps, found.roots, constants, stored_at, found.softmaxes
+    enclosed = [address for address, stored in stored_at.items() if is_enclosed(stored.value, graph)]
+    model = replace(
+        found.model,
+        not_checked=(*found.model.not_checked, *(NotChecked(address, _ENCLOSED) for address in enclosed)),
+        uneditable=frozenset(enclosed),
     )
+    return Opened(model, file.proto, file.base_dir, found.taps, found.roots, constants, stored_at, found.softmaxes)

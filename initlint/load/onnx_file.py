@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import FailureKind, TargetError
-from . import functions, lowered, other_formats, wiring
+from . import functions, lifted, lowered, other_formats, wiring
 from .refusals import brief, damaged, first_line, refuse_pointer
 
 MAX_PROTOBUF = 2**31 - 1
@@ -43,6 +43,7 @@ def read(source: Path | bytes) -> OnnxFile:
     proto = functions.inlined(proto, name)
     wiring.check(proto.graph, name)
     lowered.write_out(proto)
+    lifted.lift(proto)
     return OnnxFile(proto, base)
 
 
