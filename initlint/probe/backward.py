@@ -102,7 +102,7 @@ class Differentiator:
         if not self.registered:
             raise NoGradientError("the model has no parameters")
         if not self.parameters:
-            raise NoGradientError("none of the model's parameters is trainable (requires_grad is False for all)")
+            raise NoGradientError("none of the model's parameters is trainable: requires_grad is False for all")
         if not chosen and self.objective.given is None:
             raise NoGradientError("the output does not depend on a parameter in a way that autograd can follow")
         loss = (
