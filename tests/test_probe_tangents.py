@@ -8,7 +8,7 @@ import models
 import numpy as np
 import onnx
 import pytest
-from models import deadlocks
+from models import deadlocks, graphs
 from probing import Opened, graph
 
 import initlint
@@ -187,3 +187,16 @@ def test_the_report_says_that_gradients_are_estimated() -> None:
     module, inputs = models.relu_mlp(seed=0)
     report = initlint.check(honest_export(module, inputs, "dynamo"))
     assert report.to_dict()["probe"]["backward"] == "estimated"
+
+
+@pytest.mark.parametrize(("zero", "most"), [(("2.weight", "4.weight"), 60), (("2.weight",), 100)])
+def test_equal_units_cost_few_runs(monkeypatch: pytest.MonkeyPatch, zero: tuple[str, ...], most: int) -> None:
+    """Units that move nothing are not compared one by one, others with one run each."""
+    runs = []
+    run = TangentRuns.run
+    monkeypatch.setattr(TangentRuns, "run", lambda self, *given: runs.append(1) or run(self, *given))
+    activation = "Relu" if len(zero) > 1 else "Tanh"
+    model = graphs.mlp(depth=4, width=48, activation=activation, changes=dict.fromkeys(zero, 0.0))
+    with open_session(model, ProbeSettings()) as session:
+        session.probe(ProbeSettings(backward=True, liveness=True))
+    assert 0 < len(runs) <= most
