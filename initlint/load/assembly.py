@@ -80,6 +80,7 @@ class _Assembly:
         self._finder, self._operations, self._dataflow = finder, operations, dataflow
         self._tensor_of: dict[tuple[Hashable, Role, bool], Tensor] = {}
         self._stored: dict[str, Stored] = {}
+        self._pieces: dict[str, str] = {}
         self._scopes = {op.node.scope for op in operations}
         self._members = [members(op, constants) for op in operations]
         self._user_of = {id(op.weight): op for together in reversed(self._members) for op in reversed(together)}
@@ -107,6 +108,7 @@ class _Assembly:
             folded_norms=self._folded(layers, producer),
             factors=tuple(factors(sites, roots, names)),
             producer=producer,
+            pieces=self._pieces,
             tied=tied(layers),
         )
         frozen = {value: tuple(addresses) for value, addresses in roots.items()}
@@ -201,6 +203,8 @@ class _Assembly:
                 address, stored.shape, dtype, stored.role, stored.view, trainable, stored.parts, computed
             )
             self._stored[address] = stored
+            if place:
+                self._pieces[address] = place
         return self._tensor_of[key]
 
     def _is_fixed(self, roots: tuple[str, ...]) -> bool:
