@@ -18,6 +18,8 @@ _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT1
 
 def lift(proto: ModelProto) -> None:
     """Rewrite ``proto``: float tensors leave its bodies; single numbers, axes and shapes stay with their operators."""
+    if not any(bodies_of(node) for node in proto.graph.node):
+        return
     taken = {name for graph in wiring.graphs(proto.graph) for name in _names(graph)}
     found: list[TensorProto] = []
     _visit(proto.graph, "", {}, found, taken)
