@@ -130,7 +130,8 @@ def _examine(session: Session, plan: Plan, report: Report, weights: bool, progre
     )
     progress("judging")
     report = _judge(session, measured, plan, report, progress)
-    return report if measured.fault is None else _failed(report, measured.fault)
+    fault = measured.fault or _nothing_judged(model, report)
+    return report if fault is None else _failed(report, fault)
 
 
 @dataclass(frozen=True)
@@ -281,6 +282,17 @@ def _refuse_empty(model: Model, settings: Settings) -> None:
     if not any(settings.covers(name) for name in known):
         near = did_you_mean(settings.layers[0], known) if settings.layers else ""
         raise TargetError(FailureKind.USAGE, f"layers and exclude-layers leave no layer to check{near}")
+
+
+def _nothing_judged(model: Model, report: Report) -> TargetError | None:
+    """The fault of a file in which no weight was found and nothing is wrong: that is no clean bill."""
+    if model.format != "onnx" or model.layers or model.factors or report.findings or report.suppressed:
+        return None
+    values = sum(tensor.size for tensor in model.tensors)
+    return TargetError(
+        FailureKind.UNSUPPORTED,
+        f"none of the model's {values:,} stored values is the weight of a layer, so there is nothing to check",
+    )
 
 
 def _refuse_folder(target: Any) -> None:

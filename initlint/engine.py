@@ -147,9 +147,10 @@ def _readable(value: object) -> object:
     return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
-def _base(address: str) -> str:
+def _base(model: Model, address: str) -> str:
     """The tensor of a packed part's address."""
-    return address.partition("[")[0]
+    tensor = model.tensor(address)
+    return address.partition("[")[0] if tensor is None else tensor.address
 
 
 def _once_per_place(findings: Iterable[Finding]) -> list[Finding]:
@@ -164,9 +165,11 @@ def _once_per_place(findings: Iterable[Finding]) -> list[Finding]:
 
 def _without_overridden(model: Model, findings: Sequence[Finding], rules: Mapping[str, Rule]) -> Iterator[Finding]:
     """Drop what a stronger rule says at the same tensor: one fault is one finding."""
-    silenced = {(victim, _base(finding.address)) for finding in findings for victim in rules[finding.rule].overrides}
+    silenced = {
+        (victim, _base(model, finding.address)) for finding in findings for victim in rules[finding.rule].overrides
+    }
     for finding in findings:
-        if (finding.rule, _base(finding.address)) not in silenced:
+        if (finding.rule, _base(model, finding.address)) not in silenced:
             yield finding
 
 

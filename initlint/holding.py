@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import replace
 from math import prod
 
@@ -14,10 +13,6 @@ from .schemes import std_of
 
 ALIKE = 1e-3
 """Relative difference of two standard deviations that come from the same fans; neighbouring fans differ by more."""
-
-
-_PIECE = re.compile(r"\[(?:: ?, ?)*\d+:\d+\]$")
-"""The end of an address that names some rows or columns of a tensor."""
 
 
 def placed(model: Model, fix: Fix | None) -> Fix | None:
@@ -50,7 +45,7 @@ def _held(model: Model, edit: Reinit | Fill) -> Held | None:
         part=names.index(edit.tensor) if len(names) > 1 and edit.tensor in names else -1,
         axis=axis,
         std=_std(model, tensor, edit) if isinstance(edit, Reinit) else 0.0,
-        piece="" if (piece := _PIECE.search(tensor.address)) is None else piece[0],
+        piece=model.pieces.get(tensor.address, ""),
     )
 
 

@@ -269,6 +269,8 @@ class Model:
     where none is told; ``SCATTERED`` where they are no blocks."""
     uneditable: frozenset[str] = frozenset()
     """Addresses whose values the model computes from others, as behind a parametrisation: they cannot be set."""
+    pieces: Mapping[str, str] = field(default_factory=dict)
+    """By address of what is cut out of a stored tensor: where, as Python would write it ("[32:96]", "[2]")."""
     tied: tuple[tuple[str, str], ...] = field(default=())
     """Pairs (layer name, address) of layers that share a tensor which another layer also uses."""
 

@@ -128,7 +128,7 @@ class WithoutGradients(nn.Linear):
     ("module", "reason"),
     [
         (WithoutGradients(8, 4), "does not depend on a parameter"),
-        (nn.Linear(8, 4).requires_grad_(False), "no parameter requires a gradient"),
+        (nn.Linear(8, 4).requires_grad_(False), "none of the model's parameters is trainable"),
     ],
 )
 def test_no_gradients_have_a_reason(module: nn.Module, reason: str) -> None:

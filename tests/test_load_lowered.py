@@ -13,6 +13,8 @@ from numpy.testing import assert_allclose
 from onnx import ModelProto, TensorProto, helper
 from probing import value_of
 
+from initlint.fixes import Reinit
+from initlint.holding import placed
 from initlint.load.from_onnx import Opened, open_onnx
 from initlint.model import Kind
 from initlint.probe.on_onnx import OnnxProbe
@@ -234,6 +236,25 @@ def test_layers_that_read_other_pieces_of_a_tensor_are_told_apart() -> None:
     assert set(layers) == {"attn.in_proj_weight[0:4]", "attn.in_proj_weight[4:12]"}
     assert layers["attn.in_proj_weight[0:4]"].calls == 2, "the same piece, cut again, is the same layer"
     assert layers["attn.in_proj_weight[4:12]"].weight.shape == (8, 4)
+
+
+def test_members_of_a_stack_are_named_by_their_number() -> None:
+    nodes = [node("Gather", ["bank", str(number)], [f"w{number}"], axis=0) for number in range(3)]
+    nodes += [
+        node("MatMul", ["x", "w0"], ["a"]),
+        node("MatMul", ["a", "w1"], ["b"]),
+        node("Slice", ["w2", "starts", "ends"], ["cut"]),
+        node("MatMul", ["b", "cut"], ["y"]),
+    ]
+    weights = {"bank": normal(3, 4, 4), "starts": np.array([0, 1]), "ends": np.array([4, 3])}
+    weights |= {str(number): np.array(number) for number in range(3)}
+    model = opened(nodes, weights, {"x": ["n", 4]})
+    layers = [layer.weight for layer in model.model.layers]
+    assert [weight.address for weight in layers] == ["bank[0]", "bank[1]", "bank[2, :, 1:3]"]
+    for weight in layers:
+        fix = placed(model.model, Reinit(weight.address, scheme="he_normal"))
+        assert isinstance(fix, Reinit)
+        assert f'"bank").data{weight.address.removeprefix("bank")}' in fix.code
 
 
 def test_a_loop_hands_its_weights_on() -> None:

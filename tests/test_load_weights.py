@@ -9,9 +9,10 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from loading import Array, node, normal, opened, proto, round_trips, rows
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from loading import Array, node, normal, opened, proto, refused, round_trips, rows
+from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
+import initlint
 from initlint.load.from_onnx import Opened, open_onnx
 from initlint.model import Layer
 
@@ -88,12 +89,98 @@ def test_a_weight_is_found_behind(way: str) -> None:
     np.testing.assert_allclose(rows(model, layer.weight.address).astype(np.float32), expected.T)
 
 
-@pytest.mark.parametrize("draw", ["RandomNormal", "RandomUniform"])
-def test_a_weight_that_is_drawn_at_run_time_has_a_shape_but_no_values(draw: str) -> None:
-    model = through(node(draw, [], ["w"], shape=[6, 4]))
+DRAWS = {
+    "normal": (node("RandomNormal", [], ["w"], shape=[60, 40], mean=0.5, scale=3.0), 0.5, 3.0),
+    "uniform": (node("RandomUniform", [], ["w"], shape=[60, 40], low=-1.0, high=5.0), 2.0, 3**0.5),
+    "normal like a stored tensor": (node("RandomNormalLike", ["like"], ["w"], scale=3.0), 0.0, 3.0),
+    "uniform like a stored tensor": (node("RandomUniformLike", ["like"], ["w"], high=6.0), 3.0, 3**0.5),
+}
+
+
+@pytest.mark.parametrize("way", DRAWS)
+def test_a_weight_that_is_drawn_at_run_time_is_drawn_once_from_its_distribution(way: str) -> None:
+    draw, mean, std = DRAWS[way]
+    given = {"like": np.zeros((60, 40), np.float32)} if draw.input else {}
+    model = through(draw, **given)
+    layer = only(model)
+    values = rows(model, layer.weight.address)
+    assert (layer.weight.shape, model.model.not_checked) == ((40, 60), ())
+    assert values.mean() == pytest.approx(mean, abs=0.2)
+    assert values.std() == pytest.approx(std, rel=0.1)
+    assert [tensor.address for tensor in model.model.tensors] == ["w"]
+    assert model.stored("w", values)[0] == "w"
+
+
+def test_a_draw_too_large_to_make_is_not_checked_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("initlint.load.drawing.MAX_COMPUTED", 23)
+    model = through(node("RandomNormal", [], ["w"], shape=[6, 4]))
     assert model.model.layers[0].weight.shape == (4, 6)
-    assert list(model.chunks(model.model.layers[0].weight.address)) == []
+    assert list(model.chunks("w")) == []
     assert "drawn anew" in model.model.not_checked[0].reason
+    assert "w" in model.model.uneditable
+
+
+def test_noise_stays_noise() -> None:
+    nodes = [
+        node("MatMul", ["x", "w"], ["m"]),
+        node("RandomNormal", [], ["e"], shape=[1, 4]),
+        node("Add", ["m", "e"], ["y"]),
+    ]
+    model = opened(nodes, {"w": W})
+    assert [tensor.address for tensor in model.model.tensors] == ["w"]
+    assert any(each.op_type == "RandomNormal" for each in model.proto.graph.node)
+
+
+def sparse(array: Array, flat: bool = True, **changes: Any) -> SparseTensorProto:
+    places = np.flatnonzero(array) if flat else np.argwhere(array)
+    indices = numpy_helper.from_array(changes.get("indices", places.astype(np.int64)), "")
+    values = numpy_helper.from_array(array[array != 0], "w")
+    return helper.make_sparse_tensor(values, indices, changes.get("dims", array.shape))
+
+
+def sparsely(way: str, stored: SparseTensorProto) -> ModelProto:
+    nodes = [node("MatMul", ["x", "w"], ["y"])]
+    if way == "constant":
+        nodes.insert(0, node("Constant", [], ["w"], sparse_value=stored))
+    model = proto(nodes)
+    if way == "initializer":
+        model.graph.sparse_initializer.append(stored)
+    return model
+
+
+@pytest.mark.parametrize("flat", [True, False], ids=["positions", "positions per axis"])
+@pytest.mark.parametrize("way", ["initializer", "constant"])
+def test_a_sparse_weight_is_written_out(way: str, flat: bool) -> None:
+    array = np.where(W > 0, W, 0).astype(np.float32)
+    model = open_onnx(sparsely(way, sparse(array, flat)).SerializeToString())
+    np.testing.assert_array_equal(rows(model, only(model).weight.address), array.T)
+    assert not model.proto.graph.sparse_initializer
+
+
+@pytest.mark.parametrize("way", ["initializer", "constant"])
+def test_a_sparse_weight_of_too_many_values_is_named(way: str) -> None:
+    (entry,) = open_onnx(sparsely(way, sparse(W, dims=[2**20, 2**20])).SerializeToString()).model.not_checked
+    assert entry.at == "w"
+    assert "1,099,511,627,776 values" in entry.reason
+
+
+@pytest.mark.parametrize("way", ["initializer", "constant"])
+def test_a_sparse_weight_that_contradicts_itself_is_refused(way: str) -> None:
+    count = np.count_nonzero(W)
+    for changes in (
+        {"indices": np.arange(count) + 10**6},
+        {"indices": np.arange(count) - 1},
+        {"indices": np.arange(3)},
+    ):
+        assert "sparse" in refused(sparsely(way, sparse(W, **changes)))
+
+
+@pytest.mark.parametrize("name", ["a scale", "a weight that is too large"])
+def test_a_file_without_a_weight_that_can_be_checked_is_not_called_clean(name: str) -> None:
+    scale = proto([node("Mul", ["x", "w"], ["y"])], {"w": np.array(0.5, np.float32)}, {"x": ["batch", 4]})
+    huge = sparsely("initializer", sparse(W, dims=[2**20, 2**20]))
+    report = initlint.check(scale if name == "a scale" else huge)
+    assert (report.status, report.exit_status) == ("unsupported", 3)
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2"])

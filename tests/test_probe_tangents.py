@@ -8,7 +8,7 @@ import models
 import numpy as np
 import onnx
 import pytest
-from models import deadlocks
+from models import deadlocks, graphs
 from probing import Opened, graph
 
 import initlint
@@ -126,12 +126,24 @@ def test_tangents_are_written_in_the_operators_of_the_opset(opset: int, expressi
     np.testing.assert_allclose(found, (ends[0] - ends[1]) / 2e-3, atol=2e-2 * np.abs(found).max() + 1e-3)
 
 
-def _runs(model: onnx.ModelProto, values: np.ndarray, seeds: list[str]) -> TangentRuns:
+@pytest.mark.parametrize("opset", [7, 8, 9, 18])
+@pytest.mark.parametrize("expression", ["Relu(x)", "Sigmoid(x)", "Tanh(x)", "Clip(x)"])
+def test_units_are_put_ajar_in_the_operators_of_the_opset(opset: int, expression: str) -> None:
+    expression = "Clip <min=-1.0, max=6.0> (x)" if expression == "Clip(x)" and opset < 11 else expression
+    values = np.full((2, 3), -9, np.float32) + np.arange(6, dtype=np.float32).reshape(2, 3) / 10
+    values[0, 0] = -np.inf
+    model = graph(f"g (float[2, 3] x) => (float[2, 3] y) {{ y = {expression} }}", opset)
+    moved = _runs(model, values, ["x"], ajar=True).run({"x": np.ones((2, 3), np.float32)}, 0).moves["y"]
+    assert np.isfinite(moved[1]).all()
+    assert moved[1].all()
+
+
+def _runs(model: onnx.ModelProto, values: np.ndarray, seeds: list[str], ajar: bool = False) -> TangentRuns:
     prepared = OnnxProbe(Opened(model, ()))._rewritten()
     feeder = feeder_of(prepared, ProbeSettings(inputs={"x": values}))
     setup = Setup(prepared, feeder, next(iter(feeder.attempts())), {}, None)
     setup.prepare()
-    return TangentRuns(setup, seeds, ["y"])
+    return TangentRuns(setup, seeds, ["y"], ajar=ajar)
 
 
 # -- what files say ---------------------------------------------------------------------------------------------------
@@ -175,3 +187,16 @@ def test_the_report_says_that_gradients_are_estimated() -> None:
     module, inputs = models.relu_mlp(seed=0)
     report = initlint.check(honest_export(module, inputs, "dynamo"))
     assert report.to_dict()["probe"]["backward"] == "estimated"
+
+
+@pytest.mark.parametrize(("zero", "most"), [(("2.weight", "4.weight"), 60), (("2.weight",), 100)])
+def test_equal_units_cost_few_runs(monkeypatch: pytest.MonkeyPatch, zero: tuple[str, ...], most: int) -> None:
+    """Units that move nothing are not compared one by one, others with one run each."""
+    runs = []
+    run = TangentRuns.run
+    monkeypatch.setattr(TangentRuns, "run", lambda self, *given: runs.append(1) or run(self, *given))
+    activation = "Relu" if len(zero) > 1 else "Tanh"
+    model = graphs.mlp(depth=4, width=48, activation=activation, changes=dict.fromkeys(zero, 0.0))
+    with open_session(model, ProbeSettings()) as session:
+        session.probe(ProbeSettings(backward=True, liveness=True))
+    assert 0 < len(runs) <= most

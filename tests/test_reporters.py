@@ -16,9 +16,11 @@ import pytest
 from expected_text import as_expected
 from sample_reports import CLEAN, CRASHED, DEAD, HOSTILE, MISSING, ROWS, SICK, TOO_SMALL, consequence, row, signal
 
+from initlint.errors import FailureKind
 from initlint.model import Kind, NotChecked
 from initlint.plugin import Cause, Severity
-from initlint.report import LayerRow, ProbeSummary, Report, Run, SkippedRule
+from initlint.probe.signals import Forward
+from initlint.report import Failure, LayerRow, ProbeSummary, Report, Run, SkippedRule
 from initlint.reporters import FORMATS, as_json, as_text, render
 from initlint.reporters.layer_table import layer_table
 from initlint.reporters.layout import ASCII, UNICODE, Detail, Layout
@@ -156,6 +158,20 @@ def test_why_there_was_no_probe_is_said_once() -> None:
     assert f"not probed: {reason}\n" in shown
     assert "skipped 2 rules: dead-units, vanishing-signal (see above)" in shown
     assert shown.count(reason) == 1
+
+
+def test_why_there_are_no_gradients_is_said_where_rules_are_skipped_for_it() -> None:
+    reason = "no gradients: none of the model's parameters is trainable"
+    probe = ProbeSummary(forward=Forward.MEASURED, reason=reason)
+    shown = text(replace(CLEAN, probe=probe, skipped_rules=(SkippedRule("update-ratio", reason),)))
+    assert f"skipped 1 rule: update-ratio ({reason})" in " ".join(shown.split())
+
+
+def test_what_a_failure_says_is_not_said_again() -> None:
+    failure = Failure(FailureKind.CRASHED, "the runtime crashed")
+    skipped = (SkippedRule("dead-units", failure.message),)
+    shown = text(replace(CLEAN, failure=failure, probe=ProbeSummary(reason=failure.message), skipped_rules=skipped))
+    assert "skipped 1 rule: dead-units (see above)" in shown
 
 
 def test_statistics_count_headlines_by_rule() -> None:

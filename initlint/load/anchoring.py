@@ -1,7 +1,8 @@
 """Weights that several layers share, changed where they are stored.
 
 Exporters write a transpose or reshape of its own for every use of a shared weight. A layer knows the value that it
-reads; what a fix or a step changes has to be what they all come from.
+reads; what a fix or a step changes has to be what they all come from. So it is with a value inside the body of a loop,
+which a probe cannot replace: what the main graph hands in is changed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from .constants import Constants
 from .folding import Array
-from .graph import Graph, Node
+from .graph import LINK, Graph, Node
 from .stored import Stored
 
 Move = Callable[[Array], Array]
@@ -28,15 +29,22 @@ def anchored(stored_at: Mapping[str, Stored], graph: Graph, constants: Constants
 def _anchored(stored: Stored, graph: Graph, constants: Constants) -> Stored:
     moves: list[tuple[Move, Move]] = []
     found, value = stored, stored.value
+    enclosed = is_enclosed(value, graph)
     while (node := graph.producer.get(value)) is not None:
         move = _move(node, constants)
         if move is None:
             break
         moves.append(move)
         value = node.input(0)
-        if len(graph.readers(value)) > 1:
-            found = _through(stored, value, moves[::-1])
+        if len(graph.readers(value)) > 1 or (enclosed and not is_enclosed(value, graph)):
+            found, enclosed = _through(stored, value, moves[::-1]), is_enclosed(value, graph)
     return found
+
+
+def is_enclosed(value: str, graph: Graph) -> bool:
+    """Whether the value belongs to the body of an If, Loop or Scan."""
+    node = graph.producer.get(value)
+    return node is not None and node.inner
 
 
 def _move(node: Node, constants: Constants) -> tuple[Move, Move] | None:
@@ -44,12 +52,18 @@ def _move(node: Node, constants: Constants) -> tuple[Move, Move] | None:
     before, after = constants.spec(node.input(0)), constants.spec(node.outputs[0])
     if before is None or after is None:
         return None
+    if node.op == LINK and len(node.inputs) == 1 and before.shape == after.shape:
+        return _as_it_is, _as_it_is
     if node.op == "Transpose":
         order = node.integers("perm") or tuple(range(before.ndim))[::-1]
         return partial(np.transpose, axes=order), partial(np.transpose, axes=np.argsort(order).tolist())
     if node.op in ("Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten") and before.size == after.size:
         return partial(_shaped, after.shape), partial(_shaped, before.shape)
     return None
+
+
+def _as_it_is(array: Array) -> Array:
+    return array
 
 
 def _shaped(shape: tuple[int, ...], array: Array) -> Array:

@@ -80,6 +80,7 @@ class _Assembly:
         self._finder, self._operations, self._dataflow = finder, operations, dataflow
         self._tensor_of: dict[tuple[Hashable, Role, bool], Tensor] = {}
         self._stored: dict[str, Stored] = {}
+        self._pieces: dict[str, str] = {}
         self._scopes = {op.node.scope for op in operations}
         self._members = [members(op, constants) for op in operations]
         self._user_of = {id(op.weight): op for together in reversed(self._members) for op in reversed(together)}
@@ -104,9 +105,10 @@ class _Assembly:
             tensors=(*tensors.values(), *others),
             parameters=self._parameter_count(tensors.values()),
             not_checked=(*not_checked, *self._finder.not_checked, *self._drawn(), *self._unknown_operators()),
-            folded_norms=self._folded(layers),
+            folded_norms=self._folded(layers, producer),
             factors=tuple(factors(sites, roots, names)),
             producer=producer,
+            pieces=self._pieces,
             tied=tied(layers),
         )
         frozen = {value: tuple(addresses) for value, addresses in roots.items()}
@@ -201,6 +203,8 @@ class _Assembly:
                 address, stored.shape, dtype, stored.role, stored.view, trainable, stored.parts, computed
             )
             self._stored[address] = stored
+            if place:
+                self._pieces[address] = place
         return self._tensor_of[key]
 
     def _is_fixed(self, roots: tuple[str, ...]) -> bool:
@@ -357,7 +361,7 @@ class _Assembly:
                     at = value if value in self._graph.initializers else node.scope or value
                     yield NotChecked(at, f"operator {node.op!r} is not known to initlint")
 
-    def _folded(self, layers: list[Layer]) -> tuple[FoldedNorm, ...]:
+    def _folded(self, layers: list[Layer], producer: str) -> tuple[FoldedNorm, ...]:
         by_weight = {layer.weight.address: layer for layer in layers}
         pairs = []
         for op in (op for together in self._members for op in together):
@@ -365,7 +369,7 @@ class _Assembly:
                 key = self._tensor(op, op.weight).address
                 if key in by_weight:
                     pairs.append((by_weight[key], op))
-        return find_folded_norms(pairs, self._constants, self._graph)
+        return find_folded_norms(pairs, self._constants, self._graph, producer)
 
 
 _WEIGHTED_BUT_UNKNOWN = frozenset(

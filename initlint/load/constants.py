@@ -279,21 +279,29 @@ class Constants:
         return (root, *steps)
 
     def place(self, name: str) -> str:
-        """The constant as a block of its only root, as Python would write it: "[0:32]", "[:, 32:48]"; empty if it is
-        none."""
+        """The constant as a block of its only root, as Python would write it: "[0:32]", "[:, 32:48]", "[2]" for one of
+        a stack, "[2, :, 0:10]"; empty if it is none."""
         (root,) = self.roots(name)
         whole, piece = self.spec(root), self.spec(name)
         if whole is None or piece is None:
             return ""
+        terms: list[str] = []
+        dropped, count = whole.ndim - piece.ndim, whole.size
         for axis, size in enumerate(whole.shape):
+            if count == piece.size:
+                break
             column = np.arange(size, dtype=np.int32).reshape(-1, *[1] * (whole.ndim - axis - 1))
             places = self._moved(root, name, np.broadcast_to(column, whole.shape))
             if places is None or not places.size:
                 return ""
             first, last = int(places.min()), int(places.max()) + 1
-            if last - first < size and (last - first) * (whole.size // size) == piece.size:
-                return f"[{':, ' * axis}{first}:{last}]"
-        return ""
+            count = count // size * (last - first)
+            if last - first == 1 < size and dropped > 0:
+                terms.append(str(first))
+                dropped -= 1
+            else:
+                terms.append(f"{first}:{last}" if last - first < size else ":")
+        return f"[{', '.join(terms)}]" if terms and count == piece.size else ""
 
     def _moved(self, root: str, name: str, array: Array) -> Array | None:
         """What the nodes between ``root`` and ``name`` make of ``array`` in the place of the root's values."""

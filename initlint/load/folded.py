@@ -3,10 +3,11 @@
 A default export runs the model in evaluation mode: each norm's running statistics are still (0, 1), so it becomes a
 factor 1 / sqrt(1 + eps) on the weight and a bias of zeros that no parameter of the module holds. What gives it away:
 the weight was renamed together with its bias (older PyTorch exporter: both are "onnx::Conv_N"), or the weight kept its
-name beside a bias of zeros that is not its module's (newer exporter and optimisers: "val_3", "conv1.weight_bias"). The
-newer exporter also writes into the node's metadata which rewriting rule made it; onnxruntime's optimiser into the names
-of the tensors it makes; tf2onnx gives the convolution the norm's name. A norm that was not multiplied in but replaced
-by its factor is a product with 1 / sqrt(1 + eps) for every unit.
+name beside a bias of zeros that is not its module's (newer exporter and optimisers: "val_3", "conv1.weight_bias").
+Names prove that only where PyTorch's exporters gave them: others rename every tensor, and zeros are what Keras, Flax
+and people give their biases. The newer exporter also writes into the node's metadata which rewriting rule made it;
+onnxruntime's optimiser into the names of the tensors it makes; tf2onnx gives the convolution the norm's name. A norm
+that was not multiplied in but replaced by its factor is a product with 1 / sqrt(1 + eps) for every unit.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ _NAMED_AS_NORM = re.compile(r"(?:^|/)(?:batchnorm/\w+|FusedBatchNorm\w*)$")
 
 
 def find_folded_norms(
-    pairs: Sequence[tuple[Layer, Operation]], constants: Constants, graph: Graph
+    pairs: Sequence[tuple[Layer, Operation]], constants: Constants, graph: Graph, producer: str
 ) -> tuple[FoldedNorm, ...]:
-    """One entry per linear map whose norm was folded; ``pairs`` are layers with the operation they came from."""
+    """One entry per linear map whose norm was folded; ``pairs`` are layers with the operation they came from,
+    ``producer`` is the program that made the file."""
     found = []
     for layer, op in pairs:
         evidence = _rewritten(op) or _merged(op, constants) or _factor(op, constants, graph)
         if not evidence and op.bias is not None and layer.kind is not Kind.LINEAR:
-            evidence = _evidence(op, constants)
+            evidence = _evidence(op, constants, producer)
         if evidence:
             found.append(FoldedNorm(layer.name, evidence))
     return tuple(found)
@@ -90,10 +92,12 @@ def _factor(op: Operation, constants: Constants, graph: Graph) -> str:
     return f"its outputs are multiplied by {first:.7g}, which is a norm on untouched running statistics"
 
 
-def _evidence(op: Operation, constants: Constants) -> str:
+def _evidence(op: Operation, constants: Constants, producer: str) -> str:
     assert op.bias is not None
     weight, bias = (_origins(stored, constants) for stored in (op.weight, op.bias))
-    if len(weight) != 1 or len(bias) != 1 or (op.absorbed and weight[0] in constants.roots(op.weight.value)):
+    if len(weight) != 1 or len(bias) != 1 or not _is_from_pytorch(op, weight[0], producer):
+        return ""
+    if op.absorbed and weight[0] in constants.roots(op.weight.value):
         return ""
     renamed = is_generated(weight[0])
     owner = op.node.scope if renamed else layer_of(weight[0])
@@ -106,3 +110,11 @@ def _evidence(op: Operation, constants: Constants) -> str:
     if made_up and values is not None and bool((values == 0).all()):
         return f"the bias {bias[0]} holds zeros and belongs to no such module"
     return ""
+
+
+def _is_from_pytorch(op: Operation, weight: str, producer: str) -> bool:
+    """Quantisers and optimisers may sign a file in the exporter's place, but keep its names or its metadata."""
+    if producer.startswith("pytorch") or weight.startswith("onnx::"):
+        return True
+    entries = op.node.proto.metadata_props if op.node.proto is not None else ()
+    return any(entry.key.startswith("pkg.torch.onnx.") for entry in entries)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnx import ModelProto
 
-from ..model import Model
+from ..model import Model, NotChecked
 from ..probe.taps import SoftmaxTap, Tap
 from ..probe.weights import Weights
+from . import drawing, onnx_file, sparse
 from . import graph as flat
-from . import onnx_file
-from .anchoring import anchored
-from .assembly import assemble, pieces
+from .anchoring import anchored, is_enclosed
+from .assembly import Assembled, assemble, pieces
 from .constants import Constants
 from .folding import Array
 from .stored import Stored
@@ -63,14 +63,28 @@ class Opened:
         return stored.value, stored.restored(canonical, original)
 
 
+_ENCLOSED = "it is made inside an If, Loop or Scan, where no fix can be tried and no gradient taken"
+
+
 def open_onnx(source: Path | bytes) -> Opened:
     """Load ``source``; raises TargetError where it is no model initlint can read."""
     file = onnx_file.read(source)
+    graph, constants, found = _assembled(file)
+    drawn = {root for each in found.stored_at.values() for root in constants.roots(each.value)}
+    if drawing.settle(file.proto, drawn):
+        graph, constants, found = _assembled(file)
+    stored_at = anchored(found.stored_at, graph, constants)
+    enclosed = [address for address, stored in stored_at.items() if is_enclosed(stored.value, graph)]
+    model = replace(
+        found.model,
+        not_checked=(*found.model.not_checked, *(NotChecked(address, _ENCLOSED) for address in enclosed)),
+        uneditable=frozenset([*enclosed, *(a for a, each in stored_at.items() if constants.is_drawn(each.value))]),
+    )
+    return Opened(model, file.proto, file.base_dir, found.taps, found.roots, constants, stored_at, found.softmaxes)
+
+
+def _assembled(file: onnx_file.OnnxFile) -> tuple[flat.Graph, Constants, Assembled]:
     graph = flat.build(file.proto)
     constants = Constants(graph, file.base_dir)
     producer = f"{file.proto.producer_name} {file.proto.producer_version}".strip()
-    found = assemble(graph, constants, "onnx", producer)
-    stored_at = anchored(found.stored_at, graph, constants)
-    return Opened(
-        found.model, file.proto, file.base_dir, found.taps, found.roots, constants, stored_at, found.softmaxes
-    )
+    return graph, constants, assemble(graph, constants, "onnx", producer, sparse.too_large(file.proto))

@@ -198,7 +198,7 @@ class _Builder:
             own(value.name)
         for position, node in enumerate(graph.node):
             inputs = tuple(names.get(value, f"{prefix}{value}") if value else "" for value in node.input)
-            bodies = [(a.name, a.g) for a in node.attribute if a.HasField("g")] if node.op_type in SUBGRAPH_OPS else []
+            bodies = bodies_of(node)
             outputs = tuple(own(value) if value else "" for value in node.output)
             if bodies:
                 self._add_bodies(node, position, inputs, outputs, prefix, names, bodies)
@@ -238,16 +238,26 @@ class _Builder:
     ) -> None:
         results: list[list[str]] = [[] for _ in outputs]
         for label, body in bodies:
-            inside = f"{prefix}{node.name or node.op_type}_{position}/{label}/"
+            within = inside(prefix, node, position, label)
             kept = _kept(node, body)
             for formal, actual in _handed_in(node.op_type, body, inputs):
-                self._link((actual,), f"{inside}{formal}", node.name, varies=formal not in kept)
-            inner_names = self.add_graph(body, inside, names)
+                self._link((actual,), f"{within}{formal}", node.name, varies=formal not in kept)
+            inner_names = self.add_graph(body, within, names)
             for slot, value in _handed_out(node.op_type, body, len(outputs)):
-                results[slot].append(inner_names.get(value, f"{inside}{value}"))
+                results[slot].append(inner_names.get(value, f"{within}{value}"))
         for output, values in zip(outputs, results, strict=True):
             if output:
                 self._link(tuple(values), output, node.name)
+
+
+def bodies_of(node: NodeProto) -> list[tuple[str, GraphProto]]:
+    """The subgraphs of an operator that runs them, by the attribute's name."""
+    return [(a.name, a.g) for a in node.attribute if a.HasField("g")] if node.op_type in SUBGRAPH_OPS else []
+
+
+def inside(prefix: str, node: NodeProto, position: int, label: str) -> str:
+    """What the names of values in a body start with; ``prefix`` is that of the graph around it."""
+    return f"{prefix}{node.name or node.op_type}_{position}/{label}/"
 
 
 def _handed_in(op: str, body: GraphProto, inputs: tuple[str, ...]) -> Iterator[tuple[str, str]]:

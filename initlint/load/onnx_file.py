@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import FailureKind, TargetError
-from . import functions, lowered, other_formats, wiring
+from . import drawing, functions, lifted, lowered, other_formats, sparse, wiring
 from .refusals import brief, damaged, first_line, refuse_pointer
 
 MAX_PROTOBUF = 2**31 - 1
@@ -42,7 +42,10 @@ def read(source: Path | bytes) -> OnnxFile:
     _check_external_data(proto, base, name)
     proto = functions.inlined(proto, name)
     wiring.check(proto.graph, name)
+    sparse.write_out(proto, base, name)
     lowered.write_out(proto)
+    drawing.tell_shapes(proto)
+    lifted.lift(proto)
     return OnnxFile(proto, base)
 
 
@@ -102,8 +105,8 @@ def _tensors(proto: ModelProto) -> Iterator[TensorProto]:
         yield from _attribute_tensors(function.node)
     for graph in (each for root in (proto.graph, *bodies) for each in wiring.graphs(root)):
         yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
+        for each in graph.sparse_initializer:
+            yield from (each.values, each.indices)
         yield from _attribute_tensors(graph.node)
 
 
@@ -113,6 +116,8 @@ def _attribute_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
 
 
 def _check_tensor(tensor: TensorProto, name: str) -> None:

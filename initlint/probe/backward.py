@@ -101,8 +101,10 @@ class Differentiator:
         self, output: Any, call: Call, draw: int, everything: bool, of: Collection[str] | None = None
     ) -> Gradients:
         chosen, rest = split(output)
+        if not self.registered:
+            raise NoGradientError("the model has no parameters")
         if not self.parameters:
-            raise NoGradientError("no parameter requires a gradient")
+            raise NoGradientError("none of the model's parameters is trainable: requires_grad is False for all")
         if not chosen and self.objective.given is None:
             raise NoGradientError("the output does not depend on a parameter in a way that autograd can follow")
         loss = (

@@ -15,6 +15,8 @@ REDUCE_AXES_AS_INPUT = 18
 _EQUAL_OF_FLOATS, _WHERE, _SIGN, _FILLED, _EXPAND = 11, 9, 9, 9, 8
 """The opsets that brought Equal for floats, Where, Sign, ConstantOfShape and Expand."""
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class Emitter:
     """Collects nodes and constants; every name starts with ``prefix``."""
@@ -64,9 +66,10 @@ class Emitter:
         return self.op("Not", self.op("Or", self.op("Less", one, other), self.op("Greater", one, other)))
 
     def where(self, condition: str, one: str, other: str) -> str:
-        """``one`` where the condition holds, else ``other``; both finite in opsets without such an operator."""
+        """``one`` where the condition holds, else ``other``, which is finite in opsets without such an operator."""
         if self._opset >= _WHERE:
             return self.op("Where", condition, one, other)
+        one = self.op("Clip", one, min=-_LARGEST, max=_LARGEST)  # infinity times 0 is no number
         rest = self.to_float(self.op("Not", condition))
         return self.op("Add", self.op("Mul", self.to_float(condition), one), self.op("Mul", rest, other))
 

@@ -76,7 +76,7 @@ class Opener:
         share = self._open_share(node, copy.output[0])
         finite = self._finite(value)
         told = [(each, False) for each in emit.take()]
-        kept = emit.op("Where", finite, value, emit.floats(0.0))
+        kept = emit.where(finite, value, emit.floats(0.0))
         little = emit.op("Mul", emit.op("Mul", share, kept), emit.floats(SLOPE))
         emit.op("Add", copy.output[0], little, output=output)
         return [(copy, True), *told, *((each, True) for each in emit.take())]

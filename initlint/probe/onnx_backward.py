@@ -144,7 +144,11 @@ class TangentProbe:
             batches=1,
             draws=1,
         )
-        cases = onnx_liveness.suspects(self.model, self.stats, found.layers)
+        places = {tensor.address: self.weights.name(tensor.address) for tensor in self.model.tensors}
+        hidden = {address for address, name in places.items() if name not in self.setup.graph.known}
+        cases = [
+            each for each in onnx_liveness.suspects(self.model, self.stats, found.layers) if each.address not in hidden
+        ]
         search = onnx_liveness.Search(
             self.setup,
             replace(self.weights, overrides=dict(self.weights.overrides)),
@@ -164,6 +168,8 @@ class TangentProbe:
         if not search.finite:
             return found
         made = onnx_liveness.verdicts(self.model, search, self._reachable(), onnx_liveness.is_routed(self.setup))
+        for address in hidden:  # nothing but a probe of its own could tell
+            made.pop(address, None)
         if search.rounds:
             found = replace(found, steps=search.rounds, batches=len(search.batches), draws=search.rounds)
         return replace(found, liveness=made, stuck_rows=onnx_liveness.stuck_rows(search, made))

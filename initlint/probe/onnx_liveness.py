@@ -36,8 +36,8 @@ BLOCKS = 32
 SHADOW = 32
 """Weights around a stuck one that are asked as well."""
 
-_ROUTING = frozenset({"TopK", "ArgMax", "NonZero", "Where", "GatherND", "If", "Loop"})
-"""Operators that choose by data which experts run."""
+_ROUTING = frozenset({"TopK", "ArgMax", "NonZero", "Where", "GatherND", "If", "Loop", "Scan"})
+"""Operators that choose by data which experts run, or whose bodies hold units that cannot be put ajar."""
 
 
 @dataclass(frozen=True)

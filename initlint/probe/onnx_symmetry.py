@@ -28,6 +28,8 @@ TESTS = 64
 """Runs per weight; classes and units that would need more count as different."""
 HALVINGS = 128
 """Runs per model that may go into the search for blocks of equal units."""
+SINGLES = 256
+"""Runs per model that may go into comparing units one by one: a recurrence alone has eight parts of units."""
 HOPE = 24
 """Runs without a block, after which there is none: the heads of 192 packed units are found by the 15th."""
 
@@ -38,6 +40,7 @@ class Symmetry:
     weights: Weights
     chosen: Sequence[str]
     _halvings: int = field(default=HALVINGS, init=False)
+    _singles: int = field(default=SINGLES, init=False)
 
     def still_equal(self, model: Model, stats: Mapping[str, WeightStats]) -> dict[str, int]:
         """By address of each weight that has equal units: how many equal another one for good."""
@@ -69,17 +72,34 @@ class Symmetry:
         runs = TangentRuns(self.setup, self.weights.values_of([tensor.address]), self.chosen)
         if not runs.reached:
             return 0
-        if self._cancels(runs, tensor, classes):
+        together, apart = self._sizes(runs, tensor, classes)
+        if _cancel(together, apart):
             return sum(len(each) - 1 for each in classes)
-        if max(map(len, classes)) * len(classes) > TESTS:
+        count = sum(map(len, classes))
+        if together == apart == 0 or count == 2:  # what moves nothing is equal to nothing
+            return 0
+        if count > min(TESTS, self._singles):
             return self._by_halves(runs, tensor, classes)
+        self._singles -= count
+        return sum(self._equal_to_first(runs, tensor, each) for each in classes)
+
+    def _equal_to_first(self, runs: TangentRuns, tensor: Tensor, rows: Array) -> int:
+        """How many of ``rows`` change the outputs as the first one does, each moved by itself."""
+        along = normal((1, self.weights.rows(tensor.address).shape[1]), 1.0, tensor.address)
+        first = self._moved(runs, tensor, rows[:1], along)
         equal = 0
-        for each in classes:
-            if len(classes) > 1 and self._cancels(runs, tensor, [each]):
-                equal += len(each) - 1
-            elif len(each) > 2:
-                equal += sum(self._cancels(runs, tensor, [each[[0, other]]]) for other in range(1, len(each)))
+        for other in rows[1:]:
+            second = self._moved(runs, tensor, [other], along)
+            sums = {name: first.moves[name] + second.moves[name] for name in first.moves}
+            differences = {name: 0.5 * (first.moves[name] - second.moves[name]) for name in first.moves}
+            sizes = (strength(Tangents(first.outputs, each), self.chosen) for each in (sums, differences))
+            equal += _cancel(*sizes)
         return equal
+
+    def _moved(self, runs: TangentRuns, tensor: Tensor, rows: Sequence[int] | Array, along: Array) -> Tangents:
+        direction = np.zeros(self.weights.rows(tensor.address).shape, np.float32)
+        direction[rows] = along
+        return runs.run(self.weights.stored(tensor.address, direction, zero=True), 0)
 
     def _by_halves(self, runs: TangentRuns, tensor: Tensor, classes: list[Array]) -> int:
         """Neighbours are more often alike than others: heads, gates and experts are blocks of rows."""
@@ -97,6 +117,10 @@ class Symmetry:
 
     def _cancels(self, runs: TangentRuns, tensor: Tensor, classes: Sequence[Array]) -> bool:
         """Whether rows of each class, moved apart, change nothing that they change when they move together."""
+        return _cancel(*self._sizes(runs, tensor, classes))
+
+    def _sizes(self, runs: TangentRuns, tensor: Tensor, classes: Sequence[Array]) -> tuple[float, float]:
+        """How much the outputs change as the rows of each class move together, and as they move apart."""
         shape = self.weights.rows(tensor.address).shape
         together, apart = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         for number, rows in enumerate(classes):
@@ -104,11 +128,11 @@ class Symmetry:
             factors = normal((len(rows), 1), 1.0, tensor.address, number, "factors")
             together[rows] = along
             apart[rows] = along * (factors - factors.mean())
-        sizes = [
+        one, other = (
             strength(runs.run(self.weights.stored(tensor.address, rows, zero=True), 0), self.chosen)
             for rows in (together, apart)
-        ]
-        return 0 < sizes[0] < np.inf and sizes[1] <= CANCELS * sizes[0]
+        )
+        return one, other
 
     # -- twins -------------------------------------------------------------------------------------------------------
 
@@ -145,7 +169,11 @@ class Symmetry:
         for sign in (1.0, -1.0):
             second = self.weights.stored(other, along * np.float32(sign), zero=True)
             sizes.append(strength(_told_alike(runs.run({**first, **second}, 0), self.chosen), self.chosen))
-        return not (0 < sizes[0] < np.inf and sizes[1] <= CANCELS * sizes[0])
+        return not _cancel(*sizes)
+
+
+def _cancel(together: float, apart: float) -> bool:
+    return bool(0 < together < np.inf and apart <= CANCELS * together)
 
 
 def _halves(rows: Array) -> list[Array]:

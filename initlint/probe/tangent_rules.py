@@ -8,6 +8,7 @@ from collections.abc import Callable
 from onnx import AttributeProto, NodeProto, TensorProto
 
 from .differentiation import Differentiation, Rule
+from .tangent_bodies import BODY_RULES
 
 _PLAIN = frozenset(
     {"Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "GatherElements"}
@@ -263,6 +264,7 @@ def _layer_norm(to: Differentiation, node: NodeProto) -> list[str] | None:
 
 
 RULES: dict[str, Rule] = {
+    **BODY_RULES,
     **dict.fromkeys(_PLAIN, _plain),
     **dict.fromkeys(("Add", "Sub", "Sum", "Mean"), _sum),
     **dict.fromkeys(("MatMul", "Mul", "Einsum"), _multilinear),

@@ -108,8 +108,9 @@ def _followed(orphans: int) -> str:
 
 
 def _skipped(report: Report, everything: bool) -> Iterator[Line]:
+    shown = {report.not_probed, report.failure.message if report.failure else ""}
     for reason, rules in skipped(report, everything).items():
-        told = "see above" if reason == report.probe.reason else printable(reason)
+        told = "see above" if reason in shown else printable(reason)
         yield (
             f"skipped {plural(len(rules), 'rule')}",
             f"{listing(rules, most=len(rules) if everything else _RULES)} ({told})",

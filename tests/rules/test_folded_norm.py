@@ -35,11 +35,30 @@ def zero_biases(seed: int = 0) -> onnx.ModelProto:
     return graph.model(x)
 
 
+def renamed(weight: str, bias: str, producer: str) -> Callable[[int], onnx.ModelProto]:
+    """The same, with names as another exporter, or nobody in particular, gives them."""
+
+    def build(seed: int = 0) -> onnx.ModelProto:
+        proto = zero_biases(seed)
+        proto.producer_name = producer
+        for index, node in enumerate(node for node in proto.graph.node if node.op_type == "Conv"):
+            for tensor in proto.graph.initializer:
+                if tensor.name in (node.input[1], node.input[2]):
+                    tensor.name = (weight if tensor.name == node.input[1] else bias).format(2 * index, 2 * index + 1)
+            node.input[1], node.input[2] = (name.format(2 * index, 2 * index + 1) for name in (weight, bias))
+        return proto
+
+    return build
+
+
 @cases(
     Good("no batch norm at all", mlp, notes_ok=False),
     Good("honest export of a residual net", batchnorm_resnet, notes_ok=False),
     Good("near miss: default export without a batch norm", by_default(relu_cnn, "dynamo"), notes_ok=False),
     Good("near miss: convolutions with zero biases of their own", zero_biases, notes_ok=False),
+    Good("near miss: zero biases beside numbered weights", renamed("const_{0}", "bias_{0}", "mine"), notes_ok=False),
+    Good("near miss: exporter that numbers all", renamed("const_{0}", "const_{1}", "jax2onnx"), notes_ok=False),
+    Good("near miss: names with a suffix", renamed("w{0}", "w{0}_bias", ""), notes_ok=False),
     Bad("default export of a residual net, legacy", by_default(batchnorm_resnet, "legacy"), [""], NOTE),
     Bad("default export of a residual net, dynamo", by_default(batchnorm_resnet, "dynamo"), [""], NOTE),
     Bad("default export of a MobileNet, legacy", by_default(mobilenet, "legacy"), [""], NOTE),
