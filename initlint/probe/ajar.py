@@ -87,7 +87,7 @@ class Gauge(AsInTraining):
         self.seen: list[Seen] = []
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        data = _input(name, args, kwargs)
+        data = flattened(name, args, kwargs)
         if data is not None:
             flat = FLAT[name]
             given = {**dict(zip(flat.names, args[1:], strict=False)), **kwargs}
@@ -107,7 +107,7 @@ class Ajar(AsInTraining):
         self._closed, self._number = closed, count()
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        data = _input(name, args, kwargs)
+        data = flattened(name, args, kwargs)
         if data is None or next(self._number) in self._closed:
             return func(*args, **kwargs)
         before = data.clone()
@@ -135,7 +135,7 @@ def _is_closed(batches: Sequence[Seen]) -> bool:
     return distance >= OUT_OF_REACH * max(spread, USUAL)
 
 
-def _input(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+def flattened(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
     """What the function is applied to, if it is flat somewhere."""
     data = args[0] if args else kwargs.get("input")
     if name not in FLAT or not isinstance(data, torch.Tensor) or not data.is_floating_point() or not data.numel():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..foreign import described
-from ..load.eager import AsInTraining, untouched
+from ..load.eager import AsInTraining, in_training_mode, untouched
 from ..load.from_torch import named_inputs
 from ..load.trace import Recording
 from ..model import NotChecked
@@ -69,6 +69,27 @@ class Differentiator:
         """What the forward returns, without a graph."""
         with restored(self.overwritten), torch.no_grad(), attributes_kept(self.module), untouched(self.module), mode:
             return self.module(*call[0], **call[1])
+
+    def trained(self, call: Call, mode: AsInTraining, seed: int) -> set[str]:
+        """Names of the buffers that a forward in training mode writes; it draws its noise from ``seed``."""
+        buffers = dict(self.module.named_buffers())
+        before = {name: (buffer, buffer.detach().clone()) for name, buffer in buffers.items()}
+        with (
+            restored(self.overwritten),
+            torch.no_grad(),
+            attributes_kept(self.module),
+            untouched(self.module),
+            in_training_mode(self.module),
+            mode,
+        ):
+            torch.manual_seed(seed)
+            self.module(*call[0], **call[1])
+            after = dict(self.module.named_buffers())
+            return {
+                name
+                for name, (buffer, values) in before.items()
+                if after.get(name) is not buffer or not torch.equal(buffer.detach(), values)
+            }
 
     def of_run(self, run: Run, draw: int) -> Gradients:
         """Gradients of a run that is over; its graph can be gone through once."""
