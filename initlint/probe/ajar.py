@@ -116,7 +116,8 @@ class Ajar(AsInTraining):
             return output
         opened = _varies(before) * before.isfinite()
         if name == "softmax":
-            opened = opened * _is_one_hot(output)
+            given = {**dict(zip(FLAT[name].names, args[1:], strict=False)), **kwargs}
+            opened = opened * _is_one_hot(output, given.get("dim"))
         return output + SLOPE * opened * before.nan_to_num()  # what is masked is at minus infinity
 
 
@@ -158,9 +159,14 @@ def _gaps(data: torch.Tensor, given: Given) -> torch.Tensor:
     return top.select(axis, 0) - top.select(axis, 1)
 
 
-def _is_one_hot(output: torch.Tensor) -> torch.Tensor:
-    """1 where a softmax is 0 or 1 exactly. Elsewhere it has a slope, and what gets no gradient does so by symmetry."""
+def _is_one_hot(output: torch.Tensor, axis: object) -> torch.Tensor:
+    """1 where a softmax is 0 or 1 exactly. Elsewhere it has a slope, and what gets no gradient does so by symmetry.
+
+    Over a single entry it is 1 whatever that is.
+    """
     values = output.detach()
+    if isinstance(axis, int) and values.ndim and values.shape[axis] == 1:
+        return torch.zeros_like(values)
     return ((values == 0) | (values == 1)).to(values.dtype)
 
 

@@ -294,5 +294,21 @@ def reach_outputs(recording: Recording) -> set[str]:
     return {qualified for value, qualified in recording.stored.items() if value in needed}
 
 
+def multiplied(recording: Recording) -> set[str]:
+    """Names of the parameters and buffers that stand, moved at most, in a product value by value."""
+    carried = dict(recording.stored)
+    found = set()
+    for node in recording.nodes:
+        names = [carried[value] for value in node.inputs if value in carried]
+        if node.op == "Mul":
+            found.update(names)
+        elif node.op in _MOVES and names:
+            carried.update(dict.fromkeys(node.outputs, names[0]))
+    return found
+
+
+_MOVES = frozenset({"Reshape", "Transpose", "Cast", "Expand", "Slice", "Identity", "Unsqueeze", "Squeeze"})
+
+
 def tensor_inputs(call: Call) -> list[torch.Tensor]:
     return [tensor for _, tensor in named_inputs(*call)]

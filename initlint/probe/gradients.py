@@ -22,6 +22,7 @@ from .backward import (
     NoGradientError,
     entries,
     flowing_back,
+    multiplied,
     reach_outputs,
     signals,
     tensor_inputs,
@@ -143,7 +144,7 @@ class BackwardProbe:
                         gradients = self.differentiator.gradients(self.call, 0)
                     walk.run(gradients, [*units, *members])
                     found = _with_symmetry(found, walk, units, members, pairs)
-                    look_redrawn(walk, open_cases)
+                    look_redrawn(walk, open_cases, multiplied(self.traced.recording))
             except TargetError:
                 raise
             except Exception as error:  # noqa: BLE001 - the user's forward or loss, on values that it never saw
