@@ -124,8 +124,9 @@ def check(rule: str, case: Case, *, seeds: Sequence[int] = SEEDS) -> None:
             _compare(rule, case, *told[variant.seed], variant, findings)
 
 
-OF_MODULES = ("unused-parameters", "unregistered-weights", "duplicate-layers")
-"""What no output depends on, and what no module lists, is not in a file, or not under its name; nor what is frozen."""
+OF_MODULES = ("unused-parameters", "unregistered-weights", "duplicate-layers", "overlapping-memory")
+"""What no output depends on, and what no module lists, is not in a file, or not under its name; nor what is frozen, nor
+how it lay in memory."""
 
 
 def _findings(rule: str, case: Case, variant: _Variant) -> list[Finding] | None:

@@ -154,7 +154,9 @@ class BackwardProbe:
         if not walk.finite:
             return found
         verdicts = self._verdicts(walk, used, invariant, reads)
-        return replace(found, liveness=verdicts, stuck_rows=self._stuck_rows(walk, verdicts))
+        unwatched = tuple(name for name in parameters if verdicts[name] is Liveness.FROZEN)
+        rows = self._stuck_rows(walk, verdicts)
+        return replace(found, liveness=verdicts, stuck_rows=rows, unwatched=unwatched)
 
     @contextmanager
     def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:

@@ -90,3 +90,24 @@ class Pooled(nn.Module):
 def test_a_softmax_over_a_single_entry_is_one_whatever_that_is(axis: int, told: list[str]) -> None:
     report = initlint.check(Pooled(axis), torch.randn(8, 6, 4), select=["unused-parameters"])
     assert [each.address for each in report.findings] == told
+
+
+class Backbone(nn.Module):
+    """A body that runs under ``torch.no_grad()``, in front of a head that learns."""
+
+    def __init__(self, trainable: bool = True) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 16).requires_grad_(trainable), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            hidden = torch.relu(self.body(x))
+        return self.head(hidden)
+
+
+def test_a_body_without_autograd_is_noted_once_and_not_if_it_is_frozen() -> None:
+    def told(module: nn.Module) -> list[tuple[str, str, Severity]]:
+        return [(f.rule, f.address, f.severity) for f in initlint.check(module, torch.randn(8, 8)).findings]
+
+    assert told(Backbone()) == [("unused-parameters", "body.weight", Severity.NOTE)]
+    assert told(Backbone(trainable=False)) == []
