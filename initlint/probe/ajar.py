@@ -99,12 +99,12 @@ class Ajar(AsInTraining):
     """Non-linearities that are flat somewhere let a little gradient through, where their input varies.
 
     An input that is the same for every sample (behind zero weights, say) gets none: no other batch would change it.
-    Nor do the calls number ``closed``.
+    Nor do the calls number ``closed``. There are ``samples`` in the batch, if that is known.
     """
 
-    def __init__(self, closed: frozenset[int] = frozenset()) -> None:
+    def __init__(self, closed: frozenset[int] = frozenset(), samples: int = 0) -> None:
         super().__init__()
-        self._closed, self._number = closed, count()
+        self._closed, self._number, self._samples = closed, count(), samples
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         data = flattened(name, args, kwargs)
@@ -114,7 +114,7 @@ class Ajar(AsInTraining):
         output = func(*args, **kwargs)
         if not isinstance(output, torch.Tensor) or output.shape != before.shape:
             return output
-        opened = _varies(before) * before.isfinite()
+        opened = _varies(before, self._samples) * before.isfinite()
         if name == "softmax":
             given = {**dict(zip(FLAT[name].names, args[1:], strict=False)), **kwargs}
             opened = opened * _is_one_hot(output, given.get("dim"))
@@ -170,9 +170,16 @@ def _is_one_hot(output: torch.Tensor, axis: object) -> torch.Tensor:
     return ((values == 0) | (values == 1)).to(values.dtype)
 
 
-def _varies(data: torch.Tensor) -> torch.Tensor:
+def _varies(data: torch.Tensor, samples: int = 0) -> torch.Tensor:
     """1 where an entry differs between samples; of a single sample, where it is not zero."""
     values = data.detach()
     if values.ndim > 1 and values.shape[0] > 1:
-        return (values != values[:1]).any(0, keepdim=True).to(values.dtype)
+        axis = _sample_axis(values.shape, samples)
+        return (values != values.narrow(axis, 0, 1)).any(axis, keepdim=True).to(values.dtype)
     return (values != 0).to(values.dtype)
+
+
+def _sample_axis(shape: Sequence[int], samples: int) -> int:
+    """The first one, unless members of an ensemble or time steps stand there and another one is as long as a batch."""
+    as_long = [axis for axis, size in enumerate(shape[:-1]) if size == samples]
+    return as_long[0] if samples > 1 and shape[0] % samples and len(as_long) == 1 else 0

@@ -14,7 +14,18 @@ from dataclasses import dataclass, field
 import torch
 
 from .ajar import Ajar, Gauge, out_of_reach
-from .backward import Differentiator, Gradients, NoGradientError, are_finite, entries, is_zero, peaks, rms, rms_of_each
+from .backward import (
+    Differentiator,
+    Gradients,
+    NoGradientError,
+    are_finite,
+    entries,
+    is_zero,
+    peaks,
+    rms,
+    rms_of_each,
+    tensor_inputs,
+)
 from .standing import Made, made_of_parameters
 from .symmetry import TOLERANCE, EqualRows
 from .torch_run import Call
@@ -176,7 +187,9 @@ class Walk:
     def _ajar(self, draw: int, closed: frozenset[int]) -> Gradients:
         """One batch is enough: what another one would switch on is ajar."""
         names = {name for name, _ in self.zero}.union(self.idle_rows)
-        return self.differentiator.gradients(self.calls[-1], draw, Ajar(closed), everything=True, of=names)
+        call = self.calls[-1]
+        samples = next((len(tensor) for tensor in tensor_inputs(call) if tensor.ndim), 0)
+        return self.differentiator.gradients(call, draw, Ajar(closed, samples), everything=True, of=names)
 
     def _given(self, gradients: Gradients, cases: frozenset[Case]) -> frozenset[Case]:
         """Which of ``cases`` have a gradient."""
