@@ -124,9 +124,15 @@ def check(rule: str, case: Case, *, seeds: Sequence[int] = SEEDS) -> None:
             _compare(rule, case, *told[variant.seed], variant, findings)
 
 
-OF_MODULES = ("unused-parameters", "unregistered-weights", "duplicate-layers", "non-finite-gradients")
-"""What no output depends on, and what no module lists, is not in a file, or not under its name; nor what is frozen. The
-gradients of files are estimated."""
+OF_MODULES = (
+    "unused-parameters",
+    "unregistered-weights",
+    "duplicate-layers",
+    "non-finite-gradients",
+    "overlapping-memory",
+)
+"""What no output depends on, and what no module lists, is not in a file, or not under its name; nor what is frozen, nor
+how it lay in memory. The gradients of files are estimated."""
 
 
 def _findings(rule: str, case: Case, variant: _Variant) -> list[Finding] | None:

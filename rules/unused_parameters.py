@@ -6,6 +6,11 @@ They take memory, optimiser state and checkpoint space, and never learn. Distrib
 a parameter gets no gradient. Often a layer was replaced and the old one left behind, or `forward` forgets to call one;
 often enough it is on purpose, hence a note.
 
+A backbone that is run under `torch.no_grad()` learns nothing either. That is mostly meant, and `requires_grad_(False)`
+says so to the optimiser and to readers; where it is not, it was left over from an evaluation: one note for all of it.
+
+Where nothing that is trainable can learn, be it unused or stuck, no step changes what the model computes: an error.
+
 One note stands for all tensors of a module that is wholly unused. What is read, but changes no bit of the outputs
 whatever its values, is unused too: a projection of positions that are thrown away. Experts that the probe batch was not
 routed to are not counted, nor are tensors with `requires_grad=False`.
@@ -36,24 +41,35 @@ UNUSED = Liveness.UNUSED
     category="gradient",
     needs=Needs.LIVENESS,
     message={
+        "all": "no output depends on it, and none of the {count} trainable tensors can learn: nothing can be trained",
         "default": "no output depends on it",
         "several": "no output depends on it, nor on {others} more of {module}",
+        "unwatched": "it requires a gradient but is read under torch.no_grad() only, so it never gets one",
+        "unwatched several": "it and {others} more require gradients, but are read under torch.no_grad() only",
     },
 )
 def unused_parameters(context: Context, options: object) -> Iterator[Suspicion]:
     verdicts = {address: verdict for address, verdict in context.signals.liveness.items() if "[" not in address}
     used = {module for address, verdict in verdicts.items() if verdict is not UNUSED for module in _around(address)}
+    can = [verdict for verdict in verdicts.values() if verdict is not Liveness.FROZEN]
+    futile = {"count": len(can)} if all(verdict in (UNUSED, Liveness.STUCK) for verdict in can) else {}
+    severity = Severity.ERROR if futile else Severity.NOTE
     by_module: dict[str, list[str]] = {}
     for address, verdict in verdicts.items():
         if verdict is UNUSED:
             outermost = next((module for module in _around(address) if module not in used), address.rpartition(".")[0])
-            by_module.setdefault(outermost, []).append(address)
+            by_module.setdefault("" if futile else outermost, []).append(address)
     for module, addresses in by_module.items():
-        if len(addresses) == 1:
-            yield Suspicion(addresses[0], Severity.NOTE)
-            continue
-        data = {"others": len(addresses) - 1, "module": module or "the model", "tensors": addresses}
-        yield Suspicion(addresses[0], Severity.NOTE, data, message="several")
+        others = {"others": len(addresses) - 1, "module": module or "the model", "tensors": addresses}
+        data = {**(others if len(addresses) > 1 else {}), **futile}
+        message = "all" if futile else "several" if len(addresses) > 1 else "default"
+        yield Suspicion(addresses[0], severity, data, message=message, proven=bool(futile))
+    unwatched = context.signals.unwatched
+    if len(unwatched) > 1:
+        data = {"others": len(unwatched) - 1, "tensors": list(unwatched)}
+        yield Suspicion(unwatched[0], Severity.NOTE, data, message="unwatched several")
+    elif unwatched:
+        yield Suspicion(unwatched[0], Severity.NOTE, message="unwatched")
 
 
 def _around(address: str) -> Iterator[str]:

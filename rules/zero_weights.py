@@ -2,13 +2,12 @@
 
 ## Why it matters
 
-A zero weight makes the layer's output independent of its input, and no gradient passes back through it.
+A zero weight (or a drawn one times a mask that nobody set) passes nothing on, and no gradient back.
 - The end of a residual branch, a gate, a head, one factor of a product has a gradient and wakes up at once: a note.
 - A zero layer in front of a ReLU whose bias is not positive never wakes up (relu'(0) is 0). Nor do two zero layers in a
   row without a bias between them that wakes one, and then the other. These are errors.
 - A zero layer whose outputs multiply each other (a packed projection to queries and keys) holds most of itself at zero;
-  elsewhere (in front of tanh, say) a zero layer wakes up late: warnings. Without a network none of this can be seen: a
-  note, unless all weights are zero.
+  elsewhere (in front of tanh, say) it wakes up late: warnings. Without a network a note, unless all weights are zero.
 
 ## Example
 
@@ -57,48 +56,45 @@ IDIOMS = {
     needs=Needs.WEIGHTS,
     uses=Needs.LIVENESS,
     message={
-        "idiom": "all {count} weights start at zero; {idiom}",
-        "stuck": "all {count} weights are zero and can never change: {proof}",
-        "product": "all {count} weights are zero and its outputs multiply each other: each holds the other at zero",
-        "row": "all {count} weights start at zero, and so do those of {other} next to it: each waits for the other",
-        "default": "all {count} weights start at zero, so the layer passes neither signal nor gradient at first",
+        "idiom": "all {count} {weights} start at zero; {idiom}",
+        "stuck": "all {count} {weights} are zero and can never change: {proof}",
+        "product": "all {count} {weights} are zero and its outputs multiply each other: each holds the other at zero",
+        "row": "all {count} {weights} start at zero, and so do those of {other} next to it: each waits for the other",
+        "default": "all {count} {weights} start at zero, so the layer passes neither signal nor gradient at first",
     },
     explains=("dead-units", "vanishing-signal", "dead-relu-bias", "stuck-parameters", "vanishing-gradient"),
     overrides=("constant-weights", "duplicate-units", "variance-mismatch", "stuck-parameters"),
 )
 def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
+    zero = {address for address, stats in context.stats.items() if stats.all_zero}
     for layer in context.model.layers:
         for tensor in layer.tensors:
             if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE) or not tensor.trainable:
                 continue
-            if _is_zero(context, tensor.address):
+            if tensor.address in zero:
                 yield _judge(context, layer, tensor)
-                continue
-            yield from (_judge_part(context, tensor, part) for part in tensor.part_addresses if _is_zero(context, part))
-
-
-def _is_zero(context: Context, address: str) -> bool:
-    return address in context.stats and context.stats[address].all_zero
+            else:
+                yield from (_judge_part(context, tensor, part) for part in tensor.part_addresses if part in zero)
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     fix = fresh_at(context.model, tensor, tensor.address)
     if proof := _proof(context, layer, tensor):
-        return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
+        return Suspicion(tensor, Severity.ERROR, {**_told(tensor), "proof": proof}, fix, "stuck")
     idiom = next((text for use, text in IDIOMS.items() if use in context.model.final_uses(layer)), "")
     if not context.model.has_dataflow:
-        return _idiom(tensor, tensor.size, "whether something wakes it up cannot be seen without the network")
+        return _idiom(tensor, _told(tensor), "whether something wakes it up cannot be seen without the network")
     if layer.multiplies_itself and Use.SUM not in layer.uses:
-        return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix, "product")
+        return Suspicion(tensor, Severity.WARNING, _told(tensor), fix, "product")
     if idiom and (Use.LAYER not in context.model.final_uses(layer) or layer.bypassed):
-        return _idiom(tensor, tensor.size, idiom)
+        return _idiom(tensor, _told(tensor), idiom)
     if tensor.role is Role.RECURRENT_WEIGHT:
-        return _idiom(tensor, tensor.size, "the recurrence starts without memory and learns it")
+        return _idiom(tensor, _told(tensor), "the recurrence starts without memory and learns it")
     if tensor.role is Role.TABLE and layer.bypassed:
-        return _idiom(tensor, tensor.size, "it joins another input, as a table of positions does")
+        return _idiom(tensor, _told(tensor), "it joins another input, as a table of positions does")
     if other := zero_neighbour(context.model, layer, context.stats):
-        return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "other": other}, fix, "row")
-    return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix)
+        return Suspicion(tensor, Severity.ERROR, {**_told(tensor), "other": other}, fix, "row")
+    return Suspicion(tensor, Severity.WARNING, _told(tensor), fix)
 
 
 def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:
@@ -110,11 +106,15 @@ def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:
 
 
 def _judge_part(context: Context, tensor: Tensor, part: str) -> Suspicion:
-    data = {"count": context.stats[part].count, "proof": context.measured_stuck(part)}
-    if data["proof"]:
-        return Suspicion(part, Severity.ERROR, data, fresh_at(context.model, tensor, part), "stuck")
-    return _idiom(part, context.stats[part].count, "the other parts of the tensor do not")
+    told = {**_told(tensor), "count": context.stats[part].count}
+    if proof := context.measured_stuck(part):
+        return Suspicion(part, Severity.ERROR, {**told, "proof": proof}, fresh_at(context.model, tensor, part), "stuck")
+    return _idiom(part, told, "the other parts of the tensor do not")
 
 
-def _idiom(at: Tensor | str, count: int, idiom: str) -> Suspicion:
-    return Suspicion(at, Severity.NOTE, {"count": count, "idiom": idiom}, message="idiom")
+def _told(tensor: Tensor) -> dict[str, object]:
+    return {"count": tensor.size, "weights": "weights made of it" if tensor.computed else "weights"}
+
+
+def _idiom(at: Tensor | str, told: dict[str, object], idiom: str) -> Suspicion:
+    return Suspicion(at, Severity.NOTE, {**told, "idiom": idiom}, message="idiom")

@@ -129,6 +129,26 @@ def test_zero_rows_are_stuck_where_nothing_wakes_them(seed: int) -> None:
     assert probe(pruned, seed).stuck_rows == {"2.weight": 8}
 
 
+class Ensemble(nn.Module):
+    """Members side by side in ``torch.bmm``, without biases: those before the samples."""
+
+    def __init__(self, empty: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Parameter(torch.randn(4, 8, 8) / 8**0.5) for _ in range(2))
+        self.last = nn.Parameter(torch.randn(4, 8, 3) / 8**0.5)
+        nn.init.zeros_(self.second[:empty])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.bmm(x.expand(4, *x.shape), self.first).relu()
+        return torch.bmm(torch.bmm(hidden, self.second).relu(), self.last)
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_members_of_an_ensemble_that_a_relu_holds_at_zero_are_stuck(empty: int) -> None:
+    found = probe(lambda seed: (Ensemble(empty), (torch.randn(10, 8),))).stuck_rows
+    assert found == ({"second": 1} if empty else {})
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -164,9 +184,9 @@ def test_what_has_no_influence_does_not_hide_what_is_stuck_by_its_values() -> No
     assert verdicts(dead, Liveness.UNUSED) == ["patches.bias", "patches.weight"]
 
 
-def test_a_frozen_zero_and_a_rounding_hold_what_is_before_them() -> None:
+def test_a_frozen_zero_switches_a_branch_off_and_a_rounding_holds_what_is_before_it() -> None:
     held = ["branch.bias", "branch.weight"]
-    assert verdicts(partial(influence.gated, gate="frozen"), Liveness.STUCK) == held
+    assert verdicts(partial(influence.gated, gate="frozen"), Liveness.UNUSED) == held
     assert verdicts(partial(influence.gated, gate="rounded"), Liveness.STUCK) == held
 
 

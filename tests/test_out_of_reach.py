@@ -127,14 +127,67 @@ def test_rows_that_are_all_equal_give_nothing_to_what_chooses_among_them() -> No
 
 
 class Concrete(nn.Module):
-    """Gates that start at 1 exactly, a hundredth beyond where they have a slope."""
+    """Gates that start at 1 exactly, a hundredth beyond where they have a slope; noise takes them there in training."""
+
+    def __init__(self, noisy: bool = True) -> None:
+        super().__init__()
+        self.inner, self.gates, self.head = nn.Linear(8, 32), nn.Parameter(torch.full((32,), 2.5)), nn.Linear(32, 4)
+        self.noisy = noisy
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.gates
+        if self.noisy and self.training:
+            drawn = torch.rand_like(logits)
+            logits = logits + drawn.log() - (1.0 - drawn).log()
+        return self.head(torch.relu(self.inner(x)) * (1.2 * torch.sigmoid(logits) - 0.1).clamp(0.0, 1.0))
+
+
+class Scaled(nn.Module):
+    """What comes out is scaled by a function of a parameter."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], value: float, shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.body, self.scale, self.function = nn.Linear(8, 4), nn.Parameter(torch.full(shape, value)), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) * self.function(self.scale)
+
+
+class Between(nn.Module):
+    """The difference of two parameters, of which the other one learns elsewhere and opens it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner, self.gates, self.head = nn.Linear(8, 32), nn.Parameter(torch.full((32,), 2.5)), nn.Linear(32, 4)
+        self.body, self.low, self.high = nn.Linear(8, 4), nn.Parameter(torch.ones(4)), nn.Parameter(torch.zeros(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.relu(self.inner(x)) * (1.2 * torch.sigmoid(self.gates) - 0.1).clamp(0.0, 1.0))
+        return self.body(x) * torch.relu(self.high - self.low) + self.low
+
+
+OUTSIDE: list[Build] = [
+    lambda: (Scaled(lambda scale: scale.clamp(0.1, 1.0), 0.01), FLAT),
+    lambda: (Scaled(lambda scale: scale.clamp(0.1, 1.0), 0.01, (4,)), FLAT),
+    lambda: (Scaled(lambda scale: torch.relu(scale - 1.0) + 0.5, 0.9, (1,)), FLAT),
+    lambda: (Scaled(lambda scale: nn.functional.hardtanh(2.0 * scale), 0.6, (4,)), FLAT),
+]
+
+
+@pytest.mark.parametrize("build", OUTSIDE)
+def test_what_parameters_alone_close_no_batch_opens(build: Build) -> None:
+    torch.manual_seed(0)
+    (found,) = errors(*build())
+    assert (found.rule, found.address) == ("stuck-parameters", "scale")
+
+
+def test_gates_without_the_noise_that_would_open_them_stay_shut() -> None:
+    torch.manual_seed(0)
+    assert [each.address for each in errors(Concrete(noisy=False), FLAT)] == ["gates"]
+
+
+@pytest.mark.parametrize("build", [Between, Concrete, lambda: Scaled(lambda scale: scale.clamp(0.1, 1.0), 0.2)])
+def test_what_another_parameter_or_noise_opens_is_left_alone(build: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    assert errors(build(), FLAT) == []
 
 
 class Threshold(nn.Module):

@@ -85,7 +85,7 @@ def log_scale(broken: bool) -> nn.Module:
 
 
 class HardConcrete(nn.Module):
-    """Louizos et al. 2018: stretched gates that start at 1 exactly, where clamping them has no slope."""
+    """Louizos et al. 2018: stretched gates that start at 1 exactly, where clamping them has no slope but for noise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,11 @@ class HardConcrete(nn.Module):
         self.gates = nn.Parameter(torch.full((64,), 2.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        gates = (1.2 * torch.sigmoid(self.gates) - 0.1).clamp(0.0, 1.0)
+        logits = self.gates
+        if self.training:
+            drawn = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
+            logits = (logits + drawn.log() - (1 - drawn).log()) / (2 / 3)
+        gates = (1.2 * torch.sigmoid(logits) - 0.1).clamp(0.0, 1.0)
         return self.head(torch.relu(self.inner(x)) * gates)
 
 

@@ -84,6 +84,19 @@ def untouched(module: torch.nn.Module, rewritten: list[Rewritten] | None = None)
             torch.cuda.set_rng_state_all(cuda)
 
 
+@contextmanager
+def in_training_mode(module: torch.nn.Module) -> Iterator[None]:
+    """Every module is in training mode inside, and has its own mode again afterwards."""
+    modes = [each for each in modules_of(module) if getattr(each, "training", True) is False]
+    try:
+        for each in modes:
+            _switch(each, training=True)
+        yield
+    finally:
+        for each in modes:
+            _switch(each, training=False)
+
+
 def put_back(buffer: torch.Tensor, data: torch.Tensor, values: torch.Tensor) -> None:
     """The memory, the shape (observers of quantisation resize theirs at the first batch) and the values; past autograd,
     which may have kept the buffer for the backward pass."""

@@ -91,6 +91,8 @@ def _linear(
     if alpha == 0 or not isfinite(alpha):
         reader.not_checked.append(NotChecked(value, f"{node.op} multiplies it by {alpha}"))
         return
+    if expanded := array.ndim > 2 and _is_expanded(reader, value, array.shape):
+        array = array[(0,) * (array.ndim - 2)]  # one matrix for all samples
     if array.ndim == 1:
         array = array.reshape(1, -1) if out_first else array.reshape(-1, 1)
     groups = prod(array.shape[:-2])
@@ -98,19 +100,28 @@ def _linear(
     shape = (*array.shape[:-2], out, fan_in) if groups > 1 else (out, fan_in)
 
     def to_torch(a: Array) -> Array:
-        a = a.reshape(array.shape)
+        a = a[(0,) * (a.ndim - 2)] if expanded else a.reshape(array.shape)
         a = a if out_first else np.swapaxes(a, -1, -2)
         return a.reshape(shape) if groups == 1 else a
 
     def insert(a: Array, original: Array) -> Array:
         a = a if out_first else np.swapaxes(a, -1, -2)
-        return a.reshape(original.shape)
+        return np.broadcast_to(a, original.shape) if expanded else a.reshape(original.shape)
 
     weight = Stored(value, Role.WEIGHT, shape, View(groups, out, fan_in), to_torch, insert, factor=alpha)
     vector = reader.vector(bias, Role.BIAS, out) if bias and _along_units(reader, bias, out, axis) else None
     if vector is not None:
         vector = replace(vector, factor=node.number("beta", 1.0) or 1.0)
     yield _with_bias(reader, node, source, Kind.LINEAR, weight, vector, axis, fan_in, out)
+
+
+def _is_expanded(reader: WeightReader, value: str, shape: tuple[int, ...]) -> bool:
+    """Whether a stored matrix was expanded to the leading axes of ``shape``."""
+    specs = [reader.constants.spec(root) for root in reader.constants.roots(value)]
+    if len(specs) != 1 or specs[0] is None or specs[0].size != prod(shape[-2:]) or specs[0].size == prod(shape):
+        return False
+    array = None if reader.constants.is_computed(value) else reader.constants.array(value)
+    return array is not None and array.shape == shape and not any(array.strides[:-2])
 
 
 def _along_units(reader: WeightReader, bias: str, units: int, axis: int) -> bool:

@@ -87,7 +87,7 @@ class Gauge(AsInTraining):
         self.seen: list[Seen] = []
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        data = _input(name, args, kwargs)
+        data = flattened(name, args, kwargs)
         if data is not None:
             flat = FLAT[name]
             given = {**dict(zip(flat.names, args[1:], strict=False)), **kwargs}
@@ -99,24 +99,25 @@ class Ajar(AsInTraining):
     """Non-linearities that are flat somewhere let a little gradient through, where their input varies.
 
     An input that is the same for every sample (behind zero weights, say) gets none: no other batch would change it.
-    Nor do the calls number ``closed``.
+    Nor do the calls number ``closed``. There are ``samples`` in the batch, if that is known.
     """
 
-    def __init__(self, closed: frozenset[int] = frozenset()) -> None:
+    def __init__(self, closed: frozenset[int] = frozenset(), samples: int = 0) -> None:
         super().__init__()
-        self._closed, self._number = closed, count()
+        self._closed, self._number, self._samples = closed, count(), samples
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        data = _input(name, args, kwargs)
+        data = flattened(name, args, kwargs)
         if data is None or next(self._number) in self._closed:
             return func(*args, **kwargs)
         before = data.clone()
         output = func(*args, **kwargs)
         if not isinstance(output, torch.Tensor) or output.shape != before.shape:
             return output
-        opened = _varies(before) * before.isfinite()
+        opened = _varies(before, self._samples) * before.isfinite()
         if name == "softmax":
-            opened = opened * _is_one_hot(output)
+            given = {**dict(zip(FLAT[name].names, args[1:], strict=False)), **kwargs}
+            opened = opened * _is_one_hot(output, given.get("dim"))
         return output + SLOPE * opened * before.nan_to_num()  # what is masked is at minus infinity
 
 
@@ -135,7 +136,7 @@ def _is_closed(batches: Sequence[Seen]) -> bool:
     return distance >= OUT_OF_REACH * max(spread, USUAL)
 
 
-def _input(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+def flattened(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
     """What the function is applied to, if it is flat somewhere."""
     data = args[0] if args else kwargs.get("input")
     if name not in FLAT or not isinstance(data, torch.Tensor) or not data.is_floating_point() or not data.numel():
@@ -158,15 +159,27 @@ def _gaps(data: torch.Tensor, given: Given) -> torch.Tensor:
     return top.select(axis, 0) - top.select(axis, 1)
 
 
-def _is_one_hot(output: torch.Tensor) -> torch.Tensor:
-    """1 where a softmax is 0 or 1 exactly. Elsewhere it has a slope, and what gets no gradient does so by symmetry."""
+def _is_one_hot(output: torch.Tensor, axis: object) -> torch.Tensor:
+    """1 where a softmax is 0 or 1 exactly. Elsewhere it has a slope, and what gets no gradient does so by symmetry.
+
+    Over a single entry it is 1 whatever that is.
+    """
     values = output.detach()
+    if isinstance(axis, int) and values.ndim and values.shape[axis] == 1:
+        return torch.zeros_like(values)
     return ((values == 0) | (values == 1)).to(values.dtype)
 
 
-def _varies(data: torch.Tensor) -> torch.Tensor:
+def _varies(data: torch.Tensor, samples: int = 0) -> torch.Tensor:
     """1 where an entry differs between samples; of a single sample, where it is not zero."""
     values = data.detach()
     if values.ndim > 1 and values.shape[0] > 1:
-        return (values != values[:1]).any(0, keepdim=True).to(values.dtype)
+        axis = _sample_axis(values.shape, samples)
+        return (values != values.narrow(axis, 0, 1)).any(axis, keepdim=True).to(values.dtype)
     return (values != 0).to(values.dtype)
+
+
+def _sample_axis(shape: Sequence[int], samples: int) -> int:
+    """The first one, unless members of an ensemble or time steps stand there and another one is as long as a batch."""
+    as_long = [axis for axis, size in enumerate(shape[:-1]) if size == samples]
+    return as_long[0] if samples > 1 and shape[0] % samples and len(as_long) == 1 else 0

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from ..foreign import described
-from ..load.eager import AsInTraining, put_back, untouched
+from ..load.eager import AsInTraining, in_training_mode, put_back, untouched
 from ..load.from_torch import named_inputs
+from ..load.graph import LINK
 from ..load.trace import Recording
 from ..model import NotChecked
 from .objective import Objective, split
@@ -69,6 +70,27 @@ class Differentiator:
         """What the forward returns, without a graph."""
         with restored(self.overwritten), torch.no_grad(), attributes_kept(self.module), untouched(self.module), mode:
             return self.module(*call[0], **call[1])
+
+    def trained(self, call: Call, mode: AsInTraining, seed: int) -> set[str]:
+        """Names of the buffers that a forward in training mode writes; it draws its noise from ``seed``."""
+        buffers = dict(self.module.named_buffers())
+        before = {name: (buffer, buffer.detach().clone()) for name, buffer in buffers.items()}
+        with (
+            restored(self.overwritten),
+            torch.no_grad(),
+            attributes_kept(self.module),
+            untouched(self.module),
+            in_training_mode(self.module),
+            mode,
+        ):
+            torch.manual_seed(seed)
+            self.module(*call[0], **call[1])
+            after = dict(self.module.named_buffers())
+            return {
+                name
+                for name, (buffer, values) in before.items()
+                if after.get(name) is not buffer or not torch.equal(buffer.detach(), values)
+            }
 
     def of_run(self, run: Run, draw: int) -> Gradients:
         """Gradients of a run that is over; its graph can be gone through once."""
@@ -282,6 +304,22 @@ def reach_outputs(recording: Recording) -> set[str]:
         if not needed.isdisjoint(node.outputs):
             needed.update(node.inputs)
     return {qualified for value, qualified in recording.stored.items() if value in needed}
+
+
+def multiplied(recording: Recording) -> set[str]:
+    """Names of the parameters and buffers that stand, moved at most, in a product value by value."""
+    carried = dict(recording.stored)
+    found = set()
+    for node in recording.nodes:
+        names = [carried[value] for value in node.inputs if value in carried]
+        if node.op == "Mul":
+            found.update(names)
+        elif node.op in _MOVES and names and recording.live.isdisjoint(node.inputs):
+            carried.update(dict.fromkeys(node.outputs, names[0]))
+    return found
+
+
+_MOVES = frozenset({"Reshape", "Transpose", "Cast", "Expand", "Slice", "Split", "Gather", "Identity", LINK})
 
 
 def tensor_inputs(call: Call) -> list[torch.Tensor]:

@@ -21,6 +21,7 @@ from .backward import (
     NoGradientError,
     entries,
     flowing_back,
+    multiplied,
     reach_outputs,
     signals,
     tensor_inputs,
@@ -149,7 +150,7 @@ class BackwardProbe:
                         gradients = self.differentiator.gradients(self.call, 0)
                     walk.run(gradients, [*units, *members])
                     found = _with_symmetry(found, walk, units, members, pairs)
-                    look_redrawn(walk, open_cases)
+                    look_redrawn(walk, open_cases, multiplied(self.traced.recording))
             except TargetError:
                 raise
             except Exception as error:  # noqa: BLE001 - the user's forward or loss, on values that it never saw
@@ -159,7 +160,9 @@ class BackwardProbe:
         if not walk.finite:
             return found
         verdicts = self._verdicts(walk, used, invariant, reads)
-        return replace(found, liveness=verdicts, stuck_rows=self._stuck_rows(walk, verdicts))
+        unwatched = tuple(name for name in parameters if verdicts[name] is Liveness.FROZEN)
+        rows = self._stuck_rows(walk, verdicts)
+        return replace(found, liveness=verdicts, stuck_rows=rows, unwatched=unwatched)
 
     @contextmanager
     def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:

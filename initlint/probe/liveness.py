@@ -14,7 +14,19 @@ from dataclasses import dataclass, field
 import torch
 
 from .ajar import Ajar, Gauge, out_of_reach
-from .backward import Differentiator, Gradients, NoGradientError, are_finite, entries, is_zero, peaks, rms, rms_of_each
+from .backward import (
+    Differentiator,
+    Gradients,
+    NoGradientError,
+    are_finite,
+    entries,
+    is_zero,
+    peaks,
+    rms,
+    rms_of_each,
+    tensor_inputs,
+)
+from .standing import Made, made_of_parameters
 from .symmetry import TOLERANCE, EqualRows
 from .torch_run import Call
 
@@ -157,12 +169,42 @@ class Walk:
 
     def _look_ajar(self, draw: int) -> None:
         """Where a gradient appears with units ajar and all outputs counted, the probe only did not reach it."""
-        # One batch is enough: what another one would switch on is ajar.
-        asleep = {name for name, _ in self.zero}.union(self.idle_rows)
-        mode = Ajar(self._out_of_reach())
-        gradients = self.differentiator.gradients(self.calls[-1], draw, mode, everything=True, of=asleep)
-        self.unreached |= {case for case in self.zero if not self.part_is_zero(case[0], gradients[case[0]], case[1])}
+        closed, asleep = self._out_of_reach(), frozenset(self.zero)
+        gradients = self._ajar(draw, closed)
+        woken = self._given(gradients, asleep)
+        made = self._made_of_parameters() if woken else {}
+        standing, tried = asleep, closed
+        while made:  # the largest set that holds itself still: what no input has a say in, and nothing that wakes
+            now = closed | {number for number, names in made.items() if names <= self._whole(standing)}
+            if now == tried:
+                break
+            gradients, tried = self._ajar(draw, now), now
+            woken = self._given(gradients, asleep)
+            standing = standing - woken
+        self.unreached |= woken
         self._note_rows(gradients)
+
+    def _ajar(self, draw: int, closed: frozenset[int]) -> Gradients:
+        """One batch is enough: what another one would switch on is ajar."""
+        names = {name for name, _ in self.zero}.union(self.idle_rows)
+        call = self.calls[-1]
+        samples = next((len(tensor) for tensor in tensor_inputs(call) if tensor.ndim), 0)
+        return self.differentiator.gradients(call, draw, Ajar(closed, samples), everything=True, of=names)
+
+    def _given(self, gradients: Gradients, cases: frozenset[Case]) -> frozenset[Case]:
+        """Which of ``cases`` have a gradient."""
+        return frozenset(case for case in cases if not self.part_is_zero(case[0], gradients[case[0]], case[1]))
+
+    def _whole(self, cases: frozenset[Case]) -> set[str]:
+        """Names of the parameters of which every part is among ``cases``."""
+        names = {name for name, _ in cases}
+        return {name for name in names if all((name, part) in cases for part in range(self.shape(name).parts))}
+
+    def _made_of_parameters(self) -> Made:
+        try:
+            return made_of_parameters(self.differentiator, self.calls)
+        except REFUSALS:
+            return {}  # it cannot be told
 
     def _out_of_reach(self) -> frozenset[int]:
         runs = []

@@ -96,6 +96,7 @@ class TorchSession:
             input_rms=self._input_rms(),
             origin=self._origin(run, layers, outputs),
             not_probed=tuple(not_probed),
+            overlapping=tuple(name for name, each in run.registered.parameters.items() if _overlaps(each)),
         )
         if not (settings.backward or settings.liveness):
             return forward
@@ -170,3 +171,11 @@ class TorchSession:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _overlaps(parameter: torch.Tensor) -> bool:
+    """Whether an optimiser refuses to write into it: a stride of zero, as ``expand`` makes them."""
+    if not parameter.requires_grad or parameter.layout is not torch.strided or parameter.is_nested:
+        return False
+    axes = zip(parameter.shape, parameter.stride(), strict=True)
+    return parameter.numel() > 0 and any(size > 1 and stride == 0 for size, stride in axes)

@@ -4,7 +4,9 @@ Initialisation is to blame only for what another initialisation would cure. So e
 anew, all of it at once, since two zero factors hide each other; what has a gradient then was stuck by its values. What
 has none either is moved once more: if no bit of the outputs changes, no output depends on it, however the recorded
 graph looks (queries of positions that nobody reads). Buffers of zeros are a state that training fills, as a code book
-of moving averages; what waits for these alone was not reached.
+of moving averages, or a branch that is switched on later; what waits for these alone was not reached. Unless they are
+factors, keep all that depends on the inputs from the outputs, and training does not fill them: a mask never set.
+A frozen parameter of zeros that is a factor switches a branch off: while it does no output depends on that branch.
 """
 
 from __future__ import annotations
@@ -20,26 +22,34 @@ from .ajar import Ajar
 from .backward import Gradients, are_finite
 from .liveness import REFUSALS, Case, Walk
 from .symmetry import TOLERANCE
-from .torch_run import restored
+from .torch_run import Call, restored
 
 ROUNDING = 1e-4
 """Of the largest output: what cancels in it may be a thousand times as large, and is rounded by 1e-7 of that."""
 
 
-def look_redrawn(walk: Walk, names: Collection[str]) -> None:
-    """Sort what ``walk`` found without a gradient, among ``names``; the parameters are left as they are then."""
+def look_redrawn(walk: Walk, names: Collection[str], factors: Collection[str] = ()) -> None:
+    """Sort what ``walk`` found without a gradient, among ``names``; the parameters are left as they are then.
+
+    ``factors`` are the stored tensors that something is multiplied by, value by value.
+    """
     cases = {case for case in walk.zero if case[0] in names and case[0] not in walk.absent} - walk.unreached
     if not walk.finite or not (cases or walk.idle_rows):
         return
-    constants = {
-        name: p for name, p in walk.differentiator.registered.items() if name not in walk.differentiator.parameters
-    }
-    buffers = dict(walk.differentiator.module.named_buffers())
+    differentiator = walk.differentiator
+    frozen = dict(_zeros({n: p for n, p in differentiator.registered.items() if n not in differentiator.parameters}))
+    switches = {name: frozen.pop(name) for name in list(frozen) if name in factors}
+    buffers = dict(differentiator.module.named_buffers())
     try:
-        with restored(zeros := dict(_zeros(constants))):
-            _fill(zeros)
+        with restored(frozen), restored(switches):
+            _fill(frozen)
             left = cases - _woken(walk, cases, 0)
+            left -= _held_by_masks(walk, left, switches)
+            _fill(switches)
+            switched = _woken(walk, left, 1) if left and switches else set()
+            left -= switched
             with restored(states := dict(_zeros(buffers))):
+                left -= _held_by_masks(walk, left, {name: states[name] for name in states if name in factors})
                 _fill(states)
                 waiting = _woken(walk, left, 1) if left and states else set()
             left -= waiting
@@ -48,7 +58,7 @@ def look_redrawn(walk: Walk, names: Collection[str]) -> None:
     except REFUSALS:
         return  # the forward or the loss does not take these values: what the steps have shown stands
     walk.unreached |= waiting
-    walk.inert |= inert
+    walk.inert |= inert | switched
 
 
 def _woken(walk: Walk, cases: set[Case], number: int) -> set[Case]:
@@ -127,6 +137,25 @@ def _fill(tensors: Mapping[str, torch.Tensor]) -> None:
         tensor.data.copy_(torch.rand(tensor.shape, generator=generator))
 
 
+def _held_by_masks(walk: Walk, cases: set[Case], masks: Mapping[str, torch.Tensor]) -> set[Case]:
+    """Which of ``cases`` wait for zero ``masks`` alone, which keep the inputs from the outputs; fills them."""
+    if not cases or not masks or _tells_batches_apart(walk) or _writes(walk, masks):
+        return set()
+    _fill(masks)
+    return _woken(walk, cases, 1) if _tells_batches_apart(walk) else set()
+
+
+def _tells_batches_apart(walk: Walk) -> bool:
+    """Whether the outputs depend on the inputs, as far as two batches show it."""
+    first, *others = ([each.detach() for each in _outputs_of(walk, call)] for call in walk.calls)
+    return any(len(first) != len(each) or not all(map(_agree, first, each)) for each in others)
+
+
+def _writes(walk: Walk, states: Collection[str]) -> bool:
+    """Whether a forward in training mode writes one of the buffers ``states``."""
+    return not walk.differentiator.trained(walk.calls[0], AsInTraining(), 0).isdisjoint(states)
+
+
 def _outputs_move(walk: Walk, cases: set[Case]) -> bool:
     """By more than the rounding of values that cancel."""
     before = list(_outputs(walk))
@@ -144,5 +173,8 @@ def _agree(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _outputs(walk: Walk) -> Iterator[torch.Tensor]:
     for call in walk.calls:
-        output = walk.differentiator.outputs(call, AsInTraining())
-        yield from (tensor.detach().clone() for tensor in output_tensors(output))
+        yield from (tensor.detach().clone() for tensor in _outputs_of(walk, call))
+
+
+def _outputs_of(walk: Walk, call: Call) -> list[torch.Tensor]:
+    return list(output_tensors(walk.differentiator.outputs(call, AsInTraining())))

@@ -209,6 +209,10 @@ class Signals:
     members: tuple[Members, ...] = ()
     unregistered: tuple[str, ...] = ()
     """Addresses of leaf tensors that require a gradient and belong to no module."""
+    unwatched: tuple[str, ...] = ()
+    """Addresses of parameters that require a gradient and are read under ``torch.no_grad`` only."""
+    overlapping: tuple[str, ...] = ()
+    """Addresses of trainable parameters of which several values stand at one place in memory."""
     steps: int = 0
     """Scaled steps that liveness took, on ``batches`` different batches and with ``draws`` draws of the loss."""
     batches: int = 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 from judging import findings
 from models import gpt, relu_mlp
 from models.altered import altered
 from models.deadlocks import auxiliary, detached, spare, sparse_experts
 from torch import nn
 
+import initlint
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
@@ -43,3 +46,68 @@ def test_a_module_that_is_wholly_unused_is_one_note_that_reads_as_a_sentence() -
         "dropped.weight": "no output depends on it, nor on 1 more of dropped",
         "aside.0.weight": "no output depends on it, nor on 5 more of aside",
     }
+
+
+class Adapted(nn.Module):
+    """A frozen layer, and an adapter that is scaled by ``scale``."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.base, self.down, self.up = nn.Linear(8, 8), nn.Linear(8, 2, bias=False), nn.Linear(2, 8, bias=False)
+        self.base.requires_grad_(False)
+        nn.init.zeros_(self.up.weight)
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + self.scale * self.up(self.down(x))
+
+
+def test_where_nothing_that_is_trainable_has_influence_there_is_nothing_to_train() -> None:
+    def told(module: nn.Module) -> list[tuple[str, Severity]]:
+        report = initlint.check(module, torch.randn(8, 8), select=["unused-parameters"])
+        return [(each.address, each.severity) for each in report.findings]
+
+    assert told(Adapted(8 // 16)) == [("down.weight", Severity.ERROR)]
+    assert told(Adapted(8 / 16)) == []
+    with_head = nn.Sequential(Adapted(8 // 16), nn.Linear(8, 4))
+    assert told(with_head) == [("0.down.weight", Severity.NOTE), ("0.up.weight", Severity.NOTE)]
+
+
+class Pooled(nn.Module):
+    """Attention over steps, whose softmax runs along ``axis``: there is one score per step."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.inner, self.score, self.head = nn.Linear(4, 16), nn.Linear(16, 1, bias=False), nn.Linear(16, 2)
+        self.axis = axis
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.tanh(self.inner(x))
+        return self.head((self.score(hidden).softmax(self.axis) * hidden).sum(1))
+
+
+@pytest.mark.parametrize(("axis", "told"), [(-1, ["score.weight"]), (2, ["score.weight"]), (1, [])])
+def test_a_softmax_over_a_single_entry_is_one_whatever_that_is(axis: int, told: list[str]) -> None:
+    report = initlint.check(Pooled(axis), torch.randn(8, 6, 4), select=["unused-parameters"])
+    assert [each.address for each in report.findings] == told
+
+
+class Backbone(nn.Module):
+    """A body that runs under ``torch.no_grad()``, in front of a head that learns."""
+
+    def __init__(self, trainable: bool = True) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 16).requires_grad_(trainable), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            hidden = torch.relu(self.body(x))
+        return self.head(hidden)
+
+
+def test_a_body_without_autograd_is_noted_once_and_not_if_it_is_frozen() -> None:
+    def told(module: nn.Module) -> list[tuple[str, str, Severity]]:
+        return [(f.rule, f.address, f.severity) for f in initlint.check(module, torch.randn(8, 8)).findings]
+
+    assert told(Backbone()) == [("unused-parameters", "body.weight", Severity.NOTE)]
+    assert told(Backbone(trainable=False)) == []
