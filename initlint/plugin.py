@@ -20,7 +20,7 @@ from typing import Any
 
 from . import activations
 from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
-from .deadlock import stuck_at_zero, zero_neighbour
+from .deadlock import stuck_at_zero, uses_at_the_end, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
 from .heads import heads, is_spread, loudest_end, made_by, measured_heads, to_blame
@@ -108,6 +108,7 @@ __all__ = [
     "stuck_at_zero",
     "tame",
     "to_blame",
+    "uses_at_the_end",
     "ways",
     "why_loud",
     "zero_neighbour",

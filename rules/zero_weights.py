@@ -6,9 +6,8 @@ A zero weight makes the layer's output independent of its input, and no gradient
 - The end of a residual branch, a gate, a head, one factor of a product has a gradient and wakes up at once: a note.
 - A zero layer in front of a ReLU whose bias is not positive never wakes up (relu'(0) is 0). Nor do two zero layers in a
   row without a bias between them that wakes one, and then the other. These are errors.
-- A zero layer whose outputs multiply each other (a packed projection to queries and keys) holds most of itself at zero;
-  elsewhere (in front of tanh, say) a zero layer wakes up late: warnings. Without a network none of this can be seen: a
-  note, unless all weights are zero.
+- A zero layer whose outputs multiply each other (packed queries and keys) holds most of itself at zero; elsewhere (in
+  front of tanh, say) it wakes up late: warnings. Without a network a note, unless all weights are zero.
 
 ## Example
 
@@ -40,6 +39,7 @@ from initlint.plugin import (
     fresh_at,
     rule,
     stuck_at_zero,
+    uses_at_the_end,
     zero_neighbour,
 )
 
@@ -85,12 +85,13 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     fix = fresh_at(context.model, tensor, tensor.address)
     if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {"count": tensor.size, "proof": proof}, fix, "stuck")
-    idiom = next((text for use, text in IDIOMS.items() if use in context.model.final_uses(layer)), "")
+    uses = uses_at_the_end(context.model, layer, context.stats)
+    idiom = next((text for use, text in IDIOMS.items() if use in uses), "")
     if not context.model.has_dataflow:
         return _idiom(tensor, tensor.size, "whether something wakes it up cannot be seen without the network")
     if layer.multiplies_itself and Use.SUM not in layer.uses:
         return Suspicion(tensor, Severity.WARNING, {"count": tensor.size}, fix, "product")
-    if idiom and (Use.LAYER not in context.model.final_uses(layer) or layer.bypassed):
+    if idiom and (Use.LAYER not in uses or layer.bypassed):
         return _idiom(tensor, tensor.size, idiom)
     if tensor.role is Role.RECURRENT_WEIGHT:
         return _idiom(tensor, tensor.size, "the recurrence starts without memory and learns it")
@@ -103,10 +104,8 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
 
 def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:
     """Why it can never change, by structure or by measured gradients; empty where it can, or nobody knows."""
-    if context.liveness(tensor) is Liveness.LIVE:
-        return ""
-    proof = stuck_at_zero(context.model, layer, context.stats) if tensor is layer.weight else ""
-    return proof or context.measured_stuck(tensor)
+    proved = tensor is layer.weight and stuck_at_zero(context.model, layer, context.stats)
+    return "" if context.liveness(tensor) is Liveness.LIVE else proved or context.measured_stuck(tensor)
 
 
 def _judge_part(context: Context, tensor: Tensor, part: str) -> Suspicion:
