@@ -40,6 +40,7 @@ SPELLINGS: dict[str, tuple[str, list[NodeProto], dict[str, Array]]] = {
     "ReLU6 as Min of Relu": ("relu6", [node("Relu", ["h"], ["r"]), node("Min", ["r", "k"], ["z"])], {"k": scalar(6)}),
     "squared ReLU": ("squared-relu", [node("Relu", ["h"], ["r"]), node("Mul", ["r", "r"], ["z"])], {}),
     "LeakyRelu": ("leaky-relu", [node("LeakyRelu", ["h"], ["z"], alpha=0.2)], {}),
+    "a fiftieth of a ReLU": ("relu", [node("Relu", ["h"], ["r"]), node("Mul", ["r", "k"], ["z"])], {"k": scalar(0.02)}),
     "GELU by Erf": (
         "gelu",
         [
