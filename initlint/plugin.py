@@ -38,6 +38,7 @@ from .paths import (
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
 from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame
+from .saturation import held_flat
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
@@ -88,6 +89,7 @@ __all__ = [
     "fresh_at",
     "heads",
     "held_back",
+    "held_flat",
     "is_spread",
     "loudest_end",
     "is_far",
