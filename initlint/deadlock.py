@@ -46,6 +46,24 @@ def zero_neighbour(model: Model, layer: Layer, stats: Stats) -> str:
     return ""
 
 
+def uses_at_the_end(model: Model, layer: Layer, stats: Stats) -> frozenset[Use]:
+    """What becomes of its output, looked for behind fixed maps, and a sum behind learned ones that are not zero.
+
+    If what leads around it joins that sum, it gets its gradient at once, as the end of a branch does: AdaLoRA's A * E,
+    with E at zero and B behind it (Zhang et al. 2023, arXiv:2303.10512, section 3.1).
+    """
+    uses, seen = model.final_uses(layer), {layer.name}
+    while layer.bypassed and layer.uses == {Use.LAYER} and layer.activation == "identity":
+        behind = list(model.consumers(layer))
+        if len(behind) != 1 or not behind[0].kind.is_map or behind[0].name in seen:
+            return uses
+        layer = behind[0]
+        if _is_zero(layer.weight.address, stats):
+            return uses
+        seen.add(layer.name)
+    return uses | {Use.SUM} if layer.bypassed and Use.SUM in layer.uses else uses
+
+
 def _constant_output_is_dead(model: Model, layer: Layer, stats: Stats) -> bool:
     """With zero weights the output is the bias, or behind a norm the norm's shift; is it where the slope is zero?"""
     edge, offset = activations.get(layer.activation).dead_below, layer.bias

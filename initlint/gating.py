@@ -185,7 +185,7 @@ def _layer(model: Model, layer: Layer, signals: Signals, stats: Mapping[str, Wei
 
 
 def _factors(model: Model, stats: Mapping[str, WeightStats]) -> Iterator[Gate]:
-    for factor in model.factors:
+    for factor in (each for each in model.factors if each.function in activations.ENDING_AT_ZERO):
         found, function = stats.get(factor.address), activations.get(factor.function)
         shut = [let for value in (found.values if found is not None else ()) if (let := function(value)) < SHUT]
         if found is not None and shut and len(shut) >= PACKED * len(found.values):

@@ -220,7 +220,7 @@ class NotChecked:
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """A tensor that no layer owns, by a function of which the signal is multiplied: a gate without an input."""
+    """A tensor that no layer owns and the signal is multiplied by, or by a function of it: a scale, a gate."""
 
     address: str
     function: str
@@ -255,7 +255,7 @@ class Model:
     not_checked: tuple[NotChecked, ...] = ()
     folded_norms: tuple[FoldedNorm, ...] = ()
     factors: tuple[Factor, ...] = ()
-    """Learned gates that are no layers."""
+    """Learned scales and gates that are no layers."""
     producer: str = ""
     """The program that wrote the file, where it says so ("pytorch 2.13.0")."""
     valueless: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from typing import Any
 
 from . import activations
 from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
-from .deadlock import stuck_at_zero, zero_neighbour
+from .deadlock import stuck_at_zero, uses_at_the_end, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
 from .heads import heads, is_spread, loudest_end, made_by, measured_heads, to_blame
@@ -38,6 +38,7 @@ from .paths import (
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
 from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
 from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame
+from .saturation import held_flat
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
@@ -88,6 +89,7 @@ __all__ = [
     "fresh_at",
     "heads",
     "held_back",
+    "held_flat",
     "is_spread",
     "loudest_end",
     "is_far",
@@ -108,6 +110,7 @@ __all__ = [
     "stuck_at_zero",
     "tame",
     "to_blame",
+    "uses_at_the_end",
     "ways",
     "why_loud",
     "zero_neighbour",

@@ -14,6 +14,7 @@ from .model import Kind, Layer, Model, Source, Use
 from .paths import PlainPath, plain_paths
 from .probe.signals import Forward, Signals
 from .redraw import redrawn
+from .scales import QuietScales, quiet_scales
 from .stats import WeightStats
 
 UNPROBED = Signals(Forward.NONE)
@@ -129,6 +130,12 @@ class Outlook:
     """Of the recommended redraw; empty where there is none, or none that theory knows."""
     kept: float
     """What a layer would multiply the signal by after it."""
+    scales: QuietScales | None = None
+    """Learned scales below one along the path."""
+
+    def is_by_scales(self, left: float, enough: float) -> bool:
+        """Whether, but for them, ``enough`` would be left where ``left`` is."""
+        return self.scales is not None and left >= enough * self.scales.product
 
     def survives(self, share: float) -> int:
         """The first layer behind which less than ``share`` of the signal is left; 0 if that never comes."""
@@ -162,6 +169,7 @@ def outlook(model: Model, path: PlainPath, stats: Statistics, per_layer: float) 
         predicted=_factor(follow(path, stats)),
         scheme=(names.pop() if len(names) == 1 else "the recommended initialisation") if known else "",
         kept=_factor(follow(path, stats, variances)) if known else 0.0,
+        scales=quiet_scales(model, path, stats),
     )
 
 

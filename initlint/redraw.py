@@ -64,7 +64,8 @@ def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Rei
     section 4.2.1), gates and outputs apart. So it does in front of a steep sine (Sitzmann et al. 2020, section 3.2: w0
     divides the bound). Everything else gets He's, which makes up for rectifiers (He et al. 2015, equation 10). What
     joins a sum without a normalisation is divided by the root of the number of such sums, so that they add up to the
-    scale of one (Radford et al. 2019, section 2.3).
+    scale of one (Radford et al. 2019, section 2.3); one that is called n times adds the same direction each time, and
+    is divided by n, as the steps of an integration are (Chen et al. 2018, arXiv:1806.07366, equation 1).
     """
     tensor = tensor or layer.weight
     if tensor.role is Role.TABLE:
@@ -79,7 +80,7 @@ def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Rei
         return Reinit(tensor.address, "xavier_normal", round(1 / max(behind.slope(0.0), 0.1), 2) if alone else 1.0)
     if Use.SUM in layer.uses and layer.bypassed and layer.norm_after is None:
         sums = sum(Use.SUM in each.uses and each.bypassed and each.norm_after is None for each in model.layers)
-        return Reinit(tensor.address, "xavier_normal", round(1 / math.sqrt(sums), 3))
+        return Reinit(tensor.address, "xavier_normal", round(1 / (math.sqrt(sums) * layer.calls), 3))
     if (steeper := _steeper(model, layer)) > STEEP:
         return Reinit(tensor.address, "xavier_normal", float(f"{1 / steeper:.2g}"))
     return Reinit(tensor.address, "he_normal")

@@ -101,7 +101,9 @@ class _Trial:
 
     def is_symptom(self, finding: Finding) -> bool:
         """Whether it is about what the model does, not about what a tensor holds."""
-        return not finding.proven and bool(self.rules[finding.rule].needs & MEASURED)
+        rule = self.rules[finding.rule]
+        asked = rule.needs if finding.tensor is not None else rule.needs | rule.uses
+        return not finding.proven and bool(asked & MEASURED)
 
     def depends(self, finding: Finding) -> bool:
         """Whether another tensor's fix could cure it at all."""

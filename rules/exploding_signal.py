@@ -19,8 +19,7 @@ can run they are predicted in plain networks, which counts one step less, unless
 
 ## References
 
-- He et al. 2015 (arXiv:1502.01852); Hanin & Rolnick 2018 (arXiv:1803.01719); `benchmarks/results/`:
-  `calibrate_scale.md`, `calibrate_residual.md`, `calibrate_breadth.md` (what trains), `calibrate_prediction.md`
+- He et al. 2015 (arXiv:1502.01852); Hanin & Rolnick 2018 (arXiv:1803.01719); `benchmarks/results/`: what trains
 """
 
 from __future__ import annotations
@@ -76,6 +75,7 @@ class Options:
         "half-precision-range",
         "vanishing-gradient",
         "exploding-gradient",
+        "saturated-activations",
         "initial-loss",
     ),
 )

@@ -56,7 +56,7 @@ def half_precision_range(context: Context, options: Options) -> Iterator[Suspici
             half = layer.weight.dtype == "float16"
             data = {"peak": signal.absmax, "limit": options.largest, "dtype": layer.weight.dtype}
             fix = fresh(context.model, layer.weight) if layer.kind.is_map else None
-            yield Suspicion(layer, Severity.ERROR if half else Severity.WARNING, data, fix)
+            yield Suspicion(layer, Severity.ERROR if half else Severity.WARNING, data, fix, proven=half)
             break
     for tensor in context.model.tensors:
         stats = context.stats.get(tensor.address)

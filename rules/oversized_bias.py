@@ -8,8 +8,8 @@ every sample: the loss is steep along that pattern and flat along all others. SG
 from a thousand times on both fail, unless there is a way around the layer. Where all layers of a plain row have such
 biases the patterns add up, and ten times is enough: that is one finding for the row.
 
-Biases of outputs, gates, coordinates and attention logits are left alone, and those that a batch or instance norm takes
-away again. Of bounded non-linearities see saturating-bias, of ReLUs that are off dead-relu-bias.
+Biases of outputs, gates, coordinates and attention logits, those that a batch or instance norm takes away again, and
+those beside a weight that is zero (they drown nothing yet) are left alone. See also saturating-bias, dead-relu-bias.
 
 ## Example
 
@@ -73,7 +73,7 @@ class Options:
     overrides=("dead-relu-bias",),
 )
 def oversized_bias(context: Context, options: Options) -> Iterator[Suspicion]:
-    measured = ((layer, _measured(context, layer, options)) for layer in context.model.layers)
+    measured = ((layer, _measured(context, layer, options)) for layer in context.model.layers if _is_hidden(layer))
     found = {layer.name: each for layer, each in measured if each is not None}
     for path in plain_paths(context.model, context.signals):
         row = [found[layer.name] for layer in path.hidden if layer.name in found]
@@ -93,12 +93,12 @@ def oversized_bias(context: Context, options: Options) -> Iterator[Suspicion]:
 
 def _measured(context: Context, layer: Layer, options: Options) -> tuple[Tensor, dict[str, float]] | None:
     """Its bias and what is to be told of it; None where it has none, or one that is no data for others."""
-    signal = context.signal(layer)
+    signal, weight = context.signal(layer), context.stats.get(layer.weight.address)
     bias = context.stats.get(layer.bias.address) if layer.bias is not None else None
-    if layer.bias is None or bias is None or signal is None or not _is_hidden(layer):
+    if layer.bias is None or bias is None or signal is None or weight is None or weight.all_zero:
         return None
     rms, scale = _passed_on(layer, bias), max(signal.std, options.least_scale)
-    if not (math.isfinite(rms) and math.isfinite(scale)):
+    if not math.isfinite(rms + scale):
         return None
     return layer.bias, {"bias": rms, "std": signal.std, "ratio": rms / scale}
 

@@ -9,7 +9,8 @@ same extreme values and hardly learns, and neither does anything before it.
 A single tanh layer with nine saturated values of ten is merely slow. Where all layers of a stretch have large weights a
 tenth is too much: a few values decide everything, and small differences grow faster than the signal.
 
-Outputs are left alone (a detector's prior belongs there); gates, and what has nothing to learn before it, get a note.
+At an output tanh half of the values are enough: nothing else passes the loss on. Sigmoids there are left alone (a
+logarithm in the loss undoes them), as are priors in biases. Gates and what has nothing to learn before it get a note.
 
 ## Example
 
@@ -28,13 +29,11 @@ Zero the bias, or draw the weights by `nn.init.xavier_normal_`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from initlint.plugin import (
     Context,
-    Fill,
     Fix,
     Layer,
     LayerSignal,
@@ -42,10 +41,10 @@ from initlint.plugin import (
     PlainPath,
     Severity,
     Suspicion,
-    Tensor,
     Use,
     activations,
-    fresh,
+    held_flat,
+    maps_up_to,
     perturbation_growth,
     plain_paths,
     redrawn,
@@ -60,6 +59,7 @@ class Options:
     chain_warn: float = 10.0  # calibrate_gradient.md, spread: above 10 all of 31 tanh and sigmoid nets fail
     chain_fail: float = 20.0  # twice that; between 5 and 10 half of 8 nets still learn, if two of them slowly
     in_chain: float = 0.1  # calibrate_gradient.md: the least share at which a chain of that growth was seen to fail
+    output: float = 0.5  # calibrate_breadth.md, outputs of tanh: from 0.5 on all of 45 nets fail with both optimisers
     mean_share: float = 0.5  # a bias is to blame if it alone brings the average unit half of the way to the flat part
 
 
@@ -81,7 +81,10 @@ def saturated_activations(context: Context, options: Options) -> Iterator[Suspic
     for layer in context.model.layers:
         flat = activations.get(layer.activation).flat
         signal = context.signal(layer)
-        if flat is None or signal is None or layer.norm_after is not None or Use.OUTPUT in layer.uses:
+        if flat is None or signal is None or layer.norm_after is not None:
+            continue
+        if Use.OUTPUT in layer.uses:
+            yield from _at_output(context, layer, signal, flat, options)
             continue
         growth, path = 0.0, paths.get(layer.name)
         if path is not None and signal.saturated >= options.in_chain:
@@ -92,7 +95,8 @@ def saturated_activations(context: Context, options: Options) -> Iterator[Suspic
         fails = growth >= options.chain_fail or (signal.saturated >= options.fail and not layer.bypassed)
         harmless = (Use.PRODUCT in layer.uses and Use.LAYER not in layer.uses) or not context.learns_until(layer)
         severity = Severity.NOTE if harmless else Severity.ERROR if fails else Severity.WARNING
-        at, fix = _blame(context, layer, signal, flat, options)
+        fix: Fix | None
+        at, fix = held_flat(context.model, context.stats, layer, signal, options.mean_share * min(map(abs, flat)))
         if chained and path is not None and at is layer.weight and _is_common(context, path, options):
             fix = redrawn(context.model, path.hidden)
         data = {"share": signal.saturated, "activation": layer.activation, "low": flat[0], "high": flat[1]}
@@ -106,15 +110,11 @@ def _is_common(context: Context, path: PlainPath, options: Options) -> bool:
     return sum(s is not None and s.saturated >= options.in_chain for s in map(context.signal, path.hidden)) > 1
 
 
-def _blame(
+def _at_output(
     context: Context, layer: Layer, signal: LayerSignal, flat: tuple[float, float], options: Options
-) -> tuple[Tensor, Fix | None]:
-    """The bias where it carries the units out by itself, else the weight."""
-    bias = context.stats.get(layer.bias.address) if layer.bias is not None else None
-    if layer.bias is not None and bias is not None:
-        rms = math.sqrt(bias.mean_square)
-        if rms > options.mean_share * min(abs(flat[0]), abs(flat[1])) and rms > signal.std:
-            return layer.bias, Fill(layer.bias.address, 0.0)
-    if layer.kind.is_norm:
-        return layer.weight, Fill(layer.weight.address, 1.0)
-    return layer.weight, fresh(context.model, layer.weight)
+) -> Iterator[Suspicion]:
+    at, _ = held_flat(context.model, context.stats, layer, signal, options.mean_share * min(map(abs, flat)))
+    if at is layer.weight and signal.saturated >= options.output and activations.get(layer.activation)(-9.0) < -0.5:
+        data = {"share": signal.saturated, "activation": layer.activation, "low": flat[0], "high": flat[1]}
+        fix = redrawn(context.model, maps_up_to(context.model, layer), context.stats)
+        yield Suspicion(at, Severity.ERROR, {**data, "rms": signal.rms}, fix)

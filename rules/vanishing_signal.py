@@ -8,7 +8,8 @@ layers, and the first layers get no gradient. Biases hide this: they keep the ac
 on the input is gone, so the spread over the batch is measured, not the size.
 
 Only stretches that all of the signal must pass are judged; skip connections and normalisations end them. A single layer
-that is far too small is `variance-mismatch`.
+that is far too small is `variance-mismatch`. Learned scales between the layers that explain it are named
+themselves, in a warning: SGD does not move them, Adam grows them in time.
 
 Where no probe can run, the signal is predicted from the statistics of the weights (mean-field theory, which is within a
 factor of 1.2 for half of the nets tried and of 40 for all, save a few whose signal pooling loses). A prediction counts
@@ -55,6 +56,7 @@ class Options:
     options=Options,
     message={
         "default": "{ratio} of the signal is left after {depth} layers: {outlook}",
+        "scales": "{ratio} of the signal is left after {depth} layers: learned scales between them keep {product}",
         "predicted": "the weights predict that {ratio} of the signal is left after {depth} layers: {outlook}",
     },
     explains=("dead-units", "vanishing-signal", "vanishing-gradient", "collapsed-inputs"),
@@ -79,6 +81,10 @@ def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
             "threshold": options.warn,
         }
         severity, fix = _severity(context, ratio, options), redrawn(context.model, path.hidden)
+        if (scales := why.scales) is not None and why.is_by_scales(ratio, options.warn):
+            data["product"], severity = scales.product, min(severity, Severity.WARNING)
+            yield Suspicion(scales.first, severity, data, scales.fix, "scales")
+            continue
         yield Suspicion(path.hidden[-1], severity, data, fix, "default" if context.probed else "predicted")
 
 

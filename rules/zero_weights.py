@@ -39,6 +39,7 @@ from initlint.plugin import (
     fresh_at,
     rule,
     stuck_at_zero,
+    uses_at_the_end,
     zero_neighbour,
 )
 
@@ -81,12 +82,13 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     fix = fresh_at(context.model, tensor, tensor.address)
     if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {**_told(tensor), "proof": proof}, fix, "stuck")
-    idiom = next((text for use, text in IDIOMS.items() if use in context.model.final_uses(layer)), "")
+    uses = uses_at_the_end(context.model, layer, context.stats)
+    idiom = next((text for use, text in IDIOMS.items() if use in uses), "")
     if not context.model.has_dataflow:
         return _idiom(tensor, _told(tensor), "whether something wakes it up cannot be seen without the network")
     if layer.multiplies_itself and Use.SUM not in layer.uses:
         return Suspicion(tensor, Severity.WARNING, _told(tensor), fix, "product")
-    if idiom and (Use.LAYER not in context.model.final_uses(layer) or layer.bypassed):
+    if idiom and (Use.LAYER not in uses or layer.bypassed):
         return _idiom(tensor, _told(tensor), idiom)
     if tensor.role is Role.RECURRENT_WEIGHT:
         return _idiom(tensor, _told(tensor), "the recurrence starts without memory and learns it")
@@ -99,10 +101,8 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
 
 def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:
     """Why it can never change, by structure or by measured gradients; empty where it can, or nobody knows."""
-    if context.liveness(tensor) is Liveness.LIVE:
-        return ""
-    proof = stuck_at_zero(context.model, layer, context.stats) if tensor is layer.weight else ""
-    return proof or context.measured_stuck(tensor)
+    proved = tensor is layer.weight and stuck_at_zero(context.model, layer, context.stats)
+    return "" if context.liveness(tensor) is Liveness.LIVE else proved or context.measured_stuck(tensor)
 
 
 def _judge_part(context: Context, tensor: Tensor, part: str) -> Suspicion:

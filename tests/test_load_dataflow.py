@@ -40,6 +40,7 @@ SPELLINGS: dict[str, tuple[str, list[NodeProto], dict[str, Array]]] = {
     "ReLU6 as Min of Relu": ("relu6", [node("Relu", ["h"], ["r"]), node("Min", ["r", "k"], ["z"])], {"k": scalar(6)}),
     "squared ReLU": ("squared-relu", [node("Relu", ["h"], ["r"]), node("Mul", ["r", "r"], ["z"])], {}),
     "LeakyRelu": ("leaky-relu", [node("LeakyRelu", ["h"], ["z"], alpha=0.2)], {}),
+    "a fiftieth of a ReLU": ("relu", [node("Relu", ["h"], ["r"]), node("Mul", ["r", "k"], ["z"])], {"k": scalar(0.02)}),
     "GELU by Erf": (
         "gelu",
         [
@@ -211,7 +212,7 @@ def test_a_u_net_skip_feeds_the_decoder_from_two_layers() -> None:
 # -- gates -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_sigmoid_of_a_parameter_is_a_factor() -> None:
+def test_a_parameter_that_multiplies_is_a_factor() -> None:
     nodes = [
         linear("a", "x", "h"), node("Sigmoid", ["g"], ["s"]), node("Mul", ["h", "s"], ["m"]),
         node("Relu", ["m"], ["r"]), linear("b", "r", "y"),
@@ -219,7 +220,9 @@ def test_the_sigmoid_of_a_parameter_is_a_factor() -> None:
     model = layers(nodes, {"g": np.full(1, -9, np.float32)})
     assert model.factors == (Factor("g", "sigmoid", ("b",)),)
     assert model.tensor("g") is not None  # a single number is no tensor else: ReZero's, a temperature
-    assert not layers([linear("a", "x", "h"), node("Mul", ["h", "g"], ["y"])], {"g": scalar(1e-9)}).factors
+    nodes = [linear("a", "x", "h"), node("Mul", ["h", "g"], ["m"]), linear("b", "m", "y")]
+    assert layers(nodes, {"g": np.full(1, 1e-9, np.float32)}).factors == (Factor("g", "identity", ("b",)),)
+    assert not layers([linear("a", "x", "h"), node("Add", ["h", "g"], ["y"])], {"g": scalar(1e-9)}).factors
 
 
 def test_a_part_of_an_output_may_be_a_gate() -> None:

@@ -309,6 +309,11 @@ def _parametric(values: Array) -> str:
         return "elementwise"
     if values.min() >= -_TOLERANCE and values.max() <= 1 + _TOLERANCE:
         inner = (values > 0.01) & (values < 0.99)
-        if inner.sum() > 3 and np.abs(np.diff(values[inner], 2)).max() <= _TOLERANCE and values[0] < 0.01:
+        if (
+            inner.sum() > 3
+            and np.abs(np.diff(values[inner], 2)).max() <= _TOLERANCE
+            and values[0] < 0.01
+            and values[-1] > 0.99
+        ):
             return "hard-sigmoid"
     return "elementwise"

@@ -1,4 +1,4 @@
-"""Stored tensors that multiply the signal behind a function that ends at zero: ``sigmoid(g) * x``."""
+"""Stored tensors that multiply the signal: ``g * x``, or behind a function that ends at zero: ``sigmoid(g) * x``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def factor_sites(graph: Graph, constants: Constants, dataflow: Dataflow) -> Iter
 
 
 def _squashed(graph: Graph, value: str) -> tuple[str, str] | None:
-    """(stored value, function) where nothing but moves and one function stands in between."""
+    """(stored value, function) where nothing but moves and at most one function stands in between."""
     function = ""
     while (node := graph.producer.get(value)) is not None:
         if node.op in FUNCTIONS and not function:
@@ -51,7 +51,7 @@ def _squashed(graph: Graph, value: str) -> tuple[str, str] | None:
         elif node.op not in _MOVES:
             return None
         value = node.input(0)
-    return (value, function) if function and value in graph.initializers else None
+    return (value, function or "identity") if value in graph.initializers else None
 
 
 def _readers(graph: Graph, dataflow: Dataflow, values: Sequence[str]) -> tuple[int, ...]:

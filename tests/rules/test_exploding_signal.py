@@ -42,6 +42,27 @@ class Sampled(nn.Module):
         return drawn, self.mean(hidden).masked_fill(x[:, :4] > 0, -1e9)
 
 
+class Iterated(nn.Module):
+    """One residual function, used again and again."""
+
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self.first, self.last, self.head = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+        for layer in (self.first, self.last):
+            nn.init.kaiming_normal_(layer.weight)
+        nn.init.normal_(self.last.weight, std=end * (2.0 / 32.0) ** 0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(20):
+            x = x + self.last(torch.relu(self.first(x)))
+        return self.head(x)
+
+
+@seeded
+def iterated(end: float = 1.0) -> Built:
+    return Iterated(end), (torch.randn(32, 32),)
+
+
 @cases(
     Good("he-initialised, 20 layers", partial(mlp, depth=20), notes_ok=False),
     Good("he-initialised cnn", relu_cnn, notes_ok=False, exporters=LEGACY),
@@ -61,6 +82,8 @@ class Sampled(nn.Module):
     ),
     Good("near miss: masked logits beside a sample", sampled, notes_ok=False, exporters=()),
     Good("near miss: one output, 2.2 times per layer, 4 layers", partial(mlp, gain=2 * HE, outputs=1)),
+    Good("near miss: a residual function whose end is divided by its 20 calls", partial(iterated, end=0.05)),
+    Bad("a residual function called 20 times", iterated, ["head"], ERROR, exporters=LEGACY),
     Bad("a sample with an absurd deviation", partial(sampled, std=3.0), ["deviation"], ERROR, exporters=()),
     Bad("one output, five layers", partial(mlp, depth=6, gain=2.2 * HE, outputs=1), ["10"], ERROR),
     Bad("twice the scale, 8 layers", partial(mlp, depth=8, gain=2 * HE), ["14"]),
@@ -135,3 +158,12 @@ def test_the_message_says_what_each_layer_does_and_what_would_help() -> None:
     (finding,) = initlint.check(mlp(depth=8, gain=3 * HE), select=["exploding-signal"]).findings
     assert ": each layer multiplies it by 2." in finding.message
     assert finding.message.partition("; He initialisation keeps ")[2].startswith(("0.9", "1"))
+
+
+def test_the_end_of_a_function_that_is_called_again_and_again_is_to_be_smaller() -> None:
+    report = initlint.check(*iterated())
+    (finding,) = (each for each in report.headlines if each.severity >= WARNING)
+    assert (finding.rule, finding.verified) == ("exploding-signal", True)
+    assert 'model.get_parameter("last.weight"), gain=0.05' in finding.fix.code
+    half = next(each for each in report.findings if each.rule == "half-precision-range")
+    assert half.caused_by is not None and half.caused_by.rule == "exploding-signal"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import onnx
 from models import focal_prior, highway, relu_cnn, squeeze_excite
 from models.altered import altered
@@ -44,9 +45,15 @@ def normed(seed: int = 0, size: float = 100.0, at: str = "conv.bias") -> onnx.Mo
     return graph.model(graph.conv("conv2", graph.op("LeakyRelu", graph.norm("norm", x, 16)), 16, 4))
 
 
-def _column() -> Array:
-    import numpy as np
+def forget(seed: int = 0, weight: float = 0.0) -> onnx.ModelProto:
+    """Beck et al. 2024 (xLSTM): cumulated gates that do not depend on the input yet; here added to a layer."""
+    graph = Graph(seed, {"forget.weight": lambda drawn: weight * drawn, "forget.bias": np.linspace(3, 6, 32)})
+    x = graph.input("x", ["batch", 32])
+    x = graph.op("Add", graph.linear("data", x, 32, 32), graph.linear("forget", x, 32, 32))
+    return graph.model(graph.linear("head", graph.op("Relu", x), 32, 10))
 
+
+def _column() -> Array:
     return np.array([16, 1, 1], np.int64)
 
 
@@ -57,11 +64,13 @@ def _column() -> Array:
     Good("highway", altered(highway, lambda m: m[1].gate.bias.fill_(-20.0)), notes_ok=False, exporters=LEGACY),
     Good("squeeze and excite", squeeze_excite, notes_ok=False, exporters=LEGACY),
     Good("near miss: a prior of -100 on the output", partial(mlp, changes={"6.bias": -100.0}), notes_ok=False),
+    Good("a forget gate of xLSTM: weight zero, bias 3 to 6", forget, notes_ok=False),
     Good("near miss: a bias of 5", partial(mlp, changes={"2.bias": 5.0}), notes_ok=False),
     Good("near miss: 50 beside weights as loud", partial(mlp, changes={"2.bias": 50.0, "2.weight": times(20.0)})),
     Good("near miss: negative before ReLU, which is dead-relu-bias", partial(mlp, changes={"2.bias": -50.0})),
     Good("near miss: a batch norm takes it away", normed, notes_ok=False),
     Good("near miss: a bias of 3 in all layers", partial(mlp, changes=everywhere(3.0)), notes_ok=False),
+    Bad("near miss: a weight that is small, not zero", partial(forget, weight=0.01), ["forget.bias"], WARNING),
     Bad("+9 in all layers", partial(mlp, changes=everywhere(9.0)), ["0.bias"], WARNING),
     Bad("+20 in all layers", partial(mlp, changes=everywhere(20.0)), ["0.bias"], Severity.ERROR),
     Bad("+30 before ReLU", partial(mlp, changes={"2.bias": 30.0}), ["2.bias"], WARNING),

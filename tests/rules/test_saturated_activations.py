@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import onnx
 import torch
 from models import Fault, focal_prior, highway, lstm, sigmoid_mlp, squeeze_excite, tanh_mlp
@@ -29,6 +30,14 @@ def normed_tanh(seed: int = 0, gain: float = 1.0) -> onnx.ModelProto:
     graph = Graph(seed, {"norm.weight": gain})
     x = graph.norm("norm", graph.conv("conv1", graph.input("x", ["batch", 3, 8, 8]), 3, 16), 16)
     return graph.model(graph.conv("conv2", graph.op("Tanh", x), 16, 4))
+
+
+def actor(seed: int = 0, gain: float = 1.0, end: str = "Tanh", prior: float = 0.0) -> onnx.ModelProto:
+    """A policy with bounded actions; the last layer drawn ``gain`` times as large as Xavier has it."""
+    graph = Graph(seed, {"head.bias": prior})
+    x = graph.op("Relu", graph.linear("hidden", graph.input("x", ["batch", 32]), 32, 64))
+    x = graph.op(end, graph.linear("head", x, 64, 4, gain))
+    return graph.model(graph.op("Mul", x, graph.tensor("range", np.array(3.0, np.float32))))
 
 
 @cases(
@@ -60,6 +69,11 @@ def normed_tanh(seed: int = 0, gain: float = 1.0) -> onnx.ModelProto:
     ),
     Good("near miss: any scale in front of ReLU", partial(mlp, changes={"2.weight": times(1000.0)}), notes_ok=False),
     Good("near miss: a loud convolution in front of batch norm", normed_tanh, notes_ok=False),
+    Good("actions within a tanh", actor, notes_ok=False),
+    Good("near miss: actions of twice the scale", partial(actor, gain=2.0), notes_ok=False),
+    Good("near miss: a loud output behind a sigmoid", partial(actor, gain=20.0, end="Sigmoid"), notes_ok=False),
+    Good("near miss: a bias holds the output tanh", partial(actor, prior=8.0), notes_ok=False),
+    Bad("actions that start at the ends of a tanh", partial(actor, gain=20.0), ["head.weight"], ERROR),
     Bad("sigmoid with a bias of +10", planted(sigmoid_mlp, Fault.SIGMOID_BIAS, "2.bias"), ["2.bias"], ERROR),
     Bad(
         "tanh with ten times the weights",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import models
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from models import batchnorm_resnet, gpt, rms_norm_mlp, selu_mlp, sigmoid_mlp, tanh_mlp, torch_default_mlp
 from models.graphs import mlp, residual
+from torch import nn
 
 import initlint
 from initlint.plugin import Severity
@@ -20,6 +22,28 @@ ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 LEGACY = ("legacy",)
 TORCH = 1 / np.sqrt(3.0)
 """PyTorch's default has a variance of 1 / (3 fan_in)."""
+
+
+class Scaled(nn.Module):
+    """A learned scale behind each ReLU, or behind each branch of a sum."""
+
+    def __init__(self, value: float, size: int = 1, beside: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(32, 32) for _ in range(6))
+        self.scales = nn.ParameterList(nn.Parameter(torch.full((size,), value)) for _ in self.layers)
+        self.head, self.beside = nn.Linear(32, 4), beside
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer, scale in zip(self.layers, self.scales, strict=True):
+            x = scale * torch.relu(layer(x)) + (x if self.beside else 0.0)
+        return self.head(x)
+
+
+def scaled(seed: int = 0, **options: Any) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(seed)
+    return Scaled(**options), torch.randn(32, 32)
 
 
 @cases(
@@ -42,6 +66,10 @@ TORCH = 1 / np.sqrt(3.0)
         notes_ok=False,
     ),
     Good("near miss: a tiny head", partial(mlp, changes={"6.weight": lambda w: w * 1e-8}), notes_ok=False),
+    Good("LayerScale", partial(scaled, value=1e-4, size=32, beside=True), notes_ok=False, exporters=LEGACY),
+    Good("near miss: scales of a half", partial(scaled, value=0.5), notes_ok=False),
+    Bad("learned numbers of 0.02 between layers", partial(scaled, value=0.02), ["scales.0"], WARNING),
+    Bad("learned vectors of 0.02", partial(scaled, value=0.02, size=32), ["scales.0"], WARNING, LEGACY),
     Bad("PyTorch's default, 8 layers", partial(torch_default_mlp, depth=9), ["14"], WARNING),
     Bad("PyTorch's default, 20 layers", partial(torch_default_mlp, depth=20), ["36"], ERROR, LEGACY),
     Bad("std 0.01, 8 layers", partial(mlp, depth=8, width=256, inputs=256, gain=0.16), ["12"], ERROR),

@@ -6,8 +6,9 @@ from functools import partial
 
 import onnx
 import pytest
+import torch
 from judging import check_module
-from models import batchnorm_resnet, gpt
+from models import Built, batchnorm_resnet, gpt, seeded
 from models.altered import altered
 from models.graphs import Graph
 from torch import nn
@@ -16,6 +17,7 @@ from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
+LEGACY = ("legacy",)
 
 
 def last_of_branch(module: nn.Module) -> None:
@@ -56,6 +58,58 @@ MODULES = (
 @cases(*MODULES)
 def test_zero_norm_gain(case: Case) -> None:
     check_module("zero-norm-gain", case)
+
+
+class Normed(nn.Module):
+    """Layers with a norm and a ReLU behind each."""
+
+    def __init__(self, depth: int, norm: type[nn.Module]) -> None:
+        super().__init__()
+        blocks = (nn.Sequential(nn.Linear(32, 32), norm(32), nn.ReLU()) for _ in range(depth))
+        self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(x))
+
+
+@seeded
+def row(gains: float | tuple[float, ...], depth: int = 4, norm: type[nn.Module] = nn.LayerNorm) -> Built:
+    net = Normed(depth, norm)
+    for block, gain in zip(net.blocks, gains if isinstance(gains, tuple) else depth * (gains,), strict=True):
+        nn.init.normal_(block[1].weight, std=-gain) if gain < 0 else nn.init.constant_(block[1].weight, gain)
+    return net, (torch.randn(32, 32),)
+
+
+@seeded
+def encoder(std: float, norm_first: bool = False) -> Built:
+    """Every parameter from one loop, as `for p in model.parameters(): nn.init.normal_(p, std=0.02)`."""
+    layer = nn.TransformerEncoderLayer(32, 4, 64, 0.0, batch_first=True, norm_first=norm_first)
+    net = nn.Sequential(
+        nn.Linear(16, 32), nn.TransformerEncoder(layer, 4, enable_nested_tensor=False), nn.Linear(32, 4)
+    )
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=std)
+    return net, (torch.randn(16, 6, 16),)
+
+
+FIRST = "1.layers.0.norm1.weight"
+
+QUIET = (
+    Good("near miss: gains of 0.3", partial(row, gains=0.3), notes_ok=False),
+    Good("near miss: only the last one is small", partial(row, gains=(1.0, 1.0, 1.0, 1e-3)), notes_ok=False),
+    Good("near miss: batch norms bring it back", partial(row, gains=0.02, norm=nn.BatchNorm1d), notes_ok=False),
+    Good(
+        "near miss: a way leads around them", partial(encoder, std=0.02, norm_first=True), notes_ok=False, exporters=()
+    ),
+    Bad("gains of 0.02", partial(row, gains=0.02), ["blocks.0.1.weight"], WARNING),
+    Bad("drawn around zero", partial(row, gains=-0.02), ["blocks.0.1.weight"], WARNING, exporters=LEGACY),
+    Bad("all of a post-norm encoder drawn from N(0, 0.02)", partial(encoder, std=0.02), [FIRST], WARNING, exporters=()),
+)
+
+
+@cases(*QUIET)
+def test_gains_that_multiply(case: Case) -> None:
+    check("zero-norm-gain", case, seeds=(0,))
 
 
 def normed(seed: int = 0, gain: float = 0.0, shift: float = 0.0) -> onnx.ModelProto:

@@ -6,9 +6,11 @@ from functools import partial
 
 import numpy as np
 import onnx
+import torch
 from models import adaln_zero, gpt, lora, relu_mlp, zero_head
 from models.altered import altered
 from models.graphs import Graph, mlp, residual
+from torch import nn
 
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
@@ -57,6 +59,33 @@ def gated(seed: int = 0) -> onnx.ModelProto:
     return graph.model(graph.linear("head", x, 32, 10))
 
 
+class LowRank(nn.Module):
+    """AdaLoRA (Zhang et al. 2023): x (A * E)^T B^T beside a frozen map, E at zero."""
+
+    def __init__(self, beside: bool = True) -> None:
+        super().__init__()
+        self.base, self.head, self.beside = nn.Linear(32, 32), nn.Linear(32, 4), beside
+        self.down, self.up = nn.Linear(32, 4, bias=False), nn.Linear(4, 32, bias=False)
+        self.scale = nn.Parameter(torch.zeros(4, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added = self.up(nn.functional.linear(x, self.down.weight * self.scale))
+        return self.head(torch.tanh(self.base(x) + added if self.beside else added))
+
+
+def adaptive(seed: int = 0, beside: bool = True) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(seed)
+    return LowRank(beside), torch.randn(16, 32)
+
+
+def down_at_zero(seed: int = 0, up: float | None = None) -> onnx.ModelProto:
+    """x + up(down(x)) with the first of the two at zero."""
+    graph = Graph(seed, {"down.weight": 0.0} | ({} if up is None else {"up.weight": up}))
+    x = graph.input("x", ["batch", 32])
+    x = graph.op("Add", x, graph.matmul("up", graph.matmul("down", x, 32, 4), 4, 32))
+    return graph.model(graph.linear("head", x, 32, 10))
+
+
 @cases(
     Good("he-initialised mlp", mlp, notes_ok=False),
     Good("zero head", zero_head, exporters=("legacy",)),
@@ -65,6 +94,10 @@ def gated(seed: int = 0) -> onnx.ModelProto:
     Good("adaLN-Zero with a zero head", adaln_zero, exporters=("legacy",)),
     Good("identity spatial transformer", spatial_transformer),
     Good("zero query", zero_query),
+    Good("AdaLoRA", adaptive, exporters=()),
+    Good("zero start of a linear branch", down_at_zero),
+    Bad("both maps of a linear branch", partial(down_at_zero, up=0.0), ["down.weight"], ERROR),
+    Bad("nothing leads around the branch", partial(adaptive, beside=False), ["down.weight"], exporters=()),
     Good("zero gate", gated),
     Good("near miss: the last non-zero weight", partial(mlp, changes={"2.weight": lambda w: w * (w == w.max())})),
     Good("near miss: zero positions beside drawn tokens", altered(gpt, lambda m: m.positions.weight.zero_())),
