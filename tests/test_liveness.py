@@ -184,9 +184,9 @@ def test_what_has_no_influence_does_not_hide_what_is_stuck_by_its_values() -> No
     assert verdicts(dead, Liveness.UNUSED) == ["patches.bias", "patches.weight"]
 
 
-def test_a_frozen_zero_and_a_rounding_hold_what_is_before_them() -> None:
+def test_a_frozen_zero_switches_a_branch_off_and_a_rounding_holds_what_is_before_it() -> None:
     held = ["branch.bias", "branch.weight"]
-    assert verdicts(partial(influence.gated, gate="frozen"), Liveness.STUCK) == held
+    assert verdicts(partial(influence.gated, gate="frozen"), Liveness.UNUSED) == held
     assert verdicts(partial(influence.gated, gate="rounded"), Liveness.STUCK) == held
 
 

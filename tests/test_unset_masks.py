@@ -69,3 +69,29 @@ def test_masks_that_were_never_set_are_an_error_that_names_the_product() -> None
 def test_masks_that_are_set_and_buffers_that_will_be_hold_nothing(build: type[nn.Module]) -> None:
     torch.manual_seed(0)
     assert errors(build()) == []
+
+
+class Symbolic(nn.Module):
+    """Edges of a Kolmogorov-Arnold network: formulas that a frozen mask switches off, until one is chosen."""
+
+    def __init__(self, alone: bool) -> None:
+        super().__init__()
+        self.mask = nn.Parameter(torch.zeros(4, 16), requires_grad=False)
+        self.affine, self.spline = nn.Parameter(torch.randn(4, 16)), nn.Linear(16, 4)
+        self.alone = alone
+
+    def forward(self, x: Tensor) -> Tensor:
+        edges = [[self.mask[j][i] * torch.sin(self.affine[j, i] * x[:, i]) for i in range(16)] for j in range(4)]
+        formulas = torch.stack([torch.stack(each).sum(0) for each in edges], 1)
+        return formulas if self.alone else self.spline(x) + formulas
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_a_frozen_mask_switches_off_is_unused_unless_it_is_all_there_is(alone: bool) -> None:
+    torch.manual_seed(0)
+    model = Symbolic(alone).requires_grad_(True)
+    model.mask.requires_grad_(False)
+    report = initlint.check(model, torch.randn(32, 16))
+    told = {(each.rule, each.address, each.severity) for each in report.findings if each.address == "affine"}
+    rule, severity = ("stuck-parameters", Severity.ERROR) if alone else ("unused-parameters", Severity.NOTE)
+    assert told == {(rule, "affine", severity)}

@@ -13,6 +13,7 @@ import torch
 from ..foreign import described
 from ..load.eager import AsInTraining, in_training_mode, untouched
 from ..load.from_torch import named_inputs
+from ..load.graph import LINK
 from ..load.trace import Recording
 from ..model import NotChecked
 from .objective import Objective, split
@@ -302,12 +303,12 @@ def multiplied(recording: Recording) -> set[str]:
         names = [carried[value] for value in node.inputs if value in carried]
         if node.op == "Mul":
             found.update(names)
-        elif node.op in _MOVES and names:
+        elif node.op in _MOVES and names and recording.live.isdisjoint(node.inputs):
             carried.update(dict.fromkeys(node.outputs, names[0]))
     return found
 
 
-_MOVES = frozenset({"Reshape", "Transpose", "Cast", "Expand", "Slice", "Identity", "Unsqueeze", "Squeeze"})
+_MOVES = frozenset({"Reshape", "Transpose", "Cast", "Expand", "Slice", "Split", "Gather", "Identity", LINK})
 
 
 def tensor_inputs(call: Call) -> list[torch.Tensor]:

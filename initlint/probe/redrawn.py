@@ -6,6 +6,7 @@ has none either is moved once more: if no bit of the outputs changes, no output 
 graph looks (queries of positions that nobody reads). Buffers of zeros are a state that training fills, as a code book
 of moving averages, or a branch that is switched on later; what waits for these alone was not reached. Unless they are
 factors, keep all that depends on the inputs from the outputs, and training does not fill them: a mask never set.
+A frozen parameter of zeros that is a factor switches a branch off: while it does no output depends on that branch.
 """
 
 from __future__ import annotations
@@ -35,25 +36,29 @@ def look_redrawn(walk: Walk, names: Collection[str], factors: Collection[str] = 
     cases = {case for case in walk.zero if case[0] in names and case[0] not in walk.absent} - walk.unreached
     if not walk.finite or not (cases or walk.idle_rows):
         return
-    constants = {
-        name: p for name, p in walk.differentiator.registered.items() if name not in walk.differentiator.parameters
-    }
-    buffers = dict(walk.differentiator.module.named_buffers())
+    differentiator = walk.differentiator
+    frozen = dict(_zeros({n: p for n, p in differentiator.registered.items() if n not in differentiator.parameters}))
+    switches = {name: frozen.pop(name) for name in list(frozen) if name in factors}
+    buffers = dict(differentiator.module.named_buffers())
     try:
-        with restored(zeros := dict(_zeros(constants))):
-            _fill(zeros)
+        with restored(frozen), restored(switches):
+            _fill(frozen)
             left = cases - _woken(walk, cases, 0)
+            left -= _held_by_masks(walk, left, switches)
+            _fill(switches)
+            switched = _woken(walk, left, 1) if left and switches else set()
+            left -= switched
             with restored(states := dict(_zeros(buffers))):
-                held = _held_by_masks(walk, left, {name: states[name] for name in states if name in factors})
+                left -= _held_by_masks(walk, left, {name: states[name] for name in states if name in factors})
                 _fill(states)
-                waiting = _woken(walk, left - held, 1) if left - held and states else set()
-            left -= waiting | held
+                waiting = _woken(walk, left, 1) if left and states else set()
+            left -= waiting
             left -= _freed(walk, left) if left else set()
             inert = left if left and not _outputs_move(walk, left) else set()
     except REFUSALS:
         return  # the forward or the loss does not take these values: what the steps have shown stands
     walk.unreached |= waiting
-    walk.inert |= inert
+    walk.inert |= inert | switched
 
 
 def _woken(walk: Walk, cases: set[Case], number: int) -> set[Case]:
