@@ -256,3 +256,28 @@ class Fork(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.body(x)
         return torch.cat([self.left(h), self.right(h)], 1)
+
+
+class Squashed(nn.Module):
+    """Vectors whose lengths, once and again squashed, are clamped before a root is taken of them (capsules)."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 32)
+        self.votes = nn.Parameter(std * torch.randn(4, 6, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        vectors = self.inner(x).view(-1, 4, 8)
+        for _ in range(2):
+            length = (vectors * vectors).sum(-1, keepdim=True)
+            vectors = vectors * length.clamp_min(1e-12).sqrt() / (1.0 + length)
+            if vectors.shape[1] == 4:
+                vectors = torch.einsum("bic,iocd->bod", vectors, self.votes)
+        return vectors.pow(2).sum(-1).clamp_min(1e-12).sqrt()
+
+
+def test_where_nothing_learns_no_signal_grows_to_the_edge() -> None:
+    torch.manual_seed(0)
+    found = {each.address for each in errors(Squashed(1e-4), FLAT)}
+    assert found == {"inner.weight", "inner.bias", "votes"}
+    assert errors(Squashed(0.3), FLAT) == []

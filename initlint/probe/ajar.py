@@ -121,19 +121,24 @@ class Ajar(AsInTraining):
         return output + SLOPE * opened * before.nan_to_num()  # what is masked is at minus infinity
 
 
-def out_of_reach(runs: Sequence[Sequence[Seen]]) -> frozenset[int]:
-    """Numbers of the calls that no batch reaches; each of ``runs`` is what a Gauge has seen of one batch."""
+def out_of_reach(runs: Sequence[Sequence[Seen]], grows: bool = True) -> frozenset[int]:
+    """Numbers of the calls that no batch reaches; each of ``runs`` is what a Gauge has seen of one batch.
+
+    The spread of what goes in only ``grows`` where some parameter learns.
+    """
     if not runs or any(len(run) != len(runs[0]) for run in runs):
         return frozenset()
-    return frozenset(number for number, batches in enumerate(zip(*runs, strict=True)) if _is_closed(batches))
+    return frozenset(number for number, batches in enumerate(zip(*runs, strict=True)) if _is_closed(batches, grows))
 
 
-def _is_closed(batches: Sequence[Seen]) -> bool:
+def _is_closed(batches: Sequence[Seen], grows: bool) -> bool:
     distance, spread = min(each.distance for each in batches), max(each.std for each in batches)
     changes = len(batches) == 1 or len(set(batches)) > 1
     if changes and min(each.count for each in batches) < FEWEST:
         return False
-    return distance >= OUT_OF_REACH * max(spread, USUAL)
+    if grows or not spread:
+        spread = max(spread, USUAL)
+    return distance >= OUT_OF_REACH * spread
 
 
 def flattened(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:

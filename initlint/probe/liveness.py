@@ -211,7 +211,8 @@ class Walk:
         for call in self.calls:
             self.differentiator.outputs(call, gauge := Gauge())
             runs.append(gauge.seen)
-        return out_of_reach(runs)
+        names = self.differentiator.parameters.keys()
+        return out_of_reach(runs, grows=not names <= self._whole(frozenset(self.zero)) | self.invariant)
 
     def _scale(self, name: str, parameter: torch.Tensor) -> float:
         values = entries(parameter)

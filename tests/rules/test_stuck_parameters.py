@@ -33,7 +33,7 @@ ERROR = Severity.ERROR
     Good("near miss: rows of positions that are masked", influence.masked, notes_ok=False),
     Good("near miss: a width padded from 61 to 64", altered(relu_mlp, lambda m: m[2].weight[61:].zero_())),
     Bad("eight of 64 units", altered(relu_mlp, lambda m: m[2].weight[:8].zero_()), ["2.weight"], ERROR),
-    Bad("behind a frozen zero", influence.gated, ["branch.weight", "branch.bias"], ERROR, exporters=()),
+    Good("near miss: a branch that a frozen zero switches off", influence.gated),
     Bad("one of four packed experts is empty", packed_experts, ["up"], ERROR),
     Bad("zero query and key of a packed projection", packed_attention, ["attention.in_proj_weight[q]"], ERROR),
     Bad("two zero factors of a gate", zero_gate, ["1.inner.weight"], ERROR),
