@@ -81,7 +81,7 @@ class Options:
 )
 def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
     reference, origin = max(1.0, context.signals.input_rms), context.signals.origin
-    if origin is not None and origin.kind == "nan":
+    if origin is not None and origin.kind in ("nan", "masked"):
         return  # no matter of scale
     loudest = 0.0
     probed = measured_heads(context.model, context.signals)

@@ -3,9 +3,9 @@
 ## Why it matters
 
 The loss is NaN from step one. The layer where NaN shows is rarely the one to blame: a zero vector that is divided by
-its length, weight normalisation of a zero row, a logarithm of zero, or values that outgrew the number format further
-up. The finding names the first operation whose inputs were finite and whose output was not, and the stored tensors that
-reach it.
+its length, weight normalisation of a zero row, a logarithm of zero, a softmax of a row that a mask hides altogether, or
+values that outgrew the number format further up. The finding names the first operation whose inputs were finite (or
+-inf, as masked logits are) and whose output was not, and the stored tensors that reach it.
 
 ## Example
 
@@ -31,7 +31,7 @@ from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, is_far, 
 SQUARE_OVERFLOWS = 1.8e19
 """Root of the largest float32: no norm, variance or product of such values is finite."""
 
-WORDS = {"nan": "NaN", "inf": "infinity", "overflow": "infinity (values outgrew float32)"}
+WORDS = {"nan": "NaN", "masked": "NaN", "inf": "infinity", "overflow": "infinity (values outgrew float32)"}
 
 
 @rule(
@@ -42,6 +42,8 @@ WORDS = {"nan": "NaN", "inf": "infinity", "overflow": "infinity (values outgrew 
         "default": "the first forward pass gives {what} at {operation}",
         "enormous": "the first forward pass gives {what} at {operation}: its values are too large to be squared",
         "tensor": "the first forward pass gives {what} at {operation}, which reads {tensors}",
+        "masked": "the first forward pass gives {what} at {operation}: a row of what it reads is -inf throughout, "
+        "as where a mask hides every position",
         "far": "the first forward pass gives {what} at {operation}, behind {at}, of rms {rms}",
     },
     explains=(
@@ -65,7 +67,7 @@ def non_finite_activations(context: Context, options: object) -> Iterator[Suspic
     if origin.tensors:
         data["tensors"] = ", ".join(origin.tensors)
     far = _far(context, (*origin.tensors, *origin.behind))
-    if origin.tensors or far:
+    if origin.kind != "masked" and (origin.tensors or far):
         at = next(iter((*_enormous(context, origin.tensors), *far, *origin.tensors)))
         fix = next((fresh(context.model, tensor) for tensor in context.model.tensors if tensor.address == at), None)
         message = "tensor" if at in origin.tensors else "enormous"
@@ -75,7 +77,8 @@ def non_finite_activations(context: Context, options: object) -> Iterator[Suspic
         yield Suspicion(at, Severity.ERROR, data, fix, message, proven=True)
         return
     layer = next((each for each in context.model.layers if each.name == origin.layer), None)
-    yield Suspicion(layer or context.model, Severity.ERROR, data, proven=True)
+    message = "masked" if origin.kind == "masked" else "default"
+    yield Suspicion(layer or context.model, Severity.ERROR, data, message=message, proven=True)
 
 
 def _far(context: Context, addresses: tuple[str, ...]) -> list[str]:

@@ -146,6 +146,7 @@ class TorchSession:
             return None
         watch = Watch()
         watched(self.module, self.call, watch, autograd=not run.no_autograd)
+        watch.ended()
         return origin_of(self.traced, watch, signals)
 
     @property

@@ -162,7 +162,7 @@ class NonFiniteOrigin:
     tensors: tuple[str, ...]
     """Addresses of the stored tensors that reach the operation without passing an activation."""
     kind: str
-    """"nan", "inf", or "overflow" (values outgrew float32)."""
+    """"nan", "inf", "overflow" (values outgrew float32), or "masked" (a softmax of a row of nothing but -inf)."""
     behind: tuple[str, ...] = ()
     """Where none reaches it: addresses of the tensors of the layers next before it."""
 

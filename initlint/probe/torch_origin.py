@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..load.dataflow import SOFTMAXES
 from ..load.from_torch import TracedModule
 from ..load.graph import Node
 from ..load.trace import NOISE, Recording
@@ -22,6 +23,10 @@ class Watch:
     kind: str = ""
     dark: dict[str, Node] = field(default_factory=dict)
     """Infinite values that no input reaches, and what made them: a mask, or a weight that outgrew float32."""
+    lows: dict[str, str] = field(default_factory=dict)
+    """Values with -inf and nothing worse, as masked logits, and the first one that each comes from."""
+    hidden: set[str] = field(default_factory=set)
+    """Those of them with a row that holds nothing else."""
 
     def computed(self, value: str, tensor: torch.Tensor, node: Node, recording: Recording) -> None:
         if self.first or not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
@@ -29,10 +34,23 @@ class Watch:
         live = value in recording.live
         nan = bool(tensor.isnan().any())
         infinite = not nan and bool(tensor.isinf().any())
-        if nan or (live and infinite):
-            self.first, self.kind = value, "nan" if nan else "inf"
+        low = live and infinite and not bool((tensor == torch.inf).any())
+        origin = next((self.lows[each] for each in node.inputs if each in self.lows), value)
+        if low:
+            self.lows[value] = origin
+            if tensor.dim() and bool((tensor == -torch.inf).all(-1).any()):
+                self.hidden.add(value)
+        elif nan and node.op in SOFTMAXES and not self.hidden.isdisjoint(node.inputs):
+            self.first, self.kind = value, "masked"
+        elif nan or (live and infinite):
+            self.first, self.kind = origin, "nan" if nan and origin == value else "inf"
         elif infinite:
             self.dark[value] = node
+
+    def ended(self) -> None:
+        """Without anything worse the first -inf is what there is."""
+        if not self.first and self.lows:
+            self.first, self.kind = next(iter(self.lows)), "inf"
 
     def about_to_read(self, tensors: Sequence[torch.Tensor]) -> None:
         """Of no interest."""

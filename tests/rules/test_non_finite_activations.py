@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import onnx
+import torch
 from judging import findings
 from models import relu_mlp, weight_norm_mlp
 from models.altered import altered
@@ -13,6 +14,7 @@ from models.deadlocks import tokens
 from models.graphs import Graph, mlp
 from torch import nn
 
+import initlint
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
@@ -66,3 +68,34 @@ def test_non_finite_activations(case: Case) -> None:
 def test_a_tensor_too_large_to_be_squared_is_named_where_a_norm_overflows() -> None:
     found = findings(tokens, select=["non-finite-activations"])
     assert [(finding.address, finding.severity) for finding in found] == [("tokens", ERROR)]
+
+
+class Attention(nn.Module):
+    """Causal attention whose mask hides the positions from ``hidden`` after each one's own on."""
+
+    def __init__(self, hidden: int, zero: bool = False) -> None:
+        super().__init__()
+        self.query, self.key, self.out = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+        self.hidden, self.zero = hidden, zero
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.query(x) @ self.key(x).transpose(1, 2)
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(self.hidden)
+        mixed = scores.masked_fill(mask, -torch.inf).softmax(-1) @ x
+        return self.out(mixed / (0.0 * mixed.abs()) if self.zero else mixed)
+
+
+def test_a_mask_that_hides_all_of_a_row_is_what_is_told() -> None:
+    torch.manual_seed(0)
+    (finding,) = initlint.check(Attention(0), torch.randn(4, 6, 8)).findings
+    assert (finding.rule, finding.severity) == ("non-finite-activations", ERROR)
+    assert "NaN at Softmax: a row of what it reads is -inf throughout" in finding.message
+
+
+def test_a_mask_that_hides_less_is_not_taken_for_the_origin() -> None:
+    torch.manual_seed(0)
+    assert not initlint.check(Attention(1), torch.randn(4, 6, 8), select=["non-finite-activations"]).findings
+    (finding,) = initlint.check(
+        Attention(1, zero=True), torch.randn(4, 6, 8), select=["non-finite-activations"]
+    ).findings
+    assert "infinity at Div" in finding.message
