@@ -114,7 +114,7 @@ def _at_output(
     context: Context, layer: Layer, signal: LayerSignal, flat: tuple[float, float], options: Options
 ) -> Iterator[Suspicion]:
     at, _ = held_flat(context.model, context.stats, layer, signal, options.mean_share * min(map(abs, flat)))
-    if at is layer.weight and signal.saturated >= options.output and activations.get(layer.activation)(-9.0) < -0.5:
+    if at is layer.weight and signal.saturated >= options.output and layer.activation in ("tanh", "hard-tanh"):
         data = {"share": signal.saturated, "activation": layer.activation, "low": flat[0], "high": flat[1]}
         fix = redrawn(context.model, maps_up_to(context.model, layer), context.stats)
         yield Suspicion(at, Severity.ERROR, {**data, "rms": signal.rms}, fix)
