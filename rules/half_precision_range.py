@@ -54,6 +54,8 @@ def half_precision_range(context: Context, options: Options) -> Iterator[Suspici
         signal = context.signal(layer)
         if signal is not None and options.largest < signal.absmax < math.inf:
             half = layer.weight.dtype == "float16"
+            if context.signals.origin is not None and not half:
+                break  # not even float32 holds what comes of it
             data = {"peak": signal.absmax, "limit": options.largest, "dtype": layer.weight.dtype}
             fix = fresh(context.model, layer.weight) if layer.kind.is_map else None
             yield Suspicion(layer, Severity.ERROR if half else Severity.WARNING, data, fix, proven=half)

@@ -37,6 +37,10 @@ def half(seed: int = 0, factor: float = 1.0) -> onnx.ModelProto:
     Good("he-initialised mlp in float16", half, notes_ok=False),
     Good("near miss: loud, within the range", partial(half, factor=1000.0), notes_ok=False),
     Good("near miss: small, above the least", partial(mlp, changes={"2.weight": times(1e-5)}), notes_ok=False),
+    Good(
+        "near miss: beyond float32 too, which another rule says",
+        partial(mlp, changes={"2.weight": times(1e5), "4.weight": times(1e38)}),
+    ),
     Bad("activations beyond it in float16", partial(half, factor=1e5), ["2"], ERROR),
     Bad("activations beyond it in float32", partial(mlp, changes={"2.weight": times(1e5)}), ["2"], WARNING),
     Bad("weights that become zero", partial(mlp, changes={"2.weight": times(1e-9)}), ["2.weight"], NOTE),
