@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from . import catalog
+from .activations import ENDING_AT_ZERO
 from .baseline import REASON, Baseline, load
 from .builds import NOT_BUILT, Builds
 from .configuration import each_override, of_target
@@ -286,7 +287,8 @@ def _refuse_empty(model: Model, settings: Settings) -> None:
 
 def _nothing_judged(model: Model, report: Report) -> TargetError | None:
     """The fault of a file in which no weight was found and nothing is wrong: that is no clean bill."""
-    if model.format != "onnx" or model.layers or model.factors or report.findings or report.suppressed:
+    gates = any(factor.function in ENDING_AT_ZERO for factor in model.factors)
+    if model.format != "onnx" or model.layers or gates or report.findings or report.suppressed:
         return None
     values = sum(tensor.size for tensor in model.tensors)
     return TargetError(
