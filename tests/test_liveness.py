@@ -11,7 +11,9 @@ from judging import BOTH, fingerprint, probe
 from models import deadlocks, influence
 from models.altered import altered
 from torch import nn
+from torch.nn import functional
 
+import initlint
 from initlint.plugin import Liveness
 from initlint.probe.on_torch import TorchSession
 from initlint.testing import Build
@@ -328,3 +330,24 @@ def test_rows_that_hardly_move_beside_others_are_not_called_equal() -> None:
     torch.manual_seed(0)
     session = TorchSession(Modulated(), (torch.randn(16, 8),), {})
     assert session.probe(BOTH).still_equal["modulate.weight"] == 0
+
+
+class Tokens(nn.Module):
+    """A frozen table of which a few rows have a correction that is learnt, as peft's trainable tokens are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.randn(20, 8))
+        self.register_buffer("which", torch.tensor([17, 18]))
+        self.delta = nn.Parameter(torch.zeros(2, 8))
+        self.head = nn.Linear(8, 4).requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = torch.index_copy(self.table, 0, self.which, self.table[self.which] + self.delta)
+        return self.head(functional.embedding(x, rows).mean(1))
+
+
+def test_rows_that_this_batch_does_not_look_up_are_not_unused() -> None:
+    torch.manual_seed(0)
+    report = initlint.check(Tokens(), torch.randint(0, 10, (4, 6)))
+    assert not report.findings

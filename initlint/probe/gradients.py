@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -255,12 +256,28 @@ class BackwardProbe:
         if any((name, part) in walk.unreached for part in zero):
             return Liveness.UNREACHED
         if all((name, part) in walk.inert for part in zero):
-            return Liveness.UNUSED
+            return Liveness.UNREACHED if name in self._looked_up else Liveness.UNUSED
         if name in walk.absent:
             if id(parameter) not in reads:
                 return Liveness.FROZEN
             return Liveness.DETACHED if name in self.traced.recording.detached else Liveness.STOPPED
         return Liveness.STUCK
+
+    @cached_property
+    def _looked_up(self) -> set[str]:
+        """Parameters that go into tables of which the data choose rows: others may read what this batch did not."""
+        recording = self.traced.recording
+        carried = {value: {name} for value, name in recording.stored.items()}
+        found: set[str] = set()
+        for node in recording.nodes:
+            names = set().union(*(carried.get(value, ()) for value in node.inputs[:1]))
+            if node.op in _LOOKING_UP and recording.live.intersection(node.inputs[1:]):
+                found |= names
+            elif recording.live.isdisjoint(node.inputs):
+                names = names.union(*(carried.get(value, ()) for value in node.inputs[1:]))
+                for value in node.outputs if names else ():
+                    carried[value] = names
+        return found
 
     def _part_verdicts(self, walk: Walk, whole: Mapping[str, Liveness]) -> dict[str, Liveness]:
         made = {}
@@ -304,6 +321,8 @@ def _with_symmetry(
 
 _ROUTING = frozenset({"TopK", "ArgMax", "aten::nonzero", "aten::where", "Where", "GatherND"})
 """Operators that choose by data which experts run."""
+
+_LOOKING_UP = frozenset({"Gather", "GatherElements", "GatherND"})
 
 
 def _has_sibling(name: str, read: set[str]) -> bool:
