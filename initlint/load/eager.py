@@ -124,9 +124,10 @@ def _uncompiled() -> AbstractContextManager[object]:
 
 def _forget_optimised(module: torch.nn.Module) -> None:
     """A scripted module that has run before hides from dispatch modes which parameters it works with."""
-    for each in modules_of(module) if "torch.jit" in sys.modules else ():
-        flush = getattr(getattr(each, "forward", None), "_debug_flush_compilation_cache", None)
-        if isinstance(each, torch.jit.ScriptModule) and flush is not None:
+    for each in modules_of(module):
+        forward = getattr(each, "forward", None) if isinstance(each, torch.jit.ScriptModule) else None
+        flush = getattr(forward, "_debug_flush_compilation_cache", None)
+        if flush is not None:
             with suppress(RuntimeError):  # the older executor, which traced ones have, hides nothing
                 flush()
 

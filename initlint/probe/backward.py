@@ -14,7 +14,7 @@ from ..foreign import described
 from ..load.eager import AsInTraining, in_training_mode, put_back, untouched
 from ..load.from_torch import named_inputs
 from ..load.graph import LINK
-from ..load.trace import Recording
+from ..load.trace import Recording, Rewritten
 from ..model import NotChecked
 from .objective import Objective, split
 from .signals import GradientSignal, LossStart
@@ -73,24 +73,14 @@ class Differentiator:
 
     def trained(self, call: Call, mode: AsInTraining, seed: int) -> set[str]:
         """Names of the buffers that a forward in training mode writes; it draws its noise from ``seed``."""
-        buffers = dict(self.module.named_buffers())
-        before = {name: (buffer, buffer.detach().clone()) for name, buffer in buffers.items()}
-        with (
-            restored(self.overwritten),
-            torch.no_grad(),
-            attributes_kept(self.module),
-            untouched(self.module),
-            in_training_mode(self.module),
-            mode,
-        ):
-            torch.manual_seed(seed)
-            self.module(*call[0], **call[1])
+        before, rewritten = dict(self.module.named_buffers()), list[Rewritten]()
+        with restored(self.overwritten), torch.no_grad(), attributes_kept(self.module):
+            with untouched(self.module, rewritten), in_training_mode(self.module), mode:
+                torch.manual_seed(seed)
+                self.module(*call[0], **call[1])
             after = dict(self.module.named_buffers())
-            return {
-                name
-                for name, (buffer, values) in before.items()
-                if after.get(name) is not buffer or not torch.equal(buffer.detach(), values)
-            }
+        written = {id(buffer) for buffer, _, _ in rewritten}
+        return {name for name, buffer in before.items() if id(buffer) in written or after.get(name) is not buffer}
 
     def of_run(self, run: Run, draw: int) -> Gradients:
         """Gradients of a run that is over; its graph can be gone through once."""
@@ -169,7 +159,7 @@ def peaks(gradients: Gradients) -> dict[str, float]:
     there = {name: gradient for name, gradient in gradients.items() if gradient is not None}
     stored = {name: entries(each) if each.is_sparse else each.detach() for name, each in there.items()}
     filled = {name: values for name, values in stored.items() if values.numel()}
-    norms = _norms(list(filled.values()), torch.inf)
+    norms = torch._foreach_norm(list(filled.values()), torch.inf) if filled else ()
     return {**dict.fromkeys(gradients, 0.0), **dict(zip(filled, map(float, norms), strict=True))}
 
 
@@ -185,18 +175,11 @@ def rms(values: torch.Tensor, size: int) -> float:
 def rms_of_each(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[float]:
     """``rms`` of the entries of each, in one call for all that need no copy: most are so small that calls cost most."""
     single = [each.detach() for each in tensors if _is_plain(each)]
-    norms = iter(_norms(single))
+    norms = iter(torch._foreach_norm(single) if single else ())
     return [
         _over(float(next(norms)), each.detach(), size) if _is_plain(each) else rms(entries(each), size)
         for each, size in zip(tensors, sizes, strict=True)
     ]
-
-
-def _norms(tensors: Sequence[torch.Tensor], order: float = 2.0) -> Sequence[torch.Tensor]:
-    try:
-        return torch._foreach_norm(list(tensors), order) if tensors else ()
-    except NotImplementedError:  # subclasses, as of quantised training, know common operators only
-        return [torch.linalg.vector_norm(each.dequantize().float(), order) for each in tensors]
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

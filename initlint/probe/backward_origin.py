@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from ..foreign import described
 from ..load.from_torch import TracedModule, output_tensors
 from ..load.graph import Node
+from .autograd_graph import nodes_behind
 from .backward import Differentiator
 from .signals import GradientSignal, NonFiniteOrigin
 from .torch_run import Call, Run, run_kept
-
-
-class _Everything:
-    """Names of all values."""
-
-    def __contains__(self, value: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 1
 
 
 @dataclass
@@ -35,27 +25,16 @@ class _Watch:
 
     first: Any = None
     kind: str = ""
-    handles: list[Any] = field(default_factory=list)
 
     def over(self, output: Any) -> None:
-        pending = [t.grad_fn for t in output_tensors(output) if t.grad_fn is not None]
-        seen = set(pending)
-        while pending:
-            node = pending.pop()
-            self.handles.append(node.register_hook(self._seen_by(node)))
-            for each, _ in node.next_functions:
-                if each is not None and each not in seen:
-                    seen.add(each)
-                    pending.append(each)
+        for node in nodes_behind(output_tensors(output)):
+            node.register_hook(partial(self._handed_on, node))
 
-    def _seen_by(self, node: Any) -> Any:
-        def hook(after: Any, before: Any) -> None:
-            if self.first is None and all(map(_is_finite, before)) and not all(map(_is_finite, after)):
-                self.first = node
-                broken = next(each for each in after if not _is_finite(each))
-                self.kind = "nan" if bool(broken.isnan().any()) else "inf"
-
-        return hook
+    def _handed_on(self, node: Any, after: Any, before: Any) -> None:
+        if self.first is None and all(map(_is_finite, before)) and not all(map(_is_finite, after)):
+            self.first = node
+            broken = next(each for each in after if not _is_finite(each))
+            self.kind = "nan" if bool(broken.isnan().any()) else "inf"
 
 
 def _is_finite(gradient: torch.Tensor | None) -> bool:
@@ -69,12 +48,17 @@ def gradient_origin(
     broken = tuple(address for address, signal in gradients.items() if not math.isfinite(signal.rms))
     if not broken:
         return None
-    run = run_kept(differentiator.module, call, autograd=True, wanted=_Everything())
-    watch = _Watch()
-    watch.over(run.output)
-    differentiator.of_run(run, 0)
     layers = [layer.name for layer in traced.model.layers if layer.weight.address in broken]
-    operation = _place(watch.first, run) if watch.first is not None else "an operation"
+    watch, operation = _Watch(), "an operation"
+    try:
+        values = {value for node in traced.recording.nodes for value in node.outputs}
+        run = run_kept(differentiator.module, call, autograd=True, wanted=values)
+        watch.over(run.output)
+        differentiator.of_run(run, 0)
+        if watch.first is not None:
+            operation = _place(watch.first, run)
+    except Exception as error:  # noqa: BLE001 - the user's forward, once more: what the first pass has shown stands
+        operation = f"an operation that cannot be told (looked for, the model raised {described(error)})"
     return NonFiniteOrigin(layers[-1] if layers else "", operation, broken, watch.kind or "nan")
 
 

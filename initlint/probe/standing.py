@@ -48,12 +48,12 @@ def made_of_parameters(differentiator: Differentiator, calls: Sequence[Call]) ->
         recorder.add_input(name, tensor)
     with torch.no_grad(), attributes_kept(module), _Sources(recorder) as sources:
         run(module, call[0], call[1], recorder)
-    made = dict(_without_inputs(recorder.recording, sources.values))
+    stored = _without_inputs(recorder.recording, sources.values)
     names = set(differentiator.registered)
-    made = {number: sources & names for number, sources in made.items() if sources & names}
+    made = {number: found & names for number, found in stored.items() if found & names}
     if not made:
         return {}
-    states = set().union(*(_without_inputs(recorder.recording, sources.values).values()))
+    states = frozenset[str]().union(*stored.values())
     looks = [_gauged(differentiator, call) for call in calls]
     for seed in range(_LOOKS):
         noisy = Gauge()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..load.from_torch import output_tensors
+from .autograd_graph import leaves_behind
 
 
 def strays(
@@ -25,7 +26,7 @@ def strays(
     """
     wanted = {id(leaf): leaf for leaf in read if leaf.requires_grad and leaf.is_leaf and id(leaf) in watched}
     own = {id(tensor) for tensor in known}
-    for leaf in _leaves(output_tensors(output)):
+    for leaf in leaves_behind(output_tensors(output)):
         if isinstance(leaf, torch.nn.Parameter) and id(leaf) not in own:
             wanted[id(leaf)] = leaf
     if not wanted:
@@ -34,24 +35,9 @@ def strays(
     names = {id(tensor): name for name, tensor in reversed(held.items())}
     for name, tensor in held.items():
         if tensor.grad_fn is not None:
-            for leaf in _leaves([tensor]):
+            for leaf in leaves_behind([tensor]):
                 names.setdefault(id(leaf), name)
     return tuple(sorted(names.get(key, f"unregistered {tuple(leaf.shape)}") for key, leaf in wanted.items()))
-
-
-def _leaves(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """What autograd would add gradients up in."""
-    pending = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
-    seen = set(pending)
-    while pending:
-        node = pending.pop()
-        behind = node.next_functions
-        if not behind and (leaf := getattr(node, "variable", None)) is not None:
-            yield leaf
-        for each, _ in behind:
-            if each is not None and each not in seen:
-                seen.add(each)
-                pending.append(each)
 
 
 def _held(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -34,3 +34,19 @@ def test_the_operation_is_named_and_nothing_else_is_said(build: object, operatio
     assert operation in finding.message
     assert finding.data["count"] == others
     assert report.exit_status == 1
+
+
+def test_a_forward_that_works_only_so_often_loses_the_name_of_the_operation_and_nothing_else() -> None:
+    module, inputs = pairs()
+    calls: list[None] = []
+
+    def refuse(*_: object) -> None:
+        calls.append(None)
+        if len(calls) > 1:
+            raise RuntimeError("the queue is empty")
+
+    module.register_forward_pre_hook(refuse)
+    report = initlint.check(module, inputs)
+    (finding,) = (each for each in report.findings if each.rule == "non-finite-gradients")
+    assert "the queue is empty" in finding.message
+    assert report.probe.backward.value == "exact"
