@@ -351,3 +351,26 @@ def test_rows_that_this_batch_does_not_look_up_are_not_unused() -> None:
     torch.manual_seed(0)
     report = initlint.check(Tokens(), torch.randint(0, 10, (4, 6)))
     assert not report.findings
+
+
+class Rewarded(nn.Module):
+    """A main output, and a head beside it whose last layer starts at zero."""
+
+    def __init__(self, stopped: bool = False) -> None:
+        super().__init__()
+        self.body, self.logits = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.reward, self.last = nn.Linear(16, 16), nn.Linear(16, 1)
+        nn.init.zeros_(self.last.weight)
+        self.stopped = stopped
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = self.body(x).tanh()
+        reward = self.reward(hidden).tanh()
+        return {"logits": self.logits(hidden), "reward": self.last(reward.detach() if self.stopped else reward)}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_head_that_the_loss_leaves_out_is_not_stopped_by_its_zeros(stopped: bool) -> None:
+    torch.manual_seed(0)
+    report = initlint.check(Rewarded(stopped), torch.randn(8, 8), select=["unregistered-weights", "stuck-parameters"])
+    assert [finding.address for finding in report.findings] == (["reward.weight"] if stopped else [])

@@ -358,8 +358,10 @@ class _Assembly:
                     continue
                 array = self._constants.spec(value)
                 if array is not None and array.ndim >= 2 and array.dtype.kind not in "OSUb":
-                    at = value if value in self._graph.initializers else node.scope or value
-                    yield NotChecked(at, f"operator {node.op!r} is not known to initlint")
+                    stored = value in self._graph.initializers
+                    at = value if stored else node.scope or value
+                    if stored or not is_generated(at):  # what arithmetic makes has no name that a user knows
+                        yield NotChecked(at, f"operator {node.op!r} is not known to initlint")
 
     def _folded(self, layers: list[Layer], producer: str) -> tuple[FoldedNorm, ...]:
         by_weight = {layer.weight.address: layer for layer in layers}

@@ -171,6 +171,8 @@ class Walk:
         """Where a gradient appears with units ajar and all outputs counted, the probe only did not reach it."""
         closed, asleep = self._out_of_reach(), frozenset(self.zero)
         gradients = self._ajar(draw, closed)
+        left_out = {name for name in self.absent if gradients.get(name) is not None}  # by the loss, behind zeros
+        self.unreached |= {case for case in asleep if case[0] in left_out}
         woken = self._given(gradients, asleep)
         made = self._made_of_parameters() if woken else {}
         standing, tried = asleep, closed
