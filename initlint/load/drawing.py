@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from . import wiring
 from .folding import MAX_COMPUTED, Array, numpy_type
+from .protos import keep, tensor_of
 
 _LIKE = {"RandomNormalLike": "RandomNormal", "RandomUniformLike": "RandomUniform"}
 
@@ -22,7 +23,7 @@ _LIKE = {"RandomNormalLike": "RandomNormal", "RandomUniformLike": "RandomUniform
 def tell_shapes(proto: ModelProto) -> None:
     """Rewrite draws in the shape of a stored tensor as draws of a given shape; what nobody else reads is dropped."""
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    stored |= {node.output[0]: node.attribute[0].t for node in proto.graph.node if _is_constant(node)}
+    stored |= {node.output[0]: held for node in proto.graph.node if (held := tensor_of(node)) is not None}
     lent = set()
     for node in proto.graph.node:
         like = stored.get(node.input[0]) if node.op_type in _LIKE and len(node.input) == 1 else None
@@ -46,13 +47,12 @@ def settle(proto: ModelProto, names: Collection[str]) -> bool:
         asked = node.output and node.output[0] in names and node.op_type in _LIKE.values()
         values = _drawn(node, budget) if asked else None
         if values is None:
-            kept.append(NodeProto.FromString(node.SerializeToString()))
+            kept.append(node)
         else:
             drawn[node.output[0]] = values
             budget -= values.size
     if drawn:
-        del proto.graph.node[:]
-        proto.graph.node.extend(kept)
+        keep(proto.graph.node, kept)
         proto.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in drawn.items())
     return bool(drawn)
 
@@ -81,10 +81,6 @@ def _drawn(node: NodeProto, budget: int) -> Array | None:
         return np.asarray(values * np.float32(scale) + np.float32(shift)).astype(kind, copy=False)
 
 
-def _is_constant(node: NodeProto) -> bool:
-    return node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name == "value"
-
-
 def _read(proto: ModelProto) -> set[str]:
     graphs = list(wiring.graphs(proto.graph))
     read = {value for graph in graphs for node in graph.node for value in node.input}
@@ -92,8 +88,4 @@ def _read(proto: ModelProto) -> set[str]:
 
 
 def _drop(proto: ModelProto, names: Collection[str]) -> None:
-    kept = [
-        TensorProto.FromString(each.SerializeToString()) for each in proto.graph.initializer if each.name not in names
-    ]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
+    keep(proto.graph.initializer, [each for each in proto.graph.initializer if each.name not in names])

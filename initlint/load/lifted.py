@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto
 
 from . import wiring
 from .graph import bodies_of, inside
+from .protos import keep, tensor_of
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
@@ -53,7 +54,8 @@ def _lifted(graph: GraphProto, prefix: str, found: list[TensorProto], taken: set
     """New names of the graph's own weights, copies of which join ``found``."""
     results = {value.name for value in graph.output} | {value.name for value in graph.input}
     names: dict[str, str] = {}
-    for name, tensor in (*((each.name, each) for each in graph.initializer), *map(_constant, graph.node)):
+    stored = ((tensor.name, tensor) for tensor in graph.initializer)
+    for name, tensor in (*stored, *((node.output[0], tensor_of(node)) for node in graph.node if node.output)):
         new = f"{prefix}{name}"
         if tensor is None or tensor.data_type not in _FLOATS or not tensor.dims or name in results or new in taken:
             continue
@@ -66,21 +68,11 @@ def _lifted(graph: GraphProto, prefix: str, found: list[TensorProto], taken: set
     return names
 
 
-def _constant(node: NodeProto) -> tuple[str, TensorProto | None]:
-    if node.op_type != "Constant" or len(node.attribute) != 1 or node.attribute[0].name != "value":
-        return "", None
-    return node.output[0], node.attribute[0].t
-
-
 def _drop(graph: GraphProto, names: Mapping[str, str]) -> None:
     """Take away what was lifted; the graph's own names alone, for nobody else's are written in it."""
     kept = [tensor for tensor in graph.initializer if tensor.name not in names]
     nodes = [node for node in graph.node if node.op_type != "Constant" or node.output[0] not in names]
     if len(kept) < len(graph.initializer):
-        kept = [TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
+        keep(graph.initializer, kept)
     if len(nodes) < len(graph.node):
-        nodes = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(nodes)
+        keep(graph.node, nodes)

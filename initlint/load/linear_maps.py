@@ -72,10 +72,13 @@ def _matmul(reader: WeightReader, node: Node) -> Iterator[Operation]:
 
 def _is_distance(reader: WeightReader, node: Node) -> bool:
     """sqrt(max(0, [x, |x|^2, 1] [-2c, 1, |c|^2]^T)), as exporters write the distances of x to points c."""
+    live = [maker for value in node.inputs if reader.is_live(value) and (maker := reader.graph.producer.get(value))]
+    if len(live) != 1 or live[0].op != "Concat":
+        return False
     value = node.outputs[0]
     for operators in (("Clip", "Max", "Relu"), ("Sqrt",)):
         readers = reader.graph.readers(value)
-        if len(readers) != 1 or readers[0][0].op not in operators or all(map(reader.is_live, node.inputs)):
+        if len(readers) != 1 or readers[0][0].op not in operators:
             return False
         value = readers[0][0].outputs[0]
     return True

@@ -17,6 +17,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from . import quantised, wiring
+from .protos import keep
 from .writing import MICROSOFT, PER_AXIS, Rule, Writer, attributes_of, input_of
 
 _RANGES = 11
@@ -62,9 +63,7 @@ def _rewrite(graph: GraphProto, writer: Writer) -> None:
             writer.nodes.append(node)
     if not changed:
         return
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in writer.nodes]
-    del graph.node[:]
-    graph.node.extend(kept)
+    keep(graph.node, writer.nodes)
     graph.initializer.extend(writer.constants)
 
 

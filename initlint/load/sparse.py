@@ -12,6 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorPro
 from ..model import NotChecked
 from . import wiring
 from .folding import MAX_COMPUTED, Array
+from .protos import keep
 from .refusals import brief, damaged
 
 
@@ -32,9 +33,7 @@ def write_out(proto: ModelProto, base: Path | None, name: str) -> None:
             else:
                 budget -= dense.size
                 graph.initializer.append(numpy_helper.from_array(dense, sparse.values.name))
-        kept = [SparseTensorProto.FromString(sparse.SerializeToString()) for sparse in left]
-        del graph.sparse_initializer[:]
-        graph.sparse_initializer.extend(kept)
+        keep(graph.sparse_initializer, left)
         for node, sparse in _constants(graph):
             dense = _dense(sparse, files.array(sparse.values), files.array(sparse.indices), budget, name)
             if dense is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from onnx import GraphProto, NodeProto
 
+from .protos import keep
 from .refusals import brief, damaged
 
 
@@ -65,9 +66,7 @@ def _put_in_order(graph: GraphProto, needs: list[list[str]], made: set[str], nam
     else:
         return
     order = _sorted(graph, waits, name)
-    nodes = [NodeProto.FromString(graph.node[position].SerializeToString()) for position in order]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    keep(graph.node, [graph.node[position] for position in order])
 
 
 def _sorted(graph: GraphProto, waits: list[set[str]], name: str) -> list[int]:

@@ -21,6 +21,7 @@ from onnx import (
     helper,
 )
 
+from ..load.protos import tensor_of
 from . import payload
 from .dataflow import all_nodes, subgraphs
 
@@ -72,8 +73,8 @@ def rewrite(proto: ModelProto, folder: Path | None) -> ProbeGraph:
         _sort_in(tensor, tensor.name, small, fed, folder)
     nodes: list[NodeProto] = []
     for node in graph.node:
-        if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name == "value":
-            _sort_in(node.attribute[0].t, node.output[0], small, fed, folder)
+        if (held := tensor_of(node)) is not None:
+            _sort_in(held, node.output[0], small, fed, folder)
         else:
             nodes += _rewritten(node, folder, prefix, imports[""])
     stored = {tensor.name for tensor in graph.initializer}
