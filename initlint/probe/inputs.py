@@ -15,6 +15,7 @@ from onnx import TensorProto
 
 from ..settings import ProbeSettings
 from . import shapes
+from .blank_inputs import MASK_NAME, blank
 from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph
 from .input_use import InputUse, uses
@@ -88,6 +89,8 @@ class Feeder:
     uses: Mapping[str, InputUse]
     settings: ProbeSettings
     given: dict[str, Array] = field(init=False)
+    drawn: list[str] = field(init=False)
+    """Given inputs that held nothing but zeros, for which values are drawn."""
     _fixed: dict[str, tuple[int, ...]] = field(init=False)
     _bound: dict[str, int] = field(init=False)
 
@@ -100,6 +103,15 @@ class Feeder:
                 if isinstance(dim, str) and dim:
                     self._bound.setdefault(dim, size)
         self._refuse_empty()
+        self.drawn = self._blank()
+        for name in self.drawn:
+            del self.given[name]
+
+    def _blank(self) -> list[str]:
+        zero = {name: not array.any() for name, array in self.given.items() if array.size}
+        meant = {name: self._meaning(self.slots[name]) for name in zero if not MASK_NAME.search(name)}
+        numbers = {name: zero[name] for name, meaning in meant.items() if meaning is Meaning.NUMBERS}
+        return blank(numbers, {name: zero[name] for name, meaning in meant.items() if meaning is Meaning.TABLE})
 
     def _refuse_empty(self) -> None:
         """Raises TargetError(USAGE) where the user's sizes leave no sample, or no signal; a cache may be empty."""

@@ -24,8 +24,10 @@ from ..load import from_modules
 from ..load.python_object import Built, build, construct, find, function_inputs
 from ..load.registered import modules_of, tensors_of
 from ..load.target import is_module, name_of, python_name
+from ..model import NotChecked
 from ..settings import ProbeSettings
 from . import torch_inputs
+from .blank_inputs import remark
 from .limits import MAX_BATCH, NORM_SAMPLES
 from .on_torch import TorchSession, UnsteadyError
 from .rebuilt import BuilderSession
@@ -111,7 +113,8 @@ def _with_given(module: nn.Module, calls: list[Call], settings: ProbeSettings) -
         try:
             return _traced(module, call, settings)
         except Exception as error:  # noqa: BLE001 - whatever the user's forward raises
-            faults.append(error)
+            if not call.drawn:
+                faults.append(error)
     first = faults[0]
     if isinstance(first, _NoTensor):
         return _unrun(module, str(first))
@@ -160,9 +163,13 @@ def _enlarged(module: nn.Module, guess: Guess, batch: int, settings: ProbeSettin
 class ModuleSession(TorchSession):
     """A traced module whose later runs may still fail: then signals are missing, and the report says why."""
 
+    remarks: tuple[NotChecked, ...] = ()
+    """What the report is to say of the inputs."""
+
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         try:
-            return super().probe(settings, edits)
+            found = super().probe(settings, edits)
+            return replace(found, not_probed=(*self.remarks, *found.not_probed)) if self.remarks else found
         except TargetError:
             raise
         except UnsteadyError as error:
@@ -194,6 +201,7 @@ def _traced(module: nn.Module, call: Call, settings: ProbeSettings) -> TorchSess
         kind = session.returned
         what = "None" if kind is type(None) else f"a {kind.__name__} without a tensor in it"
         raise _NoTensor(f"its forward returned {what}; wrap it in a module that returns the tensors it computes")
+    session.remarks = (remark(call.drawn),) if call.drawn else ()
     return session
 
 

@@ -14,6 +14,7 @@ from ..model import Model, NotChecked
 from ..settings import ProbeSettings
 from ..stats import WeightStats
 from . import batch_norm, moments, origin, payload, plan, softmax_rows
+from .blank_inputs import remark
 from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph, replace_values, rewrite
 from .inputs import Attempt, Feeder, feeder_of
@@ -197,7 +198,7 @@ class OnnxProbe:
 
     def _signals(self, setup: Setup, targets: Targets, measured: Measured) -> Signals:
         blind, poor = _short_of_samples(setup.graph, measured.samples)
-        skipped = list(targets.skipped)
+        skipped = [*targets.skipped, *([remark(setup.feeder.drawn)] if setup.feeder.drawn else ())]
         layers: dict[str, Moments] = {}
         for tap, point in targets.taps:
             reason = blind.get(tap.value) or poor.get(tap.value)

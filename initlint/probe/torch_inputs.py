@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import FailureKind, TargetError
 from ..foreign import described
 from ..settings import ProbeSettings
-from .torch_values import Maker, dtype_of
+from .blank_inputs import MASK_NAME, blank
+from .torch_values import Maker, dtype_of, is_token_name
 
 DEFAULT_BATCH = 8
 """Samples of a probe, as for files."""
@@ -34,9 +35,11 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     resizable: bool = False
     """Its batch was chosen by initlint and may be chosen larger."""
+    drawn: tuple[str, ...] = ()
+    """Names of arguments that held nothing but zeros and have random values now."""
 
     def moved(self, device: torch.device) -> Call:
-        return Call(_on(self.args, device), _on(dict(self.kwargs), device), self.resizable)
+        return replace(self, args=_on(self.args, device), kwargs=_on(dict(self.kwargs), device))
 
     def __str__(self) -> str:
         parts = [_shown(value) for value in self.args]
@@ -56,7 +59,8 @@ def device_of(module: nn.Module) -> torch.device:
 def given_calls(module: nn.Module, inputs: Any) -> list[Call]:
     """The user's inputs as arguments, in every way to read them: a tensor, positional ones, a mapping of names.
 
-    Raises TargetError(USAGE) where forward takes no such arguments.
+    Where they hold nothing but zeros, the same with random values comes first. Raises TargetError(USAGE) where forward
+    takes no such arguments.
     """
     values = _as_tensors(inputs)
     if isinstance(values, Mapping):
@@ -71,7 +75,41 @@ def given_calls(module: nn.Module, inputs: Any) -> list[Call]:
         raise TargetError(FailureKind.USAGE, text)
     _refuse_nan(fitting[0])
     device = device_of(module)
-    return [call.moved(device) for call in fitting]
+    ways = [way for call in fitting for way in (_refilled(module, call), call) if way is not None]
+    return [way.moved(device) for way in ways]
+
+
+def _refilled(module: nn.Module, call: Call) -> Call | None:
+    """The same with random values for what holds nothing but zeros; None where there is nothing of the kind."""
+    maker = Maker(module, 0, torch.device("cpu"))
+    names = [each.name for each in parameters_of(module)]
+    positional = [names[place] if place < len(names) else f"argument {place}" for place in range(len(call.args))]
+    numbers: dict[str, bool] = {}
+    ids: dict[str, bool] = {}
+    for name, value in (*zip(positional, call.args, strict=True), *call.kwargs.items()):
+        tensors = [each for each in tree_leaves(value) if isinstance(each, torch.Tensor) and _is_dense(each)]
+        if not tensors or MASK_NAME.search(name):
+            continue
+        if any(each.is_floating_point() for each in tensors):
+            numbers[name] = not any(bool(each.any()) for each in tensors)
+        elif maker.tables and (is_token_name(name) or not (numbers or ids)) and tensors[0].dtype != torch.bool:
+            ids[name] = not any(bool(each.any()) for each in tensors)
+    drawn = blank(numbers, ids)
+    salts = count()
+
+    def filled(name: str, value: Any) -> Any:
+        if name not in drawn:
+            return value
+        return tree_map(lambda each: maker.like(each, next(salts)) if isinstance(each, torch.Tensor) else each, value)
+
+    if not drawn:
+        return None
+    args = tuple(filled(name, value) for name, value in zip(positional, call.args, strict=True))
+    return Call(args, {name: filled(name, value) for name, value in call.kwargs.items()}, drawn=tuple(drawn))
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_complex() and tensor.numel() > 0
 
 
 def _refuse_nan(call: Call) -> None:
@@ -283,7 +321,9 @@ def _from_example(module: nn.Module, example: Any) -> Iterator[Guess]:
         return
 
     def repeated(batch: int) -> Call:
-        return Call(_enlarged(call.args, batch), _enlarged(dict(call.kwargs), batch), resizable=True)
+        return replace(
+            call, args=_enlarged(call.args, batch), kwargs=_enlarged(dict(call.kwargs), batch), resizable=True
+        )
 
     yield repeated
     yield lambda batch: call

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..settings import SEEDS
+from .blank_inputs import MASK_NAME
 
 SEQUENCE = 8
 """Inferred sequences have so many positions."""
@@ -28,7 +29,6 @@ _STEPS = 1000
 
 _IMAGE_NAME = re.compile(r"^(im|img|imgs|image|images|pixel_values|pixels|video|frames)$")
 _TOKEN_NAME = re.compile(r"^(.*_)?(ids|idx|tokens?|input_ids|indices|words|src|tgt|trg)$")
-_MASK_NAME = re.compile(r"mask")
 _STEP_NAME = re.compile(r"^(t|ts|time|times|timesteps?|time_steps?|step|steps|sigma|sigmas|noise_level|noise_levels)$")
 _LABEL_NAME = re.compile(r"^(y|c|cls|labels?|class_labels?|classes|target|targets|class_ids?)$")
 _LENGTH_NAME = re.compile(r"len")
@@ -39,6 +39,11 @@ Make = Callable[[int], torch.Tensor]
 
 Variant = Callable[[str, torch.Tensor], object]
 """The value of one more required parameter, by its name and the first one's value."""
+
+
+def is_token_name(name: str) -> bool:
+    """Whether an argument of that name is to be looked up in a table."""
+    return bool(_TOKEN_NAME.match(name))
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
@@ -71,6 +76,13 @@ class Maker:
         generator = torch.Generator().manual_seed(self.seed)
         return torch.randint(0, max(1, limit), tuple(shape), generator=generator).to(self.device)
 
+    def like(self, tensor: torch.Tensor, salt: int = 0) -> torch.Tensor:
+        """Random values in its shape and type: numbers; or rows, of the first table or, with a salt, of any."""
+        if tensor.is_floating_point():
+            return self.numbers(tensor.shape, salt).to(tensor)
+        rows = self.tables if salt else self.tables[:1]
+        return self.integers(tensor.shape, min(rows, default=1)).to(tensor)
+
     def _fractions(self, batch: int) -> torch.Tensor:
         """Times between 0 and 1: where an embedding of large steps is fed these, its scale is the same."""
         generator = torch.Generator().manual_seed(self.seed)
@@ -95,10 +107,10 @@ class Maker:
             yield self._looked_up
 
     def _looked_up(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        return self._named(name, shape) if _MASK_NAME.search(name) else self.integers(shape, self.tables[0])
+        return self._named(name, shape) if MASK_NAME.search(name) else self.integers(shape, self.tables[0])
 
     def _named(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        if _MASK_NAME.search(name):
+        if MASK_NAME.search(name):
             return torch.ones(shape, dtype=torch.long, device=self.device)
         if _TOKEN_NAME.match(name) and self.tables:
             return self.integers(shape, self.tables[0])
@@ -165,7 +177,7 @@ class Maker:
 
     def _further(self, name: str, first: torch.Tensor, *, whole_steps: bool, width: int) -> torch.Tensor:
         batch = first.shape[0] if first.ndim else 1
-        if _MASK_NAME.search(name):
+        if MASK_NAME.search(name):
             shape = first.shape[:2] if first.ndim > 1 else first.shape
             return torch.ones(tuple(shape), dtype=torch.long, device=self.device)
         if _STEP_NAME.match(name):
