@@ -35,7 +35,7 @@ MANY = 2
 MEASURED = Needs.SIGNAL | Needs.FORWARD | Needs.BACKWARD | Needs.LIVENESS
 """What another tensor's fix may change."""
 
-OWN = "redrawing the weights does not change this, so it comes with the architecture"
+OWN = "redrawing the weights does not change this, so it comes with the architecture or the inputs"
 
 
 Examine = Callable[[tuple[Edit, ...]], Examined]
