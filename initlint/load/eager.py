@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
 
 from ..probe.torch_rows import of_attention
-from .registered import modules_of, tensors_of
+from .registered import modules_of, named_modules, tensors_of
 from .trace import Recorder, Rewritten, storage_of
 
 _DROPOUTS = frozenset(
@@ -176,7 +176,9 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 @contextmanager
 def _scopes(root: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
     """Keep the qualified name of the executing module on the recorder's stack."""
-    names = {id(each): name for name, each in root.named_modules()}
+    names: dict[int, str] = {}
+    for name, module in named_modules(root):
+        names.setdefault(id(module), name)
 
     def enter(each: torch.nn.Module, args: Any) -> None:
         recorder.scopes.append(names.get(id(each), recorder.scopes[-1]))

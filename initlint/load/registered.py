@@ -20,14 +20,43 @@ class Registered:
     @classmethod
     def of(cls, module: torch.nn.Module) -> Registered:
         parameters: dict[str, torch.nn.Parameter] = {}
+        buffers: dict[int, tuple[str, torch.Tensor]] = {}
         by_identity: dict[int, list[str]] = {}
-        for name, parameter in module.named_parameters(remove_duplicate=False):
-            names = by_identity.setdefault(id(parameter), [])
-            if not names:
-                parameters[name] = parameter
-            names.append(name)
+        for path, each in named_modules(module):
+            prefix = f"{path}." if path else ""
+            for name, parameter in each._parameters.items():
+                if parameter is not None:
+                    names = by_identity.setdefault(id(parameter), [])
+                    if not names:
+                        parameters[prefix + name] = parameter
+                    names.append(prefix + name)
+            for name, buffer in each._buffers.items():
+                if buffer is not None:
+                    buffers.setdefault(id(buffer), (prefix + name, buffer))
         aliases = {names[0]: tuple(names) for names in by_identity.values()}
-        return cls(parameters, dict(module.named_buffers()), aliases)
+        return cls(parameters, dict(buffers.values()), aliases)
+
+
+def named_modules(root: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """``root`` and what is inside it by every name that it has, in the order of ``root.named_modules()``.
+
+    That one is a generator within a generator for each level, through all of which each module passes; and where a
+    module holds one that it is inside of, it has no end.
+    """
+    found: list[tuple[str, torch.nn.Module]] = []
+    above: set[int] = set()
+
+    def walk(path: str, module: torch.nn.Module) -> None:
+        found.append((path, module))
+        above.add(id(module))
+        prefix = f"{path}." if path else ""
+        for name, each in module._modules.items():
+            if each is not None and id(each) not in above:
+                walk(prefix + name, each)
+        above.discard(id(module))
+
+    walk("", root)
+    return found
 
 
 def modules_of(root: torch.nn.Module) -> list[torch.nn.Module]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+from weakref import ref
 
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
 
 from ..probe.torch_rows import Rows, of_attention, of_logits
 from .aten import DATALESS, TABLE
@@ -89,8 +89,8 @@ class Recorder:
         """Buffers that the forward has written into."""
         self._watcher = watcher
         self._masks = Masks(self.recording.live)
-        self._values: Any = WeakIdKeyDictionary()
-        """Tensor -> (name of its present state, time at which it got that)."""
+        self._values: dict[int, tuple[ref[torch.Tensor], str, int]] = {}
+        """Identity -> (tensor, name of its present state, time at which it got that). Identities are used again."""
         self._written: dict[int, tuple[int, str]] = {}
         """Storage -> (time, value) of the last write in place."""
         self._clock = 0
@@ -116,8 +116,8 @@ class Recorder:
 
     def value_of(self, tensor: torch.Tensor) -> str:
         """The name of the tensor's present state; a tensor never seen is a parameter, a buffer or a stray leaf."""
-        known: tuple[str, int] | None = self._values.get(tensor)
-        name, time = known if known is not None else self._introduce(tensor)
+        known = self._values.get(id(tensor))
+        name, time = known[1:] if known is not None and known[0]() is tensor else self._introduce(tensor)
         if not self._written:
             return name
         key = storage_of(tensor)
@@ -148,7 +148,7 @@ class Recorder:
 
     def _assign(self, tensor: torch.Tensor, name: str) -> int:
         self._clock += 1
-        self._values[tensor] = name, self._clock
+        self._values[id(tensor)] = ref(tensor), name, self._clock
         return self._clock
 
     def _new_value(self) -> str:
@@ -352,16 +352,17 @@ def _tensors(*trees: Any) -> list[torch.Tensor]:
     """The tensors among arguments or results of an operator, in order."""
     found: list[torch.Tensor] = []
     for tree in trees:
-        _collect(tree, found)
+        if isinstance(tree, torch.Tensor):
+            found.append(tree)
+        elif tree:  # most operators have no keyword arguments
+            _collect(tree, found)
     return found
 
 
 def _collect(tree: Any, found: list[torch.Tensor]) -> None:
-    if isinstance(tree, torch.Tensor):
-        found.append(tree)
-    elif isinstance(tree, (list, tuple)):
-        for each in tree:
-            _collect(each, found)
-    elif isinstance(tree, dict):
-        for each in tree.values():
-            _collect(each, found)
+    if isinstance(tree, (list, tuple, dict)):
+        for each in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(each, torch.Tensor):
+                found.append(each)
+            else:
+                _collect(each, found)

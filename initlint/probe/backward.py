@@ -236,10 +236,12 @@ class Backflow:
         if axis is not None and data.ndim:
             axis = axis if -data.ndim <= axis < data.ndim else data.ndim - 1
             others = [dim for dim in range(data.ndim) if dim != axis % data.ndim]
-            sums = [each.sum(others) if others else each for each in (data, data.abs())]
-            if isinstance(self.total, torch.Tensor) and self.total.shape != sums[0].shape:
-                self.total = self.absolute = math.nan  # calls with other parts of the weight: of no use together
-            self.total, self.absolute = self.total + sums[0].double(), self.absolute + sums[1].double()
+            total, absolute = (each.sum(others).double() if others else each.double() for each in (data, data.abs()))
+            if isinstance(self.total, torch.Tensor):
+                if self.total.shape != total.shape:
+                    self.total = self.absolute = math.nan  # calls with other parts of the weight: of no use together
+                total, absolute = self.total + total, self.absolute + absolute
+            self.total, self.absolute = total, absolute
 
 
 def _real(gradient: torch.Tensor) -> torch.Tensor:

@@ -81,6 +81,8 @@ def given_calls(module: nn.Module, inputs: Any) -> list[Call]:
 
 def _refilled(module: nn.Module, call: Call) -> Call | None:
     """The same with random values for what holds nothing but zeros; None where there is nothing of the kind."""
+    if not any(_is_blank(each) for each in tree_leaves((call.args, dict(call.kwargs)))):
+        return None
     maker = Maker(module, 0, torch.device("cpu"))
     names = [each.name for each in parameters_of(module)]
     positional = [names[place] if place < len(names) else f"argument {place}" for place in range(len(call.args))]
@@ -91,9 +93,9 @@ def _refilled(module: nn.Module, call: Call) -> Call | None:
         if not tensors or MASK_NAME.search(name):
             continue
         if any(each.is_floating_point() for each in tensors):
-            numbers[name] = not any(bool(each.any()) for each in tensors)
+            numbers[name] = all(map(_is_blank, tensors))
         elif maker.tables and (is_token_name(name) or not (numbers or ids)) and tensors[0].dtype != torch.bool:
-            ids[name] = not any(bool(each.any()) for each in tensors)
+            ids[name] = all(map(_is_blank, tensors))
     drawn = blank(numbers, ids)
     salts = count()
 
@@ -110,6 +112,10 @@ def _refilled(module: nn.Module, call: Call) -> Call | None:
 
 def _is_dense(tensor: torch.Tensor) -> bool:
     return tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_complex() and tensor.numel() > 0
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and _is_dense(value) and not bool(value.any())
 
 
 def _refuse_nan(call: Call) -> None:
