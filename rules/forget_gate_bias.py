@@ -1,11 +1,16 @@
-"""An LSTM's forget gates start half open.
+"""An LSTM's forget gates start half open, or shut.
 
 ## Why it matters
 
 The forget gate multiplies the cell's state at every step. With a bias of zero it is about 0.5, so that a state has lost
 99.9 % after ten steps, and so has the gradient: what lies farther back is learnt late or never. A bias of 1 (a gate of
 0.73), or of the log of the length to be remembered, is the usual start. On short sequences it makes no difference,
-hence a note. Judged is the sum of both biases, and only if it is the same for all units but for what frameworks draw.
+hence a note.
+
+At a bias of -3 a state does not outlive a step or two. Nor does the gradient that would open the gate: what came three
+steps before is learnt late by Adam and never by SGD, hence a warning. Such biases are mostly meant for another gate, or
+in another order than PyTorch's i, f, g, o. Judged is the sum of both biases, and only if it is the same for all units
+but for what frameworks draw.
 
 ## Example
 
@@ -19,6 +24,7 @@ hence a note. Judged is the sum of both biases, and only if it is the same for a
 
 - Gers et al. 2000, Learning to forget; Jozefowicz et al. 2015, section 5: "set it to 1"
 - Tallec & Ollivier 2018 (arXiv:1804.11188), chrono initialisation; pytorch/pytorch#750
+- `benchmarks/results/calibrate_memory.md`: what an LSTM remembers, by its bias
 """
 
 from __future__ import annotations
@@ -33,6 +39,7 @@ from initlint.plugin import Advice, Context, Kind, Layer, Needs, Severity, Suspi
 @dataclass(frozen=True)
 class Options:
     usual: float = 0.5  # half of the idiom's 1; the gate is then 0.62
+    shut: float = -3.0  # calibrate_memory.md: from here on Adam is slow and SGD fails to remember three steps
     largest: float = 1.0  # of the deviations over units: torch draws both within 1 / sqrt(hidden), std at most 0.8
 
 
@@ -49,9 +56,14 @@ def forget_gate_bias(context: Context, options: Options) -> Iterator[Suspicion]:
         if layer.kind is not Kind.LSTM or len(biases) < len(parts) or not biases or layer.bias is None:
             continue
         mean = sum(each.mean for each in biases)
-        if abs(mean) < options.usual and math.hypot(*(each.std for each in biases)) < options.largest:
-            gate = 1.0 / (1.0 + math.exp(-mean))
-            yield Suspicion(f"{layer.bias.address}[f]", Severity.NOTE, {"gate": gate, "left": gate**10}, _advice(layer))
+        if mean < options.usual and math.hypot(*(each.std for each in biases)) < options.largest:
+            gate = 1.0 / (1.0 + math.exp(-max(mean, _LEAST)))
+            severity = Severity.WARNING if mean <= options.shut else Severity.NOTE
+            yield Suspicion(f"{layer.bias.address}[f]", severity, {"gate": gate, "left": gate**10}, _advice(layer))
+
+
+_LEAST = -700.0
+"""Whose exponential a double holds."""
 
 
 def _forget(context: Context, tensor: Tensor) -> WeightStats | None:
