@@ -89,9 +89,14 @@ class Opener:
             ends = (emit.equal(result, emit.floats(end)) for end in (0.0, 1.0))
             share = emit.op("Mul", share, emit.to_float(emit.op("Or", *ends)))
         seen = self._gaps(node) if node.op_type == "Softmax" else value
-        if not seen or (value in self.live and self._count(value) < FEWEST):
+        count = self._count(value) if value in self.live else math.inf
+        if not seen or (count is not None and count < FEWEST):
             return share
-        return emit.op("Mul", share, emit.to_float(emit.op("Not", self._out_of_reach(seen, node))))
+        out = self._out_of_reach(seen, node)
+        if count is None:
+            enough = emit.op("Greater", emit.to_float(emit.op("Size", value)), emit.floats(FEWEST - 1))
+            out = emit.op("And", out, enough)
+        return emit.op("Mul", share, emit.to_float(emit.op("Not", out)))
 
     def _out_of_reach(self, seen: str, node: NodeProto) -> str:
         """Whether even the nearest value lies too far from where there is a slope; see ``reach``."""
@@ -119,9 +124,10 @@ class Opener:
         first, second = (emit.op("Gather", top, emit.ints(number), axis=axis) for number in (0, 1))
         return emit.op("Sub", first, second)
 
-    def _count(self, value: str) -> float:
+    def _count(self, value: str) -> float | None:
+        """How many entries it has, if the file tells its shape."""
         fact = self.to.known.get(value)
-        return math.prod(fact.static) if fact is not None and fact.static is not None else 0
+        return math.prod(fact.static) if fact is not None and fact.static is not None else None
 
     def _varies(self, value: str) -> str:
         """1 where an entry differs between samples; of a single sample, where it is not zero."""

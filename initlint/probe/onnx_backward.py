@@ -109,7 +109,8 @@ class TangentProbe:
             if not each.layer.bypassed and max(each.ratio, each.gradient_ratio) < QUIET
         ]
         loud = [each for each in sensitivities(self.model, signals) if each.per_use > _loud(each)]
-        layers = [*_spaced([each.layer for each in quiet]), *_spaced([each.layer for each in loud])]
+        behind = loud[-1].layers[1:] if loud else ()  # beside which the last loud one may stand alone
+        layers = [*_spaced([each.layer for each in quiet]), *_spaced([each.layer for each in loud]), *_spaced(behind)]
         return [*layers, *(each.outlet for each in (*quiet, *loud))]
 
     @property

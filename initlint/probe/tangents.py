@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,19 @@ class TangentRuns:
                 plan.nodes.append(each)
                 if moves:
                     to.through(each)
+                for value in self._open.intersection(each.output):
+                    to.of[value] = to.emit.expand_like(self._directions[value], value)
                 plan.nodes += to.emit.take()
+
+    def _shape(self, seed: str) -> tuple[int, ...]:
+        return () if seed in self._open else self.setup.known[seed].static or ()
+
+    @cached_property
+    def _open(self) -> set[str]:
+        """Seeds that the graph computes and whose shapes only a run tells, as slices between computed bounds have."""
+        made = {output for node in self.setup.graph.nodes for output in node.output}
+        known = self.setup.known
+        return {seed for seed in made.intersection(self.seeds) if seed not in known or known[seed].static is None}
 
     @property
     def reached(self) -> bool:
@@ -99,8 +112,10 @@ class TangentRuns:
         feeds = {**self.setup.feeds(run), **(values or {})}
         for seed, name in self._directions.items():
             at = feeds.get(seed)
-            shape = np.shape(at) if at is not None else self.setup.known[seed].static
-            feeds[name] = np.asarray(directions.get(seed, np.zeros(shape or (), np.float32)), np.float32)
+            if seed in directions:
+                feeds[name] = np.asarray(directions[seed], np.float32)
+            else:
+                feeds[name] = np.zeros(np.shape(at) if at is not None else self._shape(seed), np.float32)
         results: dict[str, Any] = self._session.run(feeds)
         return Tangents(
             {name: results[name] for name in self.outputs},
