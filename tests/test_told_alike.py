@@ -123,6 +123,43 @@ class Sines(nn.Module):
         return last
 
 
+def squash(vectors: Tensor) -> Tensor:
+    square = (vectors * vectors).sum(-1, keepdim=True)
+    return vectors * square.clamp_min(1e-12).sqrt() / (1 + square)
+
+
+class Capsules(nn.Module):
+    """Vectors whose lengths are bounded from below, where nothing has a slope."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Linear(16, 32)
+        self.w1, self.w2 = (nn.Parameter(torch.randn(rows, 5, 8, 8) * 0.3) for rows in (4, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        vectors = squash(self.p(x).view(-1, 4, 8))
+        for weight in (self.w1, self.w2):
+            vectors = squash(torch.einsum("bic,iocd->bod", vectors, weight))
+        lengths: Tensor = vectors.pow(2).sum(-1).clamp_min(1e-12).sqrt()
+        return lengths * 10
+
+
+class Masked(nn.Module):
+    """Attention that sees what is before each position, itself included unless ``hidden``."""
+
+    hidden: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(16, 16) for _ in range(4))
+        self.register_buffer("hidden", torch.ones(6, 6).triu(1).bool())
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = (self.q(x) @ self.k(x).transpose(1, 2) / 4).masked_fill(self.hidden, -torch.inf)
+        seen: Tensor = self.out(logits.softmax(-1) @ self.v(x))
+        return seen
+
+
 def healthy(module: Any) -> None:
     pass
 
@@ -145,6 +182,10 @@ def cases() -> list[tuple[str, Callable[[], nn.Module], tuple[int, ...], Break]]
         ("seeds of zeros", Seeds, (16, 9, 3), lambda m: m.seeds.zero_()),
         ("tied weights", Tied, (32, 64), healthy),
         ("tied weights, one of them zero", Tied, (32, 64), lambda m: m.w2.zero_()),
+        ("capsules", Capsules, (32, 16), healthy),
+        ("capsules that are cut off", Capsules, (32, 16), lambda m: (m.w1.mul_(0.01), m.w2.mul_(0.01))),
+        ("masked attention", Masked, (8, 6, 16), healthy),
+        ("attention that may not see itself", Masked, (8, 6, 16), lambda m: m.hidden.fill_diagonal_(True)),
         ("sines", Sines, (64, 2), healthy),
         ("sines, one of them loud", Sines, (64, 2), lambda m: m.layers[2].weight.mul_(100)),
     ]  # fmt: skip

@@ -308,7 +308,8 @@ class _Assembly:
             return scope  # tied: the module that runs holds it by another name
         if scope and name and scope != name and (self._first_user(address) is not op or name in self._scopes):
             return scope  # tied, or merged by an exporter that stores equal tensors once
-        own = "" if is_generated(address) or not is_generated_node(op.node.name, op.node.op) else address
+        made_up = is_generated(address) or address.startswith(f"{op.node.name}.")
+        own = address if is_generated_node(op.node.name, op.node.op) and not made_up else ""
         return name or scope or own or op.node.name or address
 
     def _first_user(self, address: str) -> Operation | None:

@@ -58,10 +58,14 @@ FLAT: dict[str, Callable[[NodeProto], tuple[Bound, Bound]]] = {
 
 @dataclass
 class Opener:
-    """Opens the nodes of one graph; ``live`` are its values that change with its inputs, those given at first."""
+    """Opens the nodes of one graph; ``live`` are its values that change with its inputs, those given at first.
+
+    The spread of what goes in only ``grows`` where some parameter learns.
+    """
 
     to: Differentiation
     live: set[str]
+    grows: bool = True
 
     def written(self, node: NodeProto) -> list[tuple[NodeProto, bool]]:
         """What stands for ``node``, and whether it is to be differentiated."""
@@ -107,7 +111,10 @@ class Opener:
         distance = emit.op("Max", above, below)
         off = emit.op("Sub", seen, emit.reduce_all("ReduceMean", seen))
         spread = emit.op("Sqrt", emit.reduce_all("ReduceMean", emit.op("Mul", off, off)))
-        limit = emit.op("Mul", emit.op("Max", spread, emit.floats(USUAL)), emit.floats(OUT_OF_REACH))
+        usual = emit.floats(USUAL)
+        still = emit.equal(spread, emit.floats(0.0))
+        wide = emit.op("Max", spread, usual) if self.grows else emit.where(still, usual, spread)
+        limit = emit.op("Mul", wide, emit.floats(OUT_OF_REACH))
         return emit.op("Not", emit.op("Less", distance, limit))
 
     def _gaps(self, node: NodeProto) -> str:

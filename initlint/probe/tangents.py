@@ -49,6 +49,8 @@ class TangentRuns:
     """Values whose tangents' sizes are measured."""
     ajar: bool = False
     """Units that are off get a little slope (see ``ajar``)."""
+    grows: bool = True
+    """Some parameter learns, so that units may come within reach."""
     _moves: dict[str, str] = field(init=False, default_factory=dict)
     _sizes: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)
     _directions: dict[str, str] = field(init=False, default_factory=dict)
@@ -60,6 +62,8 @@ class TangentRuns:
         to = Differentiation(emit, plan.graph.opset, self.setup.known, RULES)
         for seed in self.seeds:
             self._directions[seed] = to.of[seed] = plan.directions[seed] = emit.name("direction")
+            if seed in self.setup.weights:
+                plan.sizes[self._directions[seed]] = self.setup.weights[seed].shape
         self._write(plan, to)
         self._moves = {name: to.of[name] for name in self.outputs if name in to.of}
         for value in self.values:
@@ -77,7 +81,7 @@ class TangentRuns:
     def _write(self, plan: Plan, to: Differentiation) -> None:
         """The graph's nodes, batch norms as primitives, each followed by its tangents."""
         writer = Reductions(to.emit)
-        opener = Opener(to, set(plan.graph.inputs))
+        opener = Opener(to, set(plan.graph.inputs), self.grows)
         for node in plan.graph.nodes:
             if batch_norm.is_batch_norm(node):
                 batch_norm.write(node, writer)
