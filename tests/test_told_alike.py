@@ -160,6 +160,34 @@ class Masked(nn.Module):
         return seen
 
 
+class Spike(torch.autograd.Function):
+    """A step with a gradient of its own, of which a file knows nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).float()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] / (1 + 10 * ctx.saved_tensors[0].abs()) ** 2
+
+    @staticmethod
+    def symbolic(g: Any, x: Any) -> Any:
+        return g.op("Cast", g.op("Greater", x, g.op("Constant", value_t=torch.tensor(0.0))), to_i=1)
+
+
+class Spiking(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.out = nn.Linear(12, 32), nn.Linear(32, 32), nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = Spike.apply(self.two(Spike.apply(self.one(x) - 0.2)) - 0.3)
+        logits: Tensor = self.out(spikes)
+        return logits
+
+
 def healthy(module: Any) -> None:
     pass
 
@@ -186,6 +214,8 @@ def cases() -> list[tuple[str, Callable[[], nn.Module], tuple[int, ...], Break]]
         ("capsules that are cut off", Capsules, (32, 16), lambda m: (m.w1.mul_(0.01), m.w2.mul_(0.01))),
         ("masked attention", Masked, (8, 6, 16), healthy),
         ("attention that may not see itself", Masked, (8, 6, 16), lambda m: m.hidden.fill_diagonal_(True)),
+        ("spikes", Spiking, (32, 12), healthy),
+        ("spikes that zeros keep quiet", Spiking, (32, 12), lambda m: (m.two.weight.zero_(), m.two.bias.zero_())),
         ("sines", Sines, (64, 2), healthy),
         ("sines, one of them loud", Sines, (64, 2), lambda m: m.layers[2].weight.mul_(100)),
     ]  # fmt: skip

@@ -172,6 +172,7 @@ class TangentProbe:
             return replace(found, backward_reason=TOO_MANY.format(count=len(cases)))
         if not search.finite:
             return found
+        search.unreached |= onnx_liveness.behind_steps(search, self.setup.graph.nodes)
         made = onnx_liveness.verdicts(self.model, search, self._reachable(), onnx_liveness.is_routed(self.setup))
         for address in hidden:  # nothing but a probe of its own could tell
             made.pop(address, None)

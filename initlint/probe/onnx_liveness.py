@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import numpy as np
+from onnx import NodeProto
 
 from .. import activations
 from ..model import Kind, Layer, Model, Role, Tensor
 from ..redraw import is_far
 from ..stats import WeightStats
+from .dataflow import Dataflow
 from .graph_rewrite import replace_values
 from .payload import Array
 from .setup import Setup
@@ -360,6 +362,27 @@ def stuck_rows(search: Search, made: Mapping[str, Liveness]) -> dict[str, int]:
             if rows:
                 found[case.address] = found.get(case.address, 0) + rows
     return found
+
+
+_STEPS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Sign", "Round", "Floor", "Ceil"})
+
+
+def behind_steps(search: Search, nodes: Sequence[NodeProto]) -> set[Case]:
+    """Those stuck cases that wait for what lies before a step, as the threshold of a spiking unit.
+
+    A file does not hold the gradient that training puts in a step's place, so that nobody knows what it wakes up.
+    """
+    flow = Dataflow(nodes)
+    inert = {search.weights.name(case.address) for case in search.pending if case not in search.stuck}
+    before = flow.downstream(inert) if inert and search.stuck else set()
+    hidden = flow.downstream(
+        output
+        for node, read in zip(nodes, flow.reads, strict=True)
+        if node.op_type in _STEPS and not before.isdisjoint(read)
+        for output in node.output
+    )
+    fed = {name for read in flow.reads if not hidden.isdisjoint(read) for name in read}
+    return {case for case in search.stuck if search.weights.name(case.address) in fed}
 
 
 def is_routed(setup: Setup) -> bool:
