@@ -440,3 +440,8 @@ def test_a_weight_of_too_few_axes_is_left_to_the_runtime() -> None:
         model = open_onnx(proto([node(op, inputs, ["y"])], {"w": flat}, {"x": None}).SerializeToString())
         signals = OnnxProbe(model).run(ProbeSettings(), {})
         assert signals.forward is Forward.MEASURED or signals.reason
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    data = small().SerializeToString().replace(b"inner.weight", b"inner\xff\xfeweigh")
+    assert "is no text" in refused(data)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from probing import Opened, graph
+from probing import Opened, graph, probe
 
 from initlint.probe.inputs import feeder_of
 from initlint.probe.on_onnx import OnnxProbe
 from initlint.probe.setup import Setup
+from initlint.probe.signals import Forward
 from initlint.probe.tangents import TangentRuns
 from initlint.settings import ProbeSettings
 
@@ -78,3 +79,18 @@ def _runs(model: onnx.ModelProto, values: np.ndarray) -> TangentRuns:
     setup = Setup(prepared, feeder, next(iter(feeder.attempts())), {}, None)
     setup.prepare()
     return TangentRuns(setup, ["x"], ["y"])
+
+
+def test_nodes_may_share_a_name() -> None:
+    """Names of nodes are optional, and exporters write the bodies of both branches alike."""
+    model = graph(
+        """g (float[4, 4] x) => (float[m, n] y) { h = MatMul(x, weight)  t = If (yes) <
+        then_branch = b () => (float[m, n] o) { i = Tanh(h)  o = Relu(i) },
+        else_branch = c () => (float[m, n] p) { p = Relu(h) }>  y = Relu(t) }""",
+        18,
+        weight=np.eye(4, dtype=np.float32),
+        yes=np.array(True),
+    )
+    for each in (*model.graph.node, *(n for a in model.graph.node[1].attribute for n in a.g.node)):
+        each.name = "node"
+    assert probe(model).forward is Forward.MEASURED

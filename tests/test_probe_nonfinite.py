@@ -96,7 +96,7 @@ class TestOrigin:
         model = named(graph(text, w=normal(4, 4), mask=mask, head=normal(4, 2)))
         x = ProbeSettings(inputs={"x": normal(4, 4)})
         found = origin(probe(model, taps("q", "y"), x, roots={"w": ("q.weight",), "head": ("head.weight",)}))
-        assert (found.layer, found.operation, found.kind) == ("y", "Softmax at /p", "nan")
+        assert (found.layer, found.operation, found.kind, found.tensors) == ("y", "Softmax at /p", "masked", ())
 
     def test_is_silent_about_a_mask_that_does_no_harm(self) -> None:
         mask = np.triu(np.full((4, 4), -np.inf, np.float32), 1)

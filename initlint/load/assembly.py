@@ -23,7 +23,16 @@ from .folded import find_folded_norms
 from .folding import Array, is_float
 from .linking import called_again, factors, tied, with_consumers, with_links
 from .members import members
-from .naming import QUANTISED, Addresses, is_generated, is_own_layer, layer_of, role_name, without_call_number
+from .naming import (
+    QUANTISED,
+    Addresses,
+    is_generated,
+    is_generated_node,
+    is_own_layer,
+    layer_of,
+    role_name,
+    without_call_number,
+)
 from .packings import packed
 from .softmaxes import softmax_taps
 from .stored import Operation, Stored
@@ -258,6 +267,8 @@ class _Assembly:
     def _first_name(self, op: Operation, root: str, own: str) -> str:
         """The newer exporter keeps the last name of a tied tensor; PyTorch calls it by the first: by its first user."""
         scope, owner = op.node.scope, layer_of(root)
+        if op.node.name.startswith("/") and without_call_number(scope) == owner:
+            return root  # a later call of the same module; the first one may have read nothing of the inputs
         if not scope or not owner or scope == owner or f"{owner}.".startswith(f"{scope}."):
             return root
         return own if owner in self._readers_of.get(root, ()) and own not in self._graph.initializers else root
@@ -297,7 +308,9 @@ class _Assembly:
             return scope  # tied: the module that runs holds it by another name
         if scope and name and scope != name and (self._first_user(address) is not op or name in self._scopes):
             return scope  # tied, or merged by an exporter that stores equal tensors once
-        return name or scope or op.node.name or address
+        made_up = is_generated(address) or address.startswith(f"{op.node.name}.")
+        own = address if is_generated_node(op.node.name, op.node.op) and not made_up else ""
+        return name or scope or own or op.node.name or address
 
     def _first_user(self, address: str) -> Operation | None:
         stored = self._stored.get(address)

@@ -70,6 +70,17 @@ def _reduce(op: str) -> Translation:
     return translate
 
 
+def _extreme(op: str) -> Translation:
+    """torch.max: of two tensors, over all entries or along an axis."""
+    reduced = _reduce(f"Reduce{op}")
+
+    def translate(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
+        along = len(a) < 2 or isinstance(a[1], int)
+        return reduced(a, k) if along else [Step(op, a[:2])]
+
+    return translate
+
+
 def _elu(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     alpha = float(a[1]) if len(a) > 1 else 1.0
     scale = float(a[2]) if len(a) > 2 else 1.0
@@ -287,6 +298,8 @@ TABLE: dict[str, Translation] = {
     "sum": _reduce("ReduceSum"),
     **dict.fromkeys(("var", "var_mean"), _reduce(VARIANCE)),
     **dict.fromkeys(("std", "std_mean"), _reduce(DEVIATION)),
+    "max": _extreme("Max"),
+    "min": _extreme("Min"),
     "amax": _reduce("ReduceMax"),
     "amin": _reduce("ReduceMin"),
     "linalg_vector_norm": lambda a, k: [Step("ReduceL2", a[:1], {"axes": list(a[2])} if len(a) > 2 and a[2] else {})],

@@ -55,6 +55,11 @@ def is_generated(name: str) -> bool:
     return bool(_GENERATED.match(name)) or bool(_GENERATED.match(name.rsplit("/", 1)[-1]))
 
 
+def is_generated_node(name: str, op: str) -> bool:
+    """Whether an exporter, or a recorded run, named it after its operator: "/MatMul_1", "node_linear", "Gemm"."""
+    return name.startswith(("/", "node_")) or bool(re.fullmatch(rf"{re.escape(op)}([_#]?\d+)?", name))
+
+
 def without_call_number(scope: str) -> str:
     """The older exporter numbers the calls of a shared module: "layer.query", "layer.query_1", "layer_1.query_2"."""
     return re.sub(r"_\d+(?=\.|$)", "", scope)

@@ -94,8 +94,24 @@ def _check_graph(proto: ModelProto, name: str, known: str) -> None:
     if not proto.graph.node:
         message = f"{name} holds weights but no operations; there is no model to check."
         raise TargetError(FailureKind.UNSUPPORTED, message)
+    _check_names(proto, name)
     for tensor in _tensors(proto):
         _check_tensor(tensor, name)
+
+
+def _check_names(proto: ModelProto, name: str) -> None:
+    """protobuf hands over bytes where a name is no text."""
+    roots = [proto.graph, *(body for function in proto.functions for body in wiring.bodies(function.node))]
+    graphs = [each for root in roots for each in wiring.graphs(root)]
+    nodes = [node for each in (*graphs, *proto.functions) for node in each.node]
+    names = [text for node in nodes for text in (node.name, node.op_type, node.domain, *node.input, *node.output)]
+    names += [attribute.name for node in nodes for attribute in node.attribute]
+    names += [each.name for graph in graphs for each in (*graph.initializer, *graph.input, *graph.output)]
+    names += [text for function in proto.functions for text in (function.name, *function.input, *function.output)]
+    names += [value.name for graph in graphs for value in graph.value_info]
+    names += [entry.domain for entry in proto.opset_import]
+    if broken := next((each for each in names if not isinstance(each, str)), None):
+        raise damaged(f"{name}: the name {brief(broken)} is no text (UTF-8)")
 
 
 def _tensors(proto: ModelProto) -> Iterator[TensorProto]:

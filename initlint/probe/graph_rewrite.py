@@ -22,7 +22,7 @@ from onnx import (
 )
 
 from ..load.protos import tensor_of
-from . import payload
+from . import optionals, payload
 from .dataflow import all_nodes, subgraphs
 
 FED_BYTES = 1024
@@ -77,8 +77,10 @@ def rewrite(proto: ModelProto, folder: Path | None) -> ProbeGraph:
             _sort_in(held, node.output[0], small, fed, folder)
         else:
             nodes += _rewritten(node, folder, prefix, imports[""])
+    _name_once(nodes)
     stored = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: _converted_value(value) for value in graph.input if value.name not in stored}
+    optionals.unwrap(nodes, inputs)
     written = {output for node in nodes for output in node.output}
     return ProbeGraph(
         nodes=nodes,
@@ -92,6 +94,15 @@ def rewrite(proto: ModelProto, folder: Path | None) -> ProbeGraph:
         random=any(node.op_type in RANDOM_OPS for node in all_nodes(nodes)),
         known=frozenset(written | set(inputs) | set(small) | set(fed)),
     )
+
+
+def _name_once(nodes: list[NodeProto]) -> None:
+    """Names of nodes are optional, but onnxruntime refuses a graph that has one twice."""
+    seen: set[str] = set()
+    for node in nodes:
+        if node.name in seen:
+            node.name = ""
+        seen.add(node.name)
 
 
 def _sort_in(
@@ -189,6 +200,7 @@ def _converted_graph(graph: GraphProto, folder: Path | None, prefix: str, opset:
     from .batch_norm import without_batch_norm
 
     nodes = [new for node in graph.node for new in _rewritten(node, folder, prefix, opset)]
+    _name_once(nodes)
     return GraphProto(
         name=graph.name,
         node=without_batch_norm(nodes, f"{prefix}{graph.name}:", opset),

@@ -58,10 +58,14 @@ FLAT: dict[str, Callable[[NodeProto], tuple[Bound, Bound]]] = {
 
 @dataclass
 class Opener:
-    """Opens the nodes of one graph; ``live`` are its values that change with its inputs, those given at first."""
+    """Opens the nodes of one graph; ``live`` are its values that change with its inputs, those given at first.
+
+    The spread of what goes in only ``grows`` where some parameter learns.
+    """
 
     to: Differentiation
     live: set[str]
+    grows: bool = True
 
     def written(self, node: NodeProto) -> list[tuple[NodeProto, bool]]:
         """What stands for ``node``, and whether it is to be differentiated."""
@@ -89,9 +93,14 @@ class Opener:
             ends = (emit.equal(result, emit.floats(end)) for end in (0.0, 1.0))
             share = emit.op("Mul", share, emit.to_float(emit.op("Or", *ends)))
         seen = self._gaps(node) if node.op_type == "Softmax" else value
-        if not seen or (value in self.live and self._count(value) < FEWEST):
+        count = self._count(value) if value in self.live else math.inf
+        if not seen or (count is not None and count < FEWEST):
             return share
-        return emit.op("Mul", share, emit.to_float(emit.op("Not", self._out_of_reach(seen, node))))
+        out = self._out_of_reach(seen, node)
+        if count is None:
+            enough = emit.op("Greater", emit.to_float(emit.op("Size", value)), emit.floats(FEWEST - 1))
+            out = emit.op("And", out, enough)
+        return emit.op("Mul", share, emit.to_float(emit.op("Not", out)))
 
     def _out_of_reach(self, seen: str, node: NodeProto) -> str:
         """Whether even the nearest value lies too far from where there is a slope; see ``reach``."""
@@ -102,7 +111,10 @@ class Opener:
         distance = emit.op("Max", above, below)
         off = emit.op("Sub", seen, emit.reduce_all("ReduceMean", seen))
         spread = emit.op("Sqrt", emit.reduce_all("ReduceMean", emit.op("Mul", off, off)))
-        limit = emit.op("Mul", emit.op("Max", spread, emit.floats(USUAL)), emit.floats(OUT_OF_REACH))
+        usual = emit.floats(USUAL)
+        still = emit.equal(spread, emit.floats(0.0))
+        wide = emit.op("Max", spread, usual) if self.grows else emit.where(still, usual, spread)
+        limit = emit.op("Mul", wide, emit.floats(OUT_OF_REACH))
         return emit.op("Not", emit.op("Less", distance, limit))
 
     def _gaps(self, node: NodeProto) -> str:
@@ -119,9 +131,10 @@ class Opener:
         first, second = (emit.op("Gather", top, emit.ints(number), axis=axis) for number in (0, 1))
         return emit.op("Sub", first, second)
 
-    def _count(self, value: str) -> float:
+    def _count(self, value: str) -> float | None:
+        """How many entries it has, if the file tells its shape."""
         fact = self.to.known.get(value)
-        return math.prod(fact.static) if fact is not None and fact.static is not None else 0
+        return math.prod(fact.static) if fact is not None and fact.static is not None else None
 
     def _varies(self, value: str) -> str:
         """1 where an entry differs between samples; of a single sample, where it is not zero."""

@@ -7,7 +7,7 @@ more is asked where that run, or a weight, looks suspicious.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -109,7 +109,8 @@ class TangentProbe:
             if not each.layer.bypassed and max(each.ratio, each.gradient_ratio) < QUIET
         ]
         loud = [each for each in sensitivities(self.model, signals) if each.per_use > _loud(each)]
-        layers = [*_spaced([each.layer for each in quiet]), *_spaced([each.layer for each in loud])]
+        behind = loud[-1].layers[1:] if loud else ()  # beside which the last loud one may stand alone
+        layers = [*_spaced([each.layer for each in quiet]), *_spaced([each.layer for each in loud]), *_spaced(behind)]
         return [*layers, *(each.outlet for each in (*quiet, *loud))]
 
     @property
@@ -146,9 +147,11 @@ class TangentProbe:
         )
         places = {tensor.address: self.weights.name(tensor.address) for tensor in self.model.tensors}
         hidden = {address for address, name in places.items() if name not in self.setup.graph.known}
-        cases = [
-            each for each in onnx_liveness.suspects(self.model, self.stats, found.layers) if each.address not in hidden
-        ]
+        cases = onnx_liveness.suspects(self.model, self.stats, found.layers)
+        if not cases and found.activation_gradients and not any(found.activation_gradients.values()):
+            cases = onnx_liveness.everything(self.model)
+        cases = [each for each in cases if each.address not in hidden]
+        cases = list(onnx_liveness.located(cases, self.weights))
         search = onnx_liveness.Search(
             self.setup,
             replace(self.weights, overrides=dict(self.weights.overrides)),
@@ -156,8 +159,10 @@ class TangentProbe:
             self.chosen,
             self.outputs,
             self._batches() if cases else (),
-            list(onnx_liveness.located(cases, self.weights)),
+            cases,
             deadline=monotonic() + PATIENCE * self.setup.feeder.settings.wall_seconds,
+            trained={tensor.address for tensor in self.model.tensors if tensor.trainable},
+            free=self._free({case.address for case in cases if case.rows is not None or case.indices}),
         )
         if cases:
             search.begin()
@@ -167,12 +172,20 @@ class TangentProbe:
             return replace(found, backward_reason=TOO_MANY.format(count=len(cases)))
         if not search.finite:
             return found
+        search.unreached |= onnx_liveness.behind_steps(search, self.setup.graph.nodes)
         made = onnx_liveness.verdicts(self.model, search, self._reachable(), onnx_liveness.is_routed(self.setup))
         for address in hidden:  # nothing but a probe of its own could tell
             made.pop(address, None)
         if search.rounds:
             found = replace(found, steps=search.rounds, batches=len(search.batches), draws=search.rounds)
         return replace(found, liveness=made, stuck_rows=onnx_liveness.stuck_rows(search, made))
+
+    def _free(self, by_rows: Collection[str]) -> set[str]:
+        """Computed weights that have the name and the size of a parameter, those aside that are asked by rows."""
+        names = {each.address: each for each in self.model.tensors if each.computed and each.address not in by_rows}
+        facts = {address: self.setup.known.get(address) for address in names}
+        sizes = {address: math.prod(fact.static) for address, fact in facts.items() if fact and fact.static is not None}
+        return {address for address, size in sizes.items() if size == names[address].size}
 
     def _ask_around(self, search: onnx_liveness.Search, cases: Sequence[onnx_liveness.Case]) -> None:
         stuck = {case.address for case in search.stuck if not case.indices}

@@ -9,16 +9,18 @@ was held by its zeros; what does not has no influence, whatever its values.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from time import monotonic
 
 import numpy as np
+from onnx import NodeProto
 
 from .. import activations
 from ..model import Kind, Layer, Model, Role, Tensor
 from ..redraw import is_far
 from ..stats import WeightStats
+from .dataflow import Dataflow
 from .graph_rewrite import replace_values
 from .payload import Array
 from .setup import Setup
@@ -76,13 +78,22 @@ class Search:
     deadline: float = math.inf
     """On the monotonic clock."""
     names: list[str] = field(default_factory=list)
+    trained: Set[str] = frozenset()
+    """Addresses of all that is trained."""
+    free: Collection[str] = ()
+    """Addresses of computed weights that are parameters' names: these are moved in their place, as W is where W * mask
+    is read. What is drawn anew is the weight itself."""
+
+    def __post_init__(self) -> None:
+        self._graph, self._whole = self.setup.graph, self.weights.value_of
+        self.weights.value_of = {at: value for at, value in self._whole.items() if at not in self.free}
 
     def begin(self) -> None:
         """Make inputs of what is asked, so that it can be moved."""
         names = self.weights.values_of(case.address for case in self.pending)
         for name in names:
             self.weights.overrides[name] = self.weights.array(name)
-        graph = replace_values(self.setup.graph, self.weights.overrides)
+        graph = replace_values(self._graph, self.weights.overrides)
         setup = self.setup
         self.setup = Setup(graph, setup.feeder, setup.attempt, self.weights.overrides, setup.folder)
         self.setup.prepare()
@@ -111,11 +122,19 @@ class Search:
             left = [case for case in left if case not in movers]
         self.stuck |= set(left)
 
+    def _ajar(self) -> TangentRuns:
+        grows = not self.trained <= {case.address for case in self.pending}
+        return TangentRuns(self.setup, self.names, self.outputs, ajar=True, grows=grows)
+
     def _look_again(self) -> None:
-        runs = TangentRuns(self.setup, self.names, self.outputs, ajar=True)
+        runs = self._ajar()
         for batch in self.batches:
             self.unreached |= set(self._movers(runs, self.pending, self.outputs, batch, "ajar"))
         left = [case for case in self.pending if case not in self.unreached]
+        if any(case.address in self.free for case in left):
+            self.weights.value_of = self._whole
+            self.begin()
+            runs = self._ajar()
         for case in left:
             self._draw(case, "anew")
         for batch in self.batches:
@@ -209,6 +228,11 @@ def suspects(model: Model, stats: Mapping[str, WeightStats], layers: Mapping[str
     rows = [case for tensor in model.tensors if tensor.trainable for case in _row_cases(model, tensor, stats)]
     told = {case.told for case in cases}
     return list(dict.fromkeys([*cases, *(case for case in rows if case.address not in told)]))
+
+
+def everything(model: Model) -> list[Case]:
+    """Every trainable tensor, for outputs that do not depend on the inputs, though nothing in sight holds them."""
+    return [Case(tensor.address, tensor.address) for tensor in model.tensors if tensor.trainable]
 
 
 def _zero_cases(tensor: Tensor, stats: Mapping[str, WeightStats]) -> Iterator[Case]:
@@ -338,6 +362,27 @@ def stuck_rows(search: Search, made: Mapping[str, Liveness]) -> dict[str, int]:
             if rows:
                 found[case.address] = found.get(case.address, 0) + rows
     return found
+
+
+_STEPS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Sign", "Round", "Floor", "Ceil"})
+
+
+def behind_steps(search: Search, nodes: Sequence[NodeProto]) -> set[Case]:
+    """Those stuck cases that wait for what lies before a step, as the threshold of a spiking unit.
+
+    A file does not hold the gradient that training puts in a step's place, so that nobody knows what it wakes up.
+    """
+    flow = Dataflow(nodes)
+    inert = {search.weights.name(case.address) for case in search.pending if case not in search.stuck}
+    before = flow.downstream(inert) if inert and search.stuck else set()
+    hidden = flow.downstream(
+        output
+        for node, read in zip(nodes, flow.reads, strict=True)
+        if node.op_type in _STEPS and not before.isdisjoint(read)
+        for output in node.output
+    )
+    fed = {name for read in flow.reads if not hidden.isdisjoint(read) for name in read}
+    return {case for case in search.stuck if search.weights.name(case.address) in fed}
 
 
 def is_routed(setup: Setup) -> bool:

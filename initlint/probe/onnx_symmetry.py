@@ -47,13 +47,20 @@ class Symmetry:
         found = {}
         for layer in model.layers:
             for tensor in (layer.weight, layer.recurrent):
-                if tensor is not None and tensor.address not in found and _has_equal_units(layer, tensor, stats):
+                if tensor is None or tensor.address in found or not self._is_learnt(tensor):
+                    continue
+                if _has_equal_units(layer, tensor, stats):
                     classes = self._classes(layer, tensor)
                     for address, alike in _by_part(tensor, classes):
                         found[address] = equal = self._still_equal(tensor, alike)
                         if address != tensor.address:
                             found[tensor.address] = found.get(tensor.address, 0) + equal
         return found
+
+    def _is_learnt(self, tensor: Tensor) -> bool:
+        """Its rows move on their own: not those of a product of parameters, as of seeds that are queries alone."""
+        fact = self.setup.known.get(tensor.address)
+        return not tensor.computed or (fact is not None and fact.static in (tensor.shape, tensor.shape[::-1]))
 
     def _classes(self, layer: Layer, tensor: Tensor) -> list[Array]:
         """Row numbers of units that are equal, biases included, within one group and one packed part."""

@@ -72,7 +72,8 @@ class Search:
             same = [name for name in tainted if self._state(name) is state]
             if state is State.NAN and tainted and not same:
                 if all(self._is_mask(name) for name in tainted):
-                    return Culprit(node, value, State.NAN.value)
+                    masked = node.op_type in ("Softmax", "LogSoftmax")  # a row of it holds nothing else
+                    return Culprit(node, value, "masked" if masked else State.NAN.value)
                 tainted = [name for name in tainted if not self._is_mask(name)]
             earlier = same or tainted
             if not earlier:
@@ -83,6 +84,8 @@ class Search:
 
     def tensors(self, culprit: Culprit) -> tuple[str, ...]:
         """Addresses that reach the culprit without passing another weighted operation or an activation."""
+        if culprit.kind == "masked":  # whatever the weights are
+            return ()
         if culprit.value in self.roots and culprit.value not in self.flow.producer:
             return self.roots[culprit.value]
         found: dict[str, None] = {}

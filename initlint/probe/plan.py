@@ -56,6 +56,8 @@ class Plan:
     """The graph outputs that hold rows of logits."""
     directions: dict[str, str] = field(default_factory=dict)
     """By value: the input that takes a direction in which it changes."""
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """By input that takes a direction: its shape, where that never changes; some operators insist on one."""
     extra: list[str] = field(default_factory=list)
 
     @property
@@ -77,7 +79,10 @@ class Plan:
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * len(place.factor_shape))
             for place, name in self.scales.items()
         ]
-        directions = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.directions.values()]
+        directions = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, self.sizes.get(name))
+            for name in self.directions.values()
+        ]
         inputs = [value for value in (*feeds, *scales, *directions) if value.name in read]
         graph = replace(self.graph, small=self.graph.small | {tensor.name: tensor for tensor in self.constants})
         return serialise(graph, nodes, inputs, self.outputs)

@@ -210,6 +210,14 @@ def _extreme(to: Differentiation, node: NodeProto) -> list[str] | None:
     return [to.emit.expand_like(result, node.output[0])]
 
 
+def _top(to: Differentiation, node: NodeProto) -> list[str] | None:
+    """What was chosen stays chosen: equal entries, as a gate of zeros has them, are not chosen among anew."""
+    if to.opset < 11 or len(node.output) < 2 or not node.output[1]:
+        return None
+    axis = int(_attribute(node, "axis", -1.0))
+    return [to.emit.op("GatherElements", to.of[node.input[0]], node.output[1], axis=axis)]
+
+
 def _softmax(to: Differentiation, node: NodeProto) -> list[str] | None:
     fact = to.known.get(node.input[0])
     rank = len(fact.shape) if fact is not None and fact.shape is not None else 0
@@ -277,6 +285,7 @@ RULES: dict[str, Rule] = {
     "Pad": _pad,
     "Where": _where,
     "Div": _divided,
+    "TopK": _top,
     "Relu": _relu,
     "Clip": _clip,
     "ReduceSumSquare": _sum_square,

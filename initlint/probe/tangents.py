@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class TangentRuns:
     """Values whose tangents' sizes are measured."""
     ajar: bool = False
     """Units that are off get a little slope (see ``ajar``)."""
+    grows: bool = True
+    """Some parameter learns, so that units may come within reach."""
     _moves: dict[str, str] = field(init=False, default_factory=dict)
     _sizes: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)
     _directions: dict[str, str] = field(init=False, default_factory=dict)
@@ -59,6 +62,8 @@ class TangentRuns:
         to = Differentiation(emit, plan.graph.opset, self.setup.known, RULES)
         for seed in self.seeds:
             self._directions[seed] = to.of[seed] = plan.directions[seed] = emit.name("direction")
+            if seed in self.setup.weights:
+                plan.sizes[self._directions[seed]] = self.setup.weights[seed].shape
         self._write(plan, to)
         self._moves = {name: to.of[name] for name in self.outputs if name in to.of}
         for value in self.values:
@@ -76,7 +81,7 @@ class TangentRuns:
     def _write(self, plan: Plan, to: Differentiation) -> None:
         """The graph's nodes, batch norms as primitives, each followed by its tangents."""
         writer = Reductions(to.emit)
-        opener = Opener(to, set(plan.graph.inputs))
+        opener = Opener(to, set(plan.graph.inputs), self.grows)
         for node in plan.graph.nodes:
             if batch_norm.is_batch_norm(node):
                 batch_norm.write(node, writer)
@@ -87,7 +92,19 @@ class TangentRuns:
                 plan.nodes.append(each)
                 if moves:
                     to.through(each)
+                for value in self._open.intersection(each.output):
+                    to.of[value] = to.emit.expand_like(self._directions[value], value)
                 plan.nodes += to.emit.take()
+
+    def _shape(self, seed: str) -> tuple[int, ...]:
+        return () if seed in self._open else self.setup.known[seed].static or ()
+
+    @cached_property
+    def _open(self) -> set[str]:
+        """Seeds that the graph computes and whose shapes only a run tells, as slices between computed bounds have."""
+        made = {output for node in self.setup.graph.nodes for output in node.output}
+        known = self.setup.known
+        return {seed for seed in made.intersection(self.seeds) if seed not in known or known[seed].static is None}
 
     @property
     def reached(self) -> bool:
@@ -99,8 +116,10 @@ class TangentRuns:
         feeds = {**self.setup.feeds(run), **(values or {})}
         for seed, name in self._directions.items():
             at = feeds.get(seed)
-            shape = np.shape(at) if at is not None else self.setup.known[seed].static
-            feeds[name] = np.asarray(directions.get(seed, np.zeros(shape or (), np.float32)), np.float32)
+            if seed in directions:
+                feeds[name] = np.asarray(directions[seed], np.float32)
+            else:
+                feeds[name] = np.zeros(np.shape(at) if at is not None else self._shape(seed), np.float32)
         results: dict[str, Any] = self._session.run(feeds)
         return Tangents(
             {name: results[name] for name in self.outputs},
