@@ -8,7 +8,7 @@ to or by, an output; not as a bias, a gain or what data are multiplied by. What 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Flag
 
@@ -229,8 +229,18 @@ class _Search:
         for index, own in sources.items():
             known = self._sites[index].root in called
             alive = self._use(index, called) == Use.DATA and (known or shared.isdisjoint(self._origins(index, own)))
-            if alive and taken.isdisjoint(own) and not self._is_nothing(self._sites[index].data):
+            if alive and self._is_nothing(self._sites[index].data):
+                yield from self._attended_to(self._sites[index].node.outputs)
+            elif alive and taken.isdisjoint(own):
                 yield from own
+
+    def _attended_to(self, values: Iterable[str]) -> Iterator[str]:
+        """Those that other constants are multiplied by, as values by weights: beside live ones they would be weights."""
+        for value in values:
+            idle = [node for node, _ in self.graph.readers(value) if self.graph.fed.isdisjoint(node.outputs)]
+            if any(node.op in PRODUCTS_OF_MATRICES for node in idle):
+                yield value
+            yield from self._attended_to(out for node in idle if node.op in _MOVES for out in node.outputs)
 
     def _origins(self, index: int, sources: frozenset[str]) -> set[tuple[str, str]]:
         """By place: what makes a weight and a bias side by side of one embedding is a hypernetwork, both of it."""
@@ -278,18 +288,21 @@ class _Search:
             found.update(() if steps else (value,))
             pending += [step for step in steps if step not in seen]
             seen.update(steps)
-        trained = frozenset(value for value in found if any(map(self._is_trained, self.constants.roots(value))))
+        trained = frozenset(value for value in found if any(map(self._is_trained, self._roots([value]))))
         return trained or frozenset(found)
 
     def _operands(self, node: Node) -> list[str]:
-        """What is computed; else the only thing that is stored."""
+        """What is computed of parameters; else the only thing that is stored."""
         values = [value for value in dict.fromkeys(carried(node)) if value]
         makers = {value: self.graph.producer.get(value) for value in values}
         computed = [value for value, maker in makers.items() if maker is not None and maker.op not in SOURCES]
-        if computed:
-            return computed
         stored = [value for value in values if self._stored(value)]
-        return stored if len(stored) == 1 else []
+        if computed and (not stored or any(map(self._is_trained, self._roots(computed)))):
+            return computed
+        return stored if len(stored) == 1 and not computed else []
+
+    def _roots(self, values: Iterable[str]) -> Iterator[str]:
+        return (root for value in values for root in self.constants.roots(value))
 
 
 def _owner(name: str) -> str:
