@@ -235,7 +235,7 @@ class _Search:
                 yield from own
 
     def _attended_to(self, values: Iterable[str]) -> Iterator[str]:
-        """Those that other constants are multiplied by, as values by weights: beside live ones they would be weights."""
+        """Those that other constants are multiplied by: as values, which beside live weights would be matrices."""
         for value in values:
             idle = [node for node, _ in self.graph.readers(value) if self.graph.fed.isdisjoint(node.outputs)]
             if any(node.op in PRODUCTS_OF_MATRICES for node in idle):
