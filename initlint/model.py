@@ -188,6 +188,8 @@ class Layer:
     """True where the output's units become positions (pixel shuffle): equal units are then deliberate (ICNR)."""
     multiplies_itself: bool = False
     """Two factors of one product are its own output, as in a packed projection to queries and keys."""
+    learnt_input: bool = False
+    """It is applied to parameters and constants alone, as to learnt queries: to the same for every sample."""
     calls: int = 1
     segment: str = ""
     """Names the recurrent direction ("forward", "reverse") or is empty."""

@@ -116,8 +116,11 @@ def expected_gain(layer: Layer, stats: WeightStats) -> float:
 
 
 def measured_gain(model: Model, layer: Layer, signals: Signals) -> float | None:
-    """Measured rms out over rms in; None where the probe did not reach the layer or nothing arrived to be scaled."""
+    """Measured rms out over rms in; None where the probe did not reach the layer, nothing arrived to be scaled, or what
+    arrived was not measured, being no layer's output and no input."""
     signal: LayerSignal | None = signals.layers.get(layer.name)
+    if layer.learnt_input and not layer.producers:
+        return None
     entry = entry_rms(model, layer, signals)
     if signal is None or not math.isfinite(signal.rms) or signal.rms == 0 or entry <= SILENCE:
         return None

@@ -98,9 +98,11 @@ def _passes_all(layer: Layer) -> bool:
 
 
 def _spread(context: Context, layer: Layer) -> float | None:
-    """Input-dependent share of the layer's rms; None where nothing was measured, or nothing is there at all."""
+    """Input-dependent share of the layer's rms; None where nothing was measured, or nothing is there at all.
+
+    What is learnt, as queries are, differs from place to place and is the same for every input."""
     signal, weight = context.signal(layer), context.stats.get(layer.weight.address)
-    if signal is None or weight is None or weight.all_zero or signal.samples < 2:
+    if layer.learnt_input or signal is None or weight is None or weight.all_zero or signal.samples < 2:
         return None
     if not (math.isfinite(signal.std) and 0.0 < signal.rms < math.inf):
         return None

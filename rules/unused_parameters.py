@@ -44,6 +44,9 @@ UNUSED = Liveness.UNUSED
         "all": "no output depends on it, and none of the {count} trainable tensors can learn: nothing can be trained",
         "default": "no output depends on it",
         "several": "no output depends on it, nor on {others} more of {module}",
+        "training": "outputs depend on it in training mode only, and the probe runs in evaluation mode",
+        "training several": "outputs depend on it, and on {others} more of {module}, in training mode only, and the "
+        "probe runs in evaluation mode",
         "unwatched": "it requires a gradient but is read under torch.no_grad() only, so it never gets one",
         "unwatched several": "it and {others} more require gradients, but are read under torch.no_grad() only",
     },
@@ -51,18 +54,21 @@ UNUSED = Liveness.UNUSED
 def unused_parameters(context: Context, options: object) -> Iterator[Suspicion]:
     verdicts = {address: verdict for address, verdict in context.signals.liveness.items() if "[" not in address}
     used = {module for address, verdict in verdicts.items() if verdict is not UNUSED for module in _around(address)}
-    can = [verdict for verdict in verdicts.values() if verdict is not Liveness.FROZEN]
+    later = set(context.signals.in_training)
+    can = [None if at in later else verdict for at, verdict in verdicts.items() if verdict is not Liveness.FROZEN]
     futile = {"count": len(can)} if all(verdict in (UNUSED, Liveness.STUCK) for verdict in can) else {}
     severity = Severity.ERROR if futile else Severity.NOTE
-    by_module: dict[str, list[str]] = {}
+    by_module: dict[tuple[str, bool], list[str]] = {}
     for address, verdict in verdicts.items():
         if verdict is UNUSED:
             outermost = next((module for module in _around(address) if module not in used), address.rpartition(".")[0])
-            by_module.setdefault("" if futile else outermost, []).append(address)
-    for module, addresses in by_module.items():
+            by_module.setdefault(("" if futile else outermost, address in later), []).append(address)
+    for (module, trained), addresses in by_module.items():
         others = {"others": len(addresses) - 1, "module": module or "the model", "tensors": addresses}
         data = {**(others if len(addresses) > 1 else {}), **futile}
-        message = "all" if futile else "several" if len(addresses) > 1 else "default"
+        message = "all" if futile else ("training several" if trained else "several")
+        if len(addresses) == 1 and not futile:
+            message = "training" if trained else "default"
         yield Suspicion(addresses[0], severity, data, message=message, proven=bool(futile))
     unwatched = context.signals.unwatched
     if len(unwatched) > 1:

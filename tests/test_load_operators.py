@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import initlint
 from initlint.model import Model
@@ -78,25 +77,23 @@ def test_cells_are_known() -> None:
     assert read(Cells(), torch.randn(4, 3, 8)).not_checked == ()
 
 
-class Queries(nn.Module):
-    """Reads its input by learnt queries, which are projected; positions are looked up."""
+class Gain(nn.Module):
+    """Multiplies its input by what a map makes of a parameter; positions are looked up."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.queries, self.places = nn.Parameter(torch.randn(3, 8)), nn.Embedding(5, 8)
-        self.q, self.k, self.v = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.code, self.places = nn.Parameter(torch.randn(3)), nn.Embedding(5, 8)
+        self.gain, self.out = nn.Linear(3, 8), nn.Linear(8, 8)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.places(torch.arange(5))
-        queries = self.q(self.queries).expand(len(x), 3, 8)
-        return functional.scaled_dot_product_attention(queries, self.k(x), self.v(x))
+        return self.out((x + self.places(torch.arange(5))) * self.gain(self.code))
 
 
 def test_a_map_that_no_input_reaches_is_said() -> None:
-    model = read(Queries(), torch.randn(4, 5, 8))
-    assert [layer.name for layer in model.layers] == ["places", "k", "v"]
+    model = read(Gain(), torch.randn(4, 5, 8))
+    assert [layer.name for layer in model.layers] == ["places", "out"]
     (told,) = model.not_checked
-    assert told.at == "q.weight"
+    assert told.at == "gain.weight"
     assert "whatever the inputs are" in told.reason
 
 

@@ -13,7 +13,7 @@ from .. import activations
 from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
 from ..probe.taps import SoftmaxTap, Tap
 from . import graph as flat
-from . import norms
+from . import learnt, norms
 from .blocks import blocks
 from .constants import Constants
 from .dataflow import ATTENTIONS, Dataflow, Flow
@@ -55,6 +55,7 @@ def assemble(
     graph: flat.Graph, constants: Constants, form: str, producer: str, not_checked: Iterable[NotChecked] = ()
 ) -> Assembled:
     """Read ``graph``; ``form`` and ``producer`` are the model's format and the program that made it."""
+    graph.take_for_inputs(learnt.find(graph, constants))
     sites = norms.find(graph, constants)
     finder = Finder(graph, constants, sites)
     operations = packed(graph, constants, finder.operations())
@@ -182,6 +183,7 @@ class _Assembly:
             bypassed=flow.bypassed,
             shuffles_units=flow.shuffles_units and not weight.parts,
             multiplies_itself=flow.multiplies_itself,
+            learnt_input=flow.learnt_input,
             segment=op.segment,
         )
 

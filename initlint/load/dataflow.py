@@ -79,6 +79,7 @@ class Flow:
     bypassed: bool = False
     shuffles_units: bool = False
     multiplies_itself: bool = False
+    learnt_input: bool = False
     position: int = 0
 
 
@@ -106,7 +107,8 @@ class Dataflow:
         self._op_nodes = {index: i for i, op in enumerate(operations) for index in (op.node.index, *op.absorbed)}
         self._links = Links(graph, constants, regions, {*self._op_of_value, *self._norm_of_value})
         self._shuffles = Shuffles(graph, constants, regions, self._norm_of_source, slopes_of(operations))
-        self._dominators = Dominators(graph, Entries(graph, constants, regions, frozenset(self._op_nodes)).found())
+        entries = Entries(graph, constants, regions, frozenset(self._op_nodes)).found()
+        self._dominators = Dominators(graph, entries or graph.learnt)
 
     def flow(self, position: int) -> Flow:
         op = self._operations[position]
@@ -117,6 +119,7 @@ class Dataflow:
         self._backwards(op, flow)
         flow.producers = sorted(self._feeding(position))
         flow.bypassed = not self._dominators.dominates_output(op.node)
+        flow.learnt_input = bool(op.inputs) and self._graph.fed.isdisjoint(op.inputs)
         return flow
 
     # -- forwards ------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class Entries:
                 if user.op == "Where" and slot == 0:
                     continue
                 for out in user.outputs:
-                    if out and out not in seen and out in self._graph.live:
+                    if out and out not in seen and out in self._graph.fed:
                         seen.add(out)
                         pending.append(out)
         return False
@@ -84,7 +84,7 @@ class Entries:
         """Whether it has met data behind ``user``; nothing where it does not get there as itself."""
         if user.op in _MOVES:
             return [joined] if slot == 0 or user.op in ("Concat", LINK) else []
-        others = [each for each in user.inputs if each in self._graph.live and each != value]
+        others = [each for each in user.inputs if each in self._graph.fed and each != value]
         if not others:
             return [joined] if user.op in _SUMS or (user.op in ("Mul", "Div") and slot == 0) else []
         if not self._is_full(value, user):
@@ -117,4 +117,4 @@ class Entries:
 
     def _is_combined(self, node: Node) -> bool:
         """Two or more operands carry data; x * x counts as one."""
-        return len({value for value in node.inputs if value in self._graph.live}) > 1
+        return len({value for value in node.inputs if value in self._graph.fed}) > 1

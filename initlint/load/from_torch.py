@@ -141,6 +141,7 @@ def read(recording: Recording, registered: Registered, rewritten: Iterable[torch
     graph = graph_of(recording)
     constants = TensorConstants(graph, recording, registered)
     assembled = assemble(graph, constants, "torch", f"pytorch {torch.__version__}", not_checked=_not_checked(recording))
+    recording.live |= graph.live
     mixed = {address for addresses in assembled.roots.values() for address in addresses[1:]}
     model = replace(
         assembled.model,

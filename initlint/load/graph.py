@@ -86,6 +86,8 @@ class Graph:
     """Shapes of values where they are told, 0 for a size that is not."""
     producer: dict[str, Node] = field(default_factory=dict)
     users: dict[str, list[tuple[Node, int]]] = field(default_factory=dict)
+    learnt: frozenset[str] = frozenset()
+    """Constants that are taken for inputs (see ``learnt``)."""
 
     def __post_init__(self) -> None:
         for node in self.nodes:
@@ -104,10 +106,23 @@ class Graph:
             if node.op not in _DATALESS and not (slot > 0 and node.op in RESHAPES)
         ]
 
+    def take_for_inputs(self, values: frozenset[str]) -> None:
+        """From now on these constants, and all that is made of them, are as live as inputs."""
+        self.learnt = values
+        for known in ("live", "constants"):
+            self.__dict__.pop(known, None)
+
+    @cached_property
+    def fed(self) -> frozenset[str]:
+        """Values that carry data of the inputs; shapes of inputs and noise do not count."""
+        return self._reached({value.name for value in self.inputs})
+
     @cached_property
     def live(self) -> frozenset[str]:
-        """Values that carry data of the inputs; shapes of inputs and noise do not count."""
-        live = {value.name for value in self.inputs}
+        """Values that carry data, of inputs or of what is taken for one."""
+        return self.fed | self._reached(set(self.learnt)) if self.learnt else self.fed
+
+    def _reached(self, live: set[str]) -> frozenset[str]:
         for node in self.nodes:
             if node.op in _DATALESS or node.op in _SHAPED or node.op in DRAWN:
                 continue
@@ -117,14 +132,16 @@ class Graph:
 
     @cached_property
     def constants(self) -> frozenset[str]:
-        """Values that depend on no input, except that a constant's shape may be adapted to that of one."""
+        """Values that depend on no input, except that a constant's shape may be adapted to that of one.
+
+        What is stored is one of them even if it is taken for an input: it has values."""
         constant = set(self.initializers)
         for node in self.nodes:
             if node.op in _RANDOM or node.op in SUBGRAPH_OPS or node.varies or node.chooses:
                 continue
             if all(not value or value in constant for value in carried(node)):
                 constant.update(value for value in node.outputs if value)
-        return frozenset(constant)
+        return frozenset(constant) - (self.live - self.initializers.keys()) if self.learnt else frozenset(constant)
 
 
 def carried(node: Node) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ def called_again(layer: Layer, flow: Flow) -> Layer:
         norm_after=layer.norm_after if layer.norm_after is flow.norm_after else None,
         bias_removed=layer.bias_removed and flow.bias_removed,
         bypassed=layer.bypassed and flow.bypassed,
+        learnt_input=layer.learnt_input and flow.learnt_input,
     )
 
 

@@ -25,7 +25,7 @@ def softmax_taps(graph: Graph, dataflow: Dataflow, names: Sequence[tuple[str, ..
         if node.inner or not (fused or node.op in ("Softmax", "LogSoftmax")) or not node.outputs:
             continue
         logits = node.inputs[:2] if fused else node.inputs[:1]
-        if graph.live.isdisjoint(logits):  # learnt queries are the same for every input
+        if graph.fed.isdisjoint(logits):  # learnt queries are the same for every input
             continue
         place = node.scope or node.name or node.outputs[0]
         places[place] = places.get(place, 0) + 1

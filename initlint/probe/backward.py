@@ -82,6 +82,23 @@ class Differentiator:
         written = {id(buffer) for buffer, _, _ in rewritten}
         return {name for name, buffer in before.items() if id(buffer) in written or after.get(name) is not buffer}
 
+    def read_in_training(self, call: Call, names: Collection[str], seed: int) -> set[str]:
+        """Which of the parameters ``names`` an output of training mode depends on: some nets sample only there.
+
+        What the forward of that mode raises, as for want of targets, passes through.
+        """
+        with (
+            restored(self.overwritten),
+            differentiating(),
+            attributes_kept(self.module),
+            untouched(self.module),
+            in_training_mode(self.module),
+            AsInTraining(),
+        ):
+            torch.manual_seed(seed)
+            gradients = self._differentiate(self.module(*call[0], **call[1]), call, 0, True, names)
+        return {name for name, gradient in gradients.items() if not is_zero(gradient)}
+
     def of_run(self, run: Run, draw: int) -> Gradients:
         """Gradients of a run that is over; its graph can be gone through once."""
         # As in the forward: checkpoints run their part of it again.

@@ -163,7 +163,17 @@ class BackwardProbe:
         verdicts = self._verdicts(walk, used, invariant, reads)
         unwatched = tuple(name for name in parameters if verdicts[name] is Liveness.FROZEN)
         rows = self._stuck_rows(walk, verdicts)
-        return replace(found, liveness=verdicts, stuck_rows=rows, unwatched=unwatched)
+        training = self._read_in_training([name for name, verdict in verdicts.items() if verdict is Liveness.UNUSED])
+        return replace(found, liveness=verdicts, stuck_rows=rows, unwatched=unwatched, in_training=training)
+
+    def _read_in_training(self, unused: Sequence[str]) -> tuple[str, ...]:
+        """Those of the parameters, packed parts left out, that only a forward in training mode reads."""
+        names = [name for name in unused if name in self.differentiator.parameters]
+        try:
+            read = self.differentiator.read_in_training(self.call, names, self.seed) if names else set()
+        except Exception:  # noqa: BLE001 - the user's forward in a mode that may want targets, which nobody has given
+            return ()
+        return tuple(name for name in names if name in read)
 
     @contextmanager
     def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:

@@ -211,6 +211,9 @@ class Signals:
     """Addresses of leaf tensors that require a gradient and belong to no module."""
     unwatched: tuple[str, ...] = ()
     """Addresses of parameters that require a gradient and are read under ``torch.no_grad`` only."""
+    in_training: tuple[str, ...] = ()
+    """Addresses of parameters that no output depends on in evaluation mode, as the probe runs, but one in training mode
+    does."""
     overlapping: tuple[str, ...] = ()
     """Addresses of trainable parameters of which several values stand at one place in memory."""
     steps: int = 0

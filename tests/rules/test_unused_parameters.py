@@ -111,3 +111,35 @@ def test_a_body_without_autograd_is_noted_once_and_not_if_it_is_frozen() -> None
 
     assert told(Backbone()) == [("unused-parameters", "body.weight", Severity.NOTE)]
     assert told(Backbone(trainable=False)) == []
+
+
+class Variational(nn.Module):
+    """Samples its code in training mode only (Kingma & Welling 2014); ``strict`` asks for targets there."""
+
+    def __init__(self, strict: bool = False) -> None:
+        super().__init__()
+        self.mean, self.spread, self.out = nn.Linear(8, 4), nn.Linear(8, 4), nn.Linear(4, 8)
+        self.strict = strict
+
+    def forward(self, x: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        code = self.mean(x)
+        if self.training:
+            if self.strict:
+                code = code - targets.mean()
+            code = code + torch.randn_like(code) * torch.exp(0.5 * self.spread(x))
+        return self.out(code)
+
+
+def test_what_training_mode_alone_reads_is_told_as_such() -> None:
+    module, batch = Variational().train(), torch.randn(8, 8)
+    state = torch.get_rng_state()
+    (found,) = initlint.check(module, batch, select=["unused-parameters"]).findings
+    assert (found.severity, found.address) == (Severity.NOTE, "spread.weight")
+    assert "in training mode only" in found.message
+    assert module.training and torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_a_training_mode_that_cannot_be_run_is_left_alone() -> None:
+    (found,) = initlint.check(Variational(strict=True), torch.randn(8, 8), select=["unused-parameters"]).findings
+    assert found.message == "no output depends on it, nor on 1 more of spread"
