@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
 
 from ..probe.torch_rows import of_attention
-from .registered import modules_of, named_modules, tensors_of
+from .registered import modules_of, tensors_of
 from .trace import Recorder, Rewritten, storage_of
 
 _DROPOUTS = frozenset(
@@ -37,7 +37,7 @@ def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any],
         _forget_optimised(module)
         stack.callback(recorder.put_back)
         dispatch = _Dispatch(recorder)
-        stack.enter_context(_scopes(module, recorder))
+        stack.enter_context(_scopes(recorder))
         stack.enter_context(_Functions(recorder, dispatch))
         stack.enter_context(dispatch)
         return module(*args, **kwargs)
@@ -110,8 +110,9 @@ def _switch(module: torch.nn.Module, training: bool) -> None:
 
     Nor by assignment, which has PyTorch look through all that the module holds; scripted ones know no other way.
     """
-    if "training" in vars(module):
-        vars(module)["training"] = training
+    own = module.__dict__
+    if "training" in own:
+        own["training"] = training
     else:
         module.training = training
 
@@ -124,9 +125,9 @@ def _uncompiled() -> AbstractContextManager[object]:
 
 def _forget_optimised(module: torch.nn.Module) -> None:
     """A scripted module that has run before hides from dispatch modes which parameters it works with."""
-    for each in modules_of(module):
-        forward = getattr(each, "forward", None) if isinstance(each, torch.jit.ScriptModule) else None
-        flush = getattr(forward, "_debug_flush_compilation_cache", None)
+    scripted = torch.jit.ScriptModule
+    for each in [each for each in modules_of(module) if isinstance(each, scripted)]:
+        flush = getattr(getattr(each, "forward", None), "_debug_flush_compilation_cache", None)
         if flush is not None:
             with suppress(RuntimeError):  # the older executor, which traced ones have, hides nothing
                 flush()
@@ -174,11 +175,9 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 @contextmanager
-def _scopes(root: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
+def _scopes(recorder: Recorder) -> Iterator[None]:
     """Keep the qualified name of the executing module on the recorder's stack."""
-    names: dict[int, str] = {}
-    for name, module in named_modules(root):
-        names.setdefault(id(module), name)
+    names = recorder.registered.names
 
     def enter(each: torch.nn.Module, args: Any) -> None:
         recorder.scopes.append(names.get(id(each), recorder.scopes[-1]))
@@ -212,8 +211,9 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if self.paused:
             return func(*args, **kwargs)
-        name = func.__name__.partition(".")[0]
-        self._recorder.before(args, kwargs, _overwritten(func, args, kwargs))
+        name, written = _described(func)
+        places = [args[i] if i < len(args) else kwargs.get(key) for i, key in written] if written else ()
+        self._recorder.before(args, kwargs, places)
         outputs = func(*args, **kwargs)
         if name != "detach" or self.own_detaches or not torch.is_grad_enabled():
             self._recorder.record(name, args, kwargs, outputs)
@@ -232,17 +232,12 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.paused -= 1
 
 
-def _overwritten(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """The arguments that the operator writes into."""
-    places = _writes(func)
-    return [args[place] if place < len(args) else kwargs.get(name) for place, name in places] if places else []
-
-
 @cache
-def _writes(func: Any) -> tuple[tuple[int, str], ...]:
-    """(position, name) of the arguments that its schema marks as written."""
+def _described(func: Any) -> tuple[str, tuple[tuple[int, str], ...]]:
+    """An operator's name without overload, and (position, name) of the arguments that its schema marks as written."""
     arguments = enumerate(func._schema.arguments)
-    return tuple((i, each.name) for i, each in arguments if each.alias_info is not None and each.alias_info.is_write)
+    written = [(i, each.name) for i, each in arguments if each.alias_info is not None and each.alias_info.is_write]
+    return func.__name__.partition(".")[0], tuple(written)
 
 
 # Not in the class body: there PyTorch would wrap it, and the wrapper imports its compiler, which takes seconds.
@@ -253,7 +248,7 @@ class AsInTraining(TorchFunctionMode):
     """Batch statistics without dropout, in a module that is in evaluation mode."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
+        kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in _DROPOUTS and (args or "input" in kwargs):
             return args[0] if args else kwargs["input"]
@@ -278,6 +273,10 @@ class AsInTraining(TorchFunctionMode):
 
 
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
+_LOOKED_AT = frozenset(
+    {"detach", _DATA.__name__, "instance_norm", "scaled_dot_product_attention", "einsum", *_RECURRENT}
+)
+"""Names of the functions that are more to the recorder than their operators."""
 
 
 class _Functions(AsInTraining):
@@ -288,6 +287,8 @@ class _Functions(AsInTraining):
         self._recorder, self._dispatch = recorder, dispatch
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if name not in _LOOKED_AT:
+            return func(*args, **kwargs)
         if name == "detach" or func == _DATA:
             return self._detach(func, args, kwargs)
         if name == "instance_norm" and getattr(func, "__module__", "") == "torch.nn.functional":

@@ -11,11 +11,11 @@ from .steps import Step
 
 def reshape(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     """The shape as it comes out, for what has to know which axes were merged."""
-    if not isinstance(a[1], Sequence):  # another dtype
+    if not isinstance(a[1], list | tuple):  # another dtype
         return [Step("Reshape", a[:1])]
     sizes = [int(size) for size in a[1]]
-    known = prod(size for size in sizes if size >= 0)
     if -1 in sizes:
+        known = prod(size for size in sizes if size >= 0)
         sizes[sizes.index(-1)] = a[0].numel() // max(known, 1)
     return [Step("Reshape", a[:1], {"shape": sizes})]
 

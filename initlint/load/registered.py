@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,25 +16,44 @@ class Registered:
     buffers: Mapping[str, torch.Tensor]
     aliases: Mapping[str, tuple[str, ...]]
     """Every qualified name of a parameter, by its first one."""
+    names: Mapping[int, str]
+    """The first qualified name of a module, by its identity."""
 
     @classmethod
     def of(cls, module: torch.nn.Module) -> Registered:
+        inside = named_modules(module)
         parameters: dict[str, torch.nn.Parameter] = {}
-        buffers: dict[int, tuple[str, torch.Tensor]] = {}
         by_identity: dict[int, list[str]] = {}
-        for path, each in named_modules(module):
-            prefix = f"{path}." if path else ""
-            for name, parameter in each._parameters.items():
-                if parameter is not None:
-                    names = by_identity.setdefault(id(parameter), [])
-                    if not names:
-                        parameters[prefix + name] = parameter
-                    names.append(prefix + name)
-            for name, buffer in each._buffers.items():
-                if buffer is not None:
-                    buffers.setdefault(id(buffer), (prefix + name, buffer))
+        for name, parameter in _parameters(module, inside):
+            names = by_identity.setdefault(id(parameter), [])
+            if not names:
+                parameters[name] = parameter
+            names.append(name)
         aliases = {names[0]: tuple(names) for names in by_identity.values()}
-        return cls(parameters, dict(buffers.values()), aliases)
+        return cls(parameters, _buffers(module, inside), aliases, {id(each): name for name, each in reversed(inside)})
+
+
+_Named = Sequence[tuple[str, torch.nn.Module]]
+
+
+def _parameters(root: torch.nn.Module, inside: _Named) -> Iterable[tuple[str, torch.nn.Parameter]]:
+    """``root.named_parameters(remove_duplicate=False)``, of which some wrappers have one of their own."""
+    if type(root).named_parameters is not torch.nn.Module.named_parameters:
+        return root.named_parameters(remove_duplicate=False)
+    held = ((prefix, name, each) for prefix, owner in inside for name, each in owner._parameters.items())
+    return [(f"{prefix}.{name}" if prefix else name, each) for prefix, name, each in held if each is not None]
+
+
+def _buffers(root: torch.nn.Module, inside: _Named) -> dict[str, torch.Tensor]:
+    """``root.named_buffers()``, of which some wrappers have one of their own."""
+    if type(root).named_buffers is not torch.nn.Module.named_buffers:
+        return dict(root.named_buffers())
+    held = ((prefix, name, each) for prefix, owner in inside for name, each in owner._buffers.items())
+    known: dict[int, tuple[str, torch.Tensor]] = {}
+    for prefix, name, each in held:
+        if each is not None:
+            known.setdefault(id(each), (f"{prefix}.{name}" if prefix else name, each))
+    return dict(known.values())
 
 
 def named_modules(root: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
@@ -67,8 +86,8 @@ def modules_of(root: torch.nn.Module) -> list[torch.nn.Module]:
         module = pending.pop()
         if id(module) not in found:
             found[id(module)] = module
-            inside = [each for _, each in module._modules.items() if each is not None]
-            pending.extend(reversed(inside))
+            if inside := module._modules:
+                pending += [each for _, each in inside.items() if each is not None][::-1]
     return list(found.values())
 
 
@@ -77,10 +96,12 @@ def tensors_of(modules: Iterable[torch.nn.Module]) -> tuple[list[torch.nn.Parame
     parameters: dict[int, torch.nn.Parameter] = {}
     buffers: dict[int, torch.Tensor] = {}
     for each in modules:
-        for _, parameter in each._parameters.items():  # what scripted modules have there knows no values()
-            if parameter is not None:
-                parameters.setdefault(id(parameter), parameter)
-        for _, buffer in each._buffers.items():
-            if buffer is not None:
-                buffers.setdefault(id(buffer), buffer)
+        if own := each._parameters:
+            for _, parameter in own.items():  # what scripted modules have there knows no values()
+                if parameter is not None:
+                    parameters.setdefault(id(parameter), parameter)
+        if held := each._buffers:
+            for _, buffer in held.items():
+                if buffer is not None:
+                    buffers.setdefault(id(buffer), buffer)
     return list(parameters.values()), list(buffers.values())

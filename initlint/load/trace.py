@@ -6,10 +6,11 @@ place makes a new value of the same tensor, and views of what was written read t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Protocol
-from weakref import ref
+from weakref import ReferenceType, ref
 
 import torch
 
@@ -89,20 +90,21 @@ class Recorder:
         """Buffers that the forward has written into."""
         self._watcher = watcher
         self._masks = Masks(self.recording.live)
-        self._values: dict[int, tuple[ref[torch.Tensor], str, int]] = {}
-        """Identity -> (tensor, name of its present state, time at which it got that). Identities are used again."""
+        self._values: dict[int, tuple[ReferenceType[torch.Tensor], str, int]] = {}
+        """Identity -> (the tensor, name of its present state, time at which it got that)."""
         self._written: dict[int, tuple[int, str]] = {}
         """Storage -> (time, value) of the last write in place."""
         self._clock = 0
         self.registered = Registered.of(module)
-        named = [*self.registered.parameters.items(), *self.registered.buffers.items()]
+        parameters, buffers = self.registered.parameters, self.registered.buffers
+        named = [*parameters.items(), *buffers.items()]
         self._names = {id(tensor): name for name, tensor in named}
         self._by_storage: dict[int, tuple[str, torch.Tensor]] = {}
         self._guarded: dict[int, tuple[str, torch.Tensor]] = {}
         for name, tensor in named:
             if (key := storage_of(tensor)) is not None:
                 self._by_storage.setdefault(key, (name, tensor))
-                if isinstance(tensor, torch.nn.Parameter):
+                if name in parameters or isinstance(tensor, torch.nn.Parameter):
                     self._guarded.setdefault(key, (name, tensor))
 
     # -- values --------------------------------------------------------------------------------------------------
@@ -117,7 +119,10 @@ class Recorder:
     def value_of(self, tensor: torch.Tensor) -> str:
         """The name of the tensor's present state; a tensor never seen is a parameter, a buffer or a stray leaf."""
         known = self._values.get(id(tensor))
-        name, time = known[1:] if known is not None and known[0]() is tensor else self._introduce(tensor)
+        if known is not None and known[0]() is tensor:  # and not a later one at the same place
+            _, name, time = known
+        else:
+            name, time = self._introduce(tensor)
         if not self._written:
             return name
         key = storage_of(tensor)
@@ -164,9 +169,8 @@ class Recorder:
 
     def record(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], outputs: Any) -> None:
         """One executed operator; ``name`` without overload."""
-        in_place = writes_in_place(name)
-        plain = name.rstrip("_") if in_place else name
-        results = _tensors(outputs)
+        plain, in_place = _parted(name)
+        results = [outputs] if isinstance(outputs, torch.Tensor) else _tensors((outputs,))
         choosing = DRAWS if plain in DRAWS and not in_place and self._from_data(args) else COMPARISONS
         compares = plain in choosing
         if plain in DATALESS and not compares:
@@ -174,18 +178,18 @@ class Recorder:
             return
         translation = choosing[plain] if compares else TABLE.get(plain)
         if translation is None:
-            operands = tuple(self.value_of(t) for t in _tensors(args, kwargs))
+            operands = tuple(self.value_of(t) for t in _tensors((args, kwargs)))
             self._finish(f"aten::{plain}", operands, results, {}, in_place, args)
             return
         try:
             steps = translation(args, kwargs)
         except (IndexError, TypeError, ValueError, AttributeError):
-            operands = tuple(self.value_of(t) for t in _tensors(args, kwargs))
+            operands = tuple(self.value_of(t) for t in _tensors((args, kwargs)))
             self._finish(f"aten::{plain}", operands, results, {}, in_place, args)
             return
         previous = ""
         for position, step in enumerate(steps):
-            operands = tuple(self._operand(each, previous) for each in step.inputs)
+            operands = tuple([self._operand(each, previous) for each in step.inputs])
             if position < len(steps) - 1:
                 previous = self._new_value()
                 self._append(step.op, operands, (previous,), step.attributes, compares)
@@ -201,10 +205,10 @@ class Recorder:
         return any(value in self.recording.live or value in self._masks for value in values)
 
     def _operand(self, operand: Any, previous: str) -> str:
-        if operand is PREVIOUS:
-            return previous
         if isinstance(operand, torch.Tensor):
             return self.value_of(operand)
+        if operand is PREVIOUS:
+            return previous
         if isinstance(operand, bool | int | float):
             return self.number(float(operand))
         return ""
@@ -219,16 +223,16 @@ class Recorder:
         args: Sequence[Any],
         compares: bool = False,
     ) -> None:
-        names = [self._new_value() for _ in results]
+        recording, names = self.recording, [self._new_value() for _ in results]
         self._append(op, operands, tuple(names), attributes, compares)
         for tensor, name in zip(results, names, strict=True):
             time = self._assign(tensor, name)
             if not tensor.is_nested:
-                self.recording.sizes[name] = tuple(tensor.shape)
+                recording.sizes[name] = tuple(tensor.shape)
             if in_place and (key := storage_of(tensor)) is not None:
                 self._written[key] = (time, name)
-            if op != NOISE and name not in self.recording.live and name not in self._masks:
-                self.recording.constants[name] = tensor.detach()
+            if op != NOISE and name not in recording.live and name not in self._masks:
+                recording.constants[name] = tensor.detach()
             self._tell(name, tensor)
 
     def _append(
@@ -253,8 +257,8 @@ class Recorder:
     def before(self, args: Sequence[Any], kwargs: Mapping[str, Any], written: Sequence[Any]) -> None:
         """An operator is about to run: the last moment to see the tensors among ``written`` as they are."""
         if self._watcher is not None:
-            self._watcher.about_to_read(_tensors(args, kwargs))
-        for tensor in _tensors(written):
+            self._watcher.about_to_read(_tensors((args, kwargs) if kwargs else args))
+        for tensor in _tensors(written) if written else ():
             self._rescue(tensor)
             if self._watcher is not None:
                 self._watcher.about_to_write(tensor)
@@ -321,7 +325,7 @@ class Recorder:
                 source = current[0] if len(current) == 1 else self.hidden("Concat", current)
                 results.append(self.hidden("initlint::Recurrence", (source, *cell[:2], *bias), **attributes))
             current = results
-        for tensor in _tensors(outputs):
+        for tensor in _tensors((outputs,)):
             self.alias(tensor, current)
         halves = outputs[0].chunk(directions, -1) if both else (outputs[0],)
         for value, half in zip(current, halves, strict=True):
@@ -335,34 +339,30 @@ class Recorder:
         self._tell(value, tensor)
 
 
-def writes_in_place(name: str) -> bool:
-    """Whether the operator ``name`` overwrites its first argument."""
-    return name.endswith("_") and not name.startswith("_")
+@cache
+def _parted(name: str) -> tuple[str, bool]:
+    """(the operator without the mark of its in-place form, whether it has that and overwrites its first argument)."""
+    in_place = name.endswith("_") and not name.startswith("_")
+    return name.rstrip("_") if in_place else name, in_place
 
 
 def storage_of(tensor: torch.Tensor) -> int | None:
     """Identity of the memory behind a tensor; None for tensors without any (meta, sparse, nested, lazy)."""
     try:
-        return int(tensor.untyped_storage()._cdata)
+        identity: int = tensor.untyped_storage()._cdata
+        return identity
     except (RuntimeError, NotImplementedError, AttributeError, ValueError):
         return None
 
 
-def _tensors(*trees: Any) -> list[torch.Tensor]:
+def _tensors(trees: Iterable[Any]) -> list[torch.Tensor]:
     """The tensors among arguments or results of an operator, in order."""
     found: list[torch.Tensor] = []
     for tree in trees:
         if isinstance(tree, torch.Tensor):
             found.append(tree)
-        elif tree:  # most operators have no keyword arguments
-            _collect(tree, found)
+        elif isinstance(tree, (list, tuple)):
+            found += _tensors(tree)
+        elif isinstance(tree, dict):
+            found += _tensors(tree.values())
     return found
-
-
-def _collect(tree: Any, found: list[torch.Tensor]) -> None:
-    if isinstance(tree, (list, tuple, dict)):
-        for each in tree.values() if isinstance(tree, dict) else tree:
-            if isinstance(each, torch.Tensor):
-                found.append(each)
-            else:
-                _collect(each, found)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import torch
@@ -162,9 +163,14 @@ def _given(call: Call) -> Any:
 
 def entries(gradient: torch.Tensor) -> torch.Tensor:
     """Its stored entries, flat and real; a sparse gradient stores the rows that were read."""
-    values = gradient.coalesce().values() if gradient.is_sparse else gradient.detach()
+    values = gradient.coalesce().values() if gradient.is_sparse else _bare(gradient)
     values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
     return values.reshape(-1)
+
+
+def _bare(tensor: torch.Tensor) -> torch.Tensor:
+    """Without its history; most gradients have none, and a view costs as much as a sum of a few thousand values."""
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def is_zero(gradient: torch.Tensor | None) -> bool:
@@ -174,7 +180,7 @@ def is_zero(gradient: torch.Tensor | None) -> bool:
 def peaks(gradients: Gradients) -> dict[str, float]:
     """The largest magnitude of each, NaN where it holds one; 0 for one that is absent or stores nothing."""
     there = {name: gradient for name, gradient in gradients.items() if gradient is not None}
-    stored = {name: entries(each) if each.is_sparse else each.detach() for name, each in there.items()}
+    stored = {name: entries(each) if each.is_sparse else _bare(each) for name, each in there.items()}
     filled = {name: values for name, values in stored.items() if values.numel()}
     norms = torch._foreach_norm(list(filled.values()), torch.inf) if filled else ()
     return {**dict.fromkeys(gradients, 0.0), **dict(zip(filled, map(float, norms), strict=True))}
@@ -191,16 +197,17 @@ def rms(values: torch.Tensor, size: int) -> float:
 
 def rms_of_each(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[float]:
     """``rms`` of the entries of each, in one call for all that need no copy: most are so small that calls cost most."""
-    single = [each.detach() for each in tensors if _is_plain(each)]
-    norms = iter(torch._foreach_norm(single) if single else ())
+    plain = [_is_plain(each) for each in tensors]
+    with torch.no_grad():
+        norms = iter(torch._foreach_norm(list(compress(tensors, plain))) if any(plain) else ())
     return [
-        _over(float(next(norms)), each.detach(), size) if _is_plain(each) else rms(entries(each), size)
-        for each, size in zip(tensors, sizes, strict=True)
+        _over(float(next(norms)), each, size) if is_plain else rms(entries(each), size)
+        for each, size, is_plain in zip(tensors, sizes, plain, strict=True)
     ]
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    return tensor.dtype == torch.float32 and not tensor.is_sparse and tensor.is_contiguous()
+    return tensor.dtype is torch.float32 and not tensor.is_sparse and tensor.is_contiguous()
 
 
 def _over(total: float, values: torch.Tensor, size: int) -> float:
@@ -208,7 +215,7 @@ def _over(total: float, values: torch.Tensor, size: int) -> float:
     if not values.numel() or not size:
         return 0.0
     if not 1e-18 < total < 1e18:  # squares leave the range of float32
-        total = float(torch.linalg.vector_norm(values.double()))
+        total = float(torch.linalg.vector_norm(values.detach().double()))
     return float(total / size**0.5)
 
 
@@ -216,7 +223,7 @@ def signals(gradients: Mapping[str, torch.Tensor | None], parameters: Mapping[st
     """A GradientSignal for every gradient that is there."""
     there = {name: gradient for name, gradient in gradients.items() if gradient is not None}
     weights = [parameters[name] for name in there]
-    sizes = [entries(weight).numel() for weight in weights]
+    sizes = [entries(each).numel() if each.is_sparse or each.is_complex() else each.numel() for each in weights]
     scales = zip(rms_of_each(list(there.values()), sizes), rms_of_each(weights, sizes), strict=True)
     return {
         name: GradientSignal(scale, 1.0 - float(torch.count_nonzero(entries(gradient))) / size, weight)
@@ -233,9 +240,11 @@ class Backflow:
 
     square: float = 0.0
     count: int = 0
-    total: Any = 0.0
-    """Tensors by unit; 0.0 where these were not asked for."""
-    absolute: Any = 0.0
+    total: torch.Tensor | None = None
+    """By unit; None where these were not asked for."""
+    absolute: torch.Tensor | None = None
+    mixed: bool = False
+    """Calls with other parts of the weight: sums by unit are of no use together."""
 
     @property
     def rms(self) -> float:
@@ -246,23 +255,27 @@ class Backflow:
         data = _real(gradient)
         self.square += float(torch.linalg.vector_norm(data, dtype=_at_least_single(data))) ** 2
         self.count += data.numel()
-        self.add_sums(data, axis)
+        self._add_sums(data, axis)
 
     def add_sums(self, gradient: torch.Tensor, axis: int | None) -> None:
-        data = _real(gradient)
-        if axis is not None and data.ndim:
-            axis = axis if -data.ndim <= axis < data.ndim else data.ndim - 1
-            others = [dim for dim in range(data.ndim) if dim != axis % data.ndim]
-            total, absolute = (each.sum(others).double() if others else each.double() for each in (data, data.abs()))
-            if isinstance(self.total, torch.Tensor):
-                if self.total.shape != total.shape:
-                    self.total = self.absolute = math.nan  # calls with other parts of the weight: of no use together
-                total, absolute = self.total + total, self.absolute + absolute
+        self._add_sums(_real(gradient), axis)
+
+    def _add_sums(self, data: torch.Tensor, axis: int | None) -> None:
+        if axis is None or not data.ndim:
+            return
+        axis = axis if -data.ndim <= axis < data.ndim else data.ndim - 1
+        others = [dim for dim in range(data.ndim) if dim != axis % data.ndim]
+        total, absolute = (each.sum(others) if others else each.clone() for each in (data, data.abs()))
+        if self.total is None or self.absolute is None:
             self.total, self.absolute = total, absolute
+        elif self.total.shape != total.shape:
+            self.mixed = True
+        else:
+            self.total, self.absolute = self.total.double() + total, self.absolute.double() + absolute
 
 
 def _real(gradient: torch.Tensor) -> torch.Tensor:
-    return torch.view_as_real(gradient)[..., 0] if gradient.is_complex() else gradient.detach()
+    return torch.view_as_real(gradient)[..., 0] if gradient.is_complex() else _bare(gradient)
 
 
 def _at_least_single(data: torch.Tensor) -> torch.dtype:

@@ -20,7 +20,6 @@ from .backward import (
     Differentiator,
     Gradients,
     NoGradientError,
-    entries,
     flowing_back,
     multiplied,
     reach_outputs,
@@ -223,11 +222,12 @@ class BackwardProbe:
         read = set(recording.stored.values())
         routed = any(node.op in _ROUTING for node in recording.nodes)
         idle = unfed(recording, learnt=self.differentiator.parameters)
+        silent = {name for name, _ in walk.zero}
         made: dict[str, Liveness] = {}
         for name, parameter in parameters.items():
             if name not in self.differentiator.parameters:
                 made[name] = Liveness.FROZEN
-            elif not any(each == name for each, _ in walk.zero):
+            elif name not in silent:
                 made[name] = Liveness.INVARIANT if name in invariant else Liveness.LIVE
             elif name not in used:
                 expert = name not in read and routed and _has_sibling(name, read)
@@ -346,7 +346,11 @@ def _has_sibling(name: str, read: set[str]) -> bool:
 
 def _cancels(layer: Layer, flow: Backflow, parameters: Mapping[str, torch.Tensor]) -> bool:
     bias = parameters.get(layer.bias.address) if layer.bias is not None else None
-    if bias is None or isinstance(flow.total, float) or bias.numel() != flow.total.numel():
+    if bias is None or flow.total is None or flow.absolute is None or flow.mixed:
         return False
-    limit = CANCELS if entries(bias).dtype in (torch.float32, torch.float64) else CANCELS_IN_HALF
-    return bool((flow.total.abs() < limit * flow.absolute).all())  # nor does it where nothing came: 0 is not below 0
+    if bias.numel() != flow.total.numel():
+        return False
+    limit = CANCELS if bias.real.dtype in (torch.float32, torch.float64) else CANCELS_IN_HALF
+    sums = (flow.total, flow.absolute)
+    total, absolute = ((each if each.dtype is torch.float32 else each.double()).cpu().numpy() for each in sums)
+    return bool((abs(total) < limit * absolute).all())  # nor does it where nothing came: 0 is not below 0

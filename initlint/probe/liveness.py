@@ -58,6 +58,9 @@ class Shape:
     """Rows are looked up: those that the batch does not name have no gradient."""
 
 
+_WHOLE = Shape()
+
+
 @dataclass
 class Walk:
     """Takes the steps. ``zero`` holds the (name, part) that had no gradient at any of them."""
@@ -92,10 +95,12 @@ class Walk:
         self.finite = all(map(math.isfinite, largest.values()))
         for name, parameter in self.differentiator.parameters.items():
             shape = self.shape(name)
-            if parameter.ndim > 1 and min(parameter.shape) > 1 and _is_constant(parameter):
+            if parameter.ndim < 2:
+                continue
+            rows = parameter.detach().flatten(1)
+            if min(parameter.shape) > 1 and _is_constant(rows):
                 self.constant.add(name)
-            if parameter.ndim > 1 and not shape.gates and not shape.is_table and shape.axis == 0:
-                rows = parameter.detach().flatten(1)
+            if not shape.gates and not shape.is_table and shape.axis == 0:
                 if bool(rows[:, 0].all()):  # the first value of each tells already that none is empty
                     continue
                 empty = ~rows.any(1)
@@ -118,7 +123,7 @@ class Walk:
         return len(self.zero) + sum(int(idle.sum()) for idle in self.idle_rows.values())
 
     def shape(self, name: str) -> Shape:
-        return self.shapes.get(name, Shape())
+        return self.shapes.get(name, _WHOLE)
 
     def part_is_zero(self, name: str, gradient: torch.Tensor | None, part: int) -> bool:
         parts = self.shape(name).parts
@@ -247,9 +252,9 @@ class Walk:
         return bool(difference > TOLERANCE * self._scale(one, parameters[one]))
 
 
-def _is_constant(parameter: torch.Tensor) -> bool:
-    values = parameter.detach().reshape(-1)
-    return all(bool((some == values[0]).all()) for some in (values[:64], values))  # nearly all are told by a few
+def _is_constant(rows: torch.Tensor) -> bool:
+    one, other = rows[0, :2].tolist()  # nearly all are told by two
+    return bool(one == other) and bool((rows == one).all())
 
 
 FAINT = 1e-30

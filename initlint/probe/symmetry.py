@@ -178,8 +178,8 @@ def _classes(rows: torch.Tensor, block: int) -> torch.Tensor | None:
 
 def _differ_at_once(rows: torch.Tensor) -> bool:
     """Whether no two rows begin alike, as those of most draws do not: their first values tell them apart."""
-    first = rows[:, 0].double().sort().values
-    return bool((first[1:] != first[:-1]).all())
+    first = rows[:, 0].tolist()
+    return len(set(first)) == len(first)
 
 
 _BLOCK = 1 << 20
@@ -217,10 +217,10 @@ def twins(parameters: Mapping[str, torch.Tensor]) -> list[tuple[str, str]]:
         if parameter.ndim < 2 or parameter.numel() < 2:
             continue
         flat = parameter.detach().reshape(-1)
-        probe = flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE]
-        if probe.is_complex() or len(set(probe.tolist())) < DRAWN * probe.numel():
+        probe = flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE].tolist()
+        if parameter.is_complex() or len(set(probe)) < DRAWN * len(probe):
             continue
-        alike = seen.setdefault((parameter.shape, parameter.dtype, *probe.tolist()), [])
+        alike = seen.setdefault((parameter.shape, parameter.dtype, *probe), [])
         first = next((other for other in alike if torch.equal(parameters[other], parameter)), "")
         if first:
             found.append((name, first))

@@ -179,9 +179,8 @@ class Kept:
 
     def computed(self, value: str, tensor: torch.Tensor, node: Node, recording: Recording) -> None:
         key = storage_of(tensor)
-        if not (tensor.is_floating_point() or tensor.is_complex()) or not self._may_be_output(
-            value, key, node, recording
-        ):
+        holds_numbers = tensor.is_floating_point() or tensor.is_complex()
+        if not holds_numbers or not self._may_be_output(value, key, node, recording):
             self.passed.add(value)
             return
         self.tensors[value] = tensor
@@ -196,14 +195,13 @@ class Kept:
         if node.op == LINK or key in self._at:
             return True
         weights = recording.constants if value in recording.live else recording.stored  # positions read a table
-        return any(name in weights for name in node.inputs)
+        return not weights.keys().isdisjoint(node.inputs)
 
     def about_to_read(self, tensors: Sequence[torch.Tensor]) -> None:
-        autograd = torch.is_grad_enabled()
         for tensor in tensors:
             if id(tensor) in self._pending:
                 self._note_edge(tensor)
-            elif autograd and tensor.requires_grad and tensor.is_leaf:
+            elif tensor.requires_grad and tensor.is_leaf and torch.is_grad_enabled():
                 self.read_by_autograd.add(id(tensor))
 
     def about_to_write(self, tensor: torch.Tensor) -> None:
