@@ -35,11 +35,15 @@ from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Tensor, 
 @dataclass(frozen=True)
 class Options:
     share: float = 0.05  # of the units, as in duplicate-units; trainability.md, 99 % zeros: fewer separate later
+    constant: float = (
+        0.5  # the same where all weights start as one value: if most units part, it is data that parts them
+    )
 
 
 @rule(
     category="symmetry",
     needs=Needs.LIVENESS,
+    uses=Needs.WEIGHTS,
     options=Options,
     message="{equal} of {units} units still equal another one after {steps} steps, so they will never differ",
 )
@@ -55,7 +59,8 @@ def _judge(context: Context, tensor: Tensor, address: str, options: Options) -> 
     equal, units = context.signals.still_equal.get(address, 0), tensor.view.groups * tensor.view.units
     if address != tensor.address:
         units //= len(tensor.parts)
-    if equal > 0 and equal >= options.share * units:
+    stats = context.stats.get(tensor.address)
+    if equal > 0 and equal >= (options.constant if stats is not None and stats.constant else options.share) * units:
         data = {"equal": equal, "units": units, "steps": context.signals.steps}
         yield Suspicion(address, Severity.ERROR, data, fresh_at(context.model, tensor, address), proven=True)
 

@@ -148,11 +148,16 @@ class _Search:
 
     def _stored(self, value: str) -> str:
         """The stored tensor that was only moved to become ``value``; empty where there is none."""
-        while (node := self.graph.producer.get(value)) is not None and node.op in _MOVES:
-            value = node.input(0)
-        known = node is None and value in self.graph.initializers
+        value = self._unmoved(value)
+        known = value not in self.graph.producer and value in self.graph.initializers
         spec = self.constants.spec(value) if known else None
         return value if spec is not None and spec.size > 1 else ""
+
+    def _unmoved(self, value: str) -> str:
+        """What was moved to become ``value``."""
+        while (node := self.graph.producer.get(value)) is not None and node.op in _MOVES:
+            value = node.input(0)
+        return value
 
     def _called_on_data(self) -> frozenset[str]:
         """Stored weights that other nodes apply to data: the same layers, called on constants too."""
@@ -259,6 +264,9 @@ class _Search:
 
     def _is_nothing(self, value: str) -> bool:
         """Zeros that nothing trains, as decoders are started with: no weight is felt behind them."""
+        source = self._unmoved(value)
+        if (maker := self.graph.producer.get(source)) is not None and maker.attribute("zero"):
+            return True
         spec, roots = self.constants.spec(value), self.constants.roots(value)
         if spec is None or spec.size > _ALL_ZERO or any(self._is_trained(root) for root in roots):
             return False

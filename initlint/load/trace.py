@@ -26,7 +26,7 @@ Rewritten = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """A buffer, the memory that it had at the end of a forward, and a copy of what was in it."""
 
 NOISE = "initlint::Noise"
-"""Pseudo operator: values that carry no data of the inputs."""
+"""Pseudo operator: values that carry no data of the inputs; ``zero`` says that they are nothing at all."""
 
 
 @dataclass
@@ -174,7 +174,7 @@ class Recorder:
         choosing = DRAWS if plain in DRAWS and not in_place and self._from_data(args) else COMPARISONS
         compares = plain in choosing
         if plain in DATALESS and not compares:
-            self._finish(NOISE, (), results, {}, in_place, args)
+            self._finish(NOISE, (), results, {"zero": "zero" in plain}, in_place, args)
             return
         translation = choosing[plain] if compares else TABLE.get(plain)
         if translation is None:

@@ -32,11 +32,18 @@ class EqualRows:
     """The rows of the weight as it is by now, or of its gradient."""
     parts: Mapping[str, slice] = field(default_factory=dict)
     """By address of a packed part: its rows."""
+    biases: Sequence[torch.Tensor] = ()
+    """One value a row: units whose biases differ are not the same, and part sooner or later."""
     moved: torch.Tensor | None = None
     """Which rows ever had a gradient."""
 
     def __post_init__(self) -> None:
         _, self._class_of = torch.unique(self.classes, return_inverse=True)
+        self._alike = self._class_of
+        """By row: the number of its class of equal units."""
+        for bias in self.biases:
+            _, values = torch.unique(bias.to(self._alike.device), return_inverse=True)
+            _, self._alike = torch.unique(torch.stack([self._alike, values]), dim=1, return_inverse=True)
         first = torch.full((int(self._class_of.max()) + 1,), len(self.classes), device=self._class_of.device)
         places = torch.arange(len(self.classes), device=self._class_of.device)
         first = first.scatter_reduce(0, self._class_of, places, "amin")
@@ -54,21 +61,22 @@ class EqualRows:
         return len(self.classes) - len(set(self.classes.tolist()))
 
     def still_equal(self, scale: float, part: slice = slice(None)) -> int:
-        """How many rows equal another one of their class, up to rounding; those that never moved do not count."""
+        """How many rows equal another unit's, up to rounding; those that never moved do not count."""
         if self.moved is None:
             return 0
         rows = self.rows_in(self.parameter)[part].double()[self.moved[part]]
-        classes = self._class_of[part][self.moved[part].to(self._class_of.device)]
+        there = self.moved[part].to(self._class_of.device)
+        classes, alike = self._class_of[part][there], self._alike[part][there]
         if rows.shape[0] < 2:
             return 0
-        order = _sorted(_projected(rows), classes)
-        rows, classes = rows[order], classes[order]
+        order = _sorted(_projected(rows), alike)
+        rows, classes, alike = rows[order], classes[order], alike[order]
         start = self._start[classes.to(self._start.device)].double()
         moved = (rows - start).abs().amax(1)
         seen = moved > SEEN * torch.finfo(self.parameter.dtype).eps * start.abs().amax(1)
         apart = (rows[1:] - rows[:-1]).abs().amax(1)
-        alike = (apart <= TOLERANCE * scale) & (apart <= SHARE * moved[1:]) & seen[1:] & seen[:-1]
-        return int((alike & (classes[1:] == classes[:-1]).to(alike.device)).sum())
+        equal = (apart <= TOLERANCE * scale) & (apart <= SHARE * moved[1:]) & seen[1:] & seen[:-1]
+        return int((equal & (alike[1:] == alike[:-1]).to(equal.device)).sum())
 
 
 def rows_of(parameter: torch.Tensor, layer: Layer, tensor: Tensor) -> torch.Tensor:
@@ -110,7 +118,14 @@ def equal_units(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterato
                 blocks = {f"{tensor.address}[{part}]": i * height for i, part in enumerate(tensor.parts)}
                 parts = {at: slice(start, start + height) for at, start in blocks.items()}
                 parts = {at: rows for at, rows in parts.items() if len(set(classes[rows].tolist())) < height}
-                yield EqualRows(tensor.address, parameter, classes, rows_in, parts)
+                biases = _biases(layer, parameters, len(classes))
+                yield EqualRows(tensor.address, parameter, classes, rows_in, parts, biases)
+
+
+def _biases(layer: Layer, parameters: Mapping[str, torch.Tensor], rows: int) -> tuple[torch.Tensor, ...]:
+    """What is added to the units, as it is before the steps."""
+    held = (parameters.get(each.address) for each in (layer.bias, layer.recurrent_bias) if each is not None)
+    return tuple(each.detach().reshape(-1).clone() for each in held if each is not None and each.numel() == rows)
 
 
 def equal_members(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterator[EqualRows]:

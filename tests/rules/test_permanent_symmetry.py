@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from judging import findings
 from models import fixup, pixel_shuffle, relu_mlp, tanh_mlp, zero_head
 from models.altered import altered
@@ -30,6 +31,20 @@ def constant(module: nn.Module) -> None:
             parameter.fill_(0.05)
 
 
+def biases_apart(module: nn.Sequential) -> None:
+    """Copied units of a ReLU layer that is on for all inputs: equal gradients, for now."""
+    module[2].weight.abs_()
+    module[2].weight[:32] = module[2].weight[32:]
+    module[4].weight[:, :32] = module[4].weight[:, 32:]
+    module[2].bias.copy_(torch.linspace(1.0, 2.0, 64))
+
+
+def few_readouts_copied(module: nn.Sequential) -> None:
+    """Zeros of which most units are read in different ways."""
+    module[2].weight.zero_()
+    module[4].weight[:, :8] = module[4].weight[:, 8:16]
+
+
 @cases(
     Good("he-initialised mlp", relu_mlp, notes_ok=False),
     Good("zero head", zero_head, notes_ok=False),
@@ -41,6 +56,8 @@ def constant(module: nn.Module) -> None:
         notes_ok=False,
     ),
     Good("near miss: a constant in one layer", altered(tanh_mlp, lambda m: m[2].weight.fill_(0.05)), notes_ok=False),
+    Good("near miss: copied units whose biases differ", altered(relu_mlp, biases_apart), notes_ok=False),
+    Good("near miss: zeros of which most units part", altered(tanh_mlp, few_readouts_copied), notes_ok=False),
     Bad("copied units with copied readouts", altered(tanh_mlp, copied_in_and_out), ["2.weight"], ERROR),
     Bad("zeros read by a constant", altered(tanh_mlp, zero_before_constant), ["2.weight"], ERROR),
 )
