@@ -217,7 +217,8 @@ def twins(parameters: Mapping[str, torch.Tensor]) -> list[tuple[str, str]]:
         if parameter.ndim < 2 or parameter.numel() < 2:
             continue
         flat = parameter.detach().reshape(-1)
-        probe = flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE].tolist()
+        pace = max(1, flat.numel() // SAMPLE)
+        probe = flat[: pace * SAMPLE : pace].tolist()
         if parameter.is_complex() or len(set(probe)) < DRAWN * len(probe):
             continue
         alike = seen.setdefault((parameter.shape, parameter.dtype, *probe), [])
