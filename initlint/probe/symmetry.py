@@ -115,11 +115,12 @@ def equal_units(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterato
 
 def equal_members(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterator[EqualRows]:
     """Every drawn weight that stacks copies: of critics, experts or heads, along its first axis."""
+    stacks = {name: parameter for name, parameter in parameters.items() if parameter.ndim > 2}
     owners: dict[str, list[Layer]] = {}
-    for layer in model.layers:
+    for layer in model.layers if stacks else ():
         for tensor in layer.tensors:
             owners.setdefault(tensor.address, []).append(layer)
-    for name, parameter in parameters.items():
+    for name, parameter in stacks.items():
         members = _members(parameter, owners.get(name, ()))
         if members < 2 or parameter.is_complex():
             continue
@@ -131,8 +132,6 @@ def equal_members(model: Model, parameters: Mapping[str, torch.Tensor]) -> Itera
 
 def _members(parameter: torch.Tensor, owners: Sequence[Layer]) -> int:
     """How many maps of their own it stacks: groups, or matrices; filters of a convolution are units of one map."""
-    if parameter.ndim < 3:
-        return 0
     if all(layer.kind is Kind.LINEAR for layer in owners):
         return parameter.shape[0]
     groups = max(layer.weight.view.groups for layer in owners)
