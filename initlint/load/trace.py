@@ -224,7 +224,7 @@ class Recorder:
         compares: bool = False,
     ) -> None:
         recording, names = self.recording, [self._new_value() for _ in results]
-        self._append(op, operands, tuple(names), attributes, compares)
+        node = self._append(op, operands, tuple(names), attributes, compares)
         for tensor, name in zip(results, names, strict=True):
             time = self._assign(tensor, name)
             if not tensor.is_nested:
@@ -233,7 +233,8 @@ class Recorder:
                 self._written[key] = (time, name)
             if op != NOISE and name not in recording.live and name not in self._masks:
                 recording.constants[name] = tensor.detach()
-            self._tell(name, tensor)
+            if self._watcher is not None:
+                self._watcher.computed(name, tensor, node, recording)
 
     def _append(
         self,
@@ -242,13 +243,14 @@ class Recorder:
         outputs: tuple[str, ...],
         attributes: Mapping[str, Any],
         compares: bool = False,
-    ) -> None:
+    ) -> Node:
         index = len(self.recording.nodes)
         scope = self.scopes[-1]
         node = Node(op, f"{scope}/{op}" if scope else op, operands, outputs, None, index, False, scope)
         node.__dict__["attributes"] = dict(attributes)  # the cached property of a node without a protobuf
         self.recording.nodes.append(node)
         self._masks.see(node, compares)
+        return node
 
     def _tell(self, value: str, tensor: torch.Tensor) -> None:
         if self._watcher is not None:

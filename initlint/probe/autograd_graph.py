@@ -24,5 +24,5 @@ def nodes_behind(tensors: Iterable[torch.Tensor]) -> Iterator[Any]:
 def leaves_behind(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
     """What autograd would add gradients up in."""
     for node in nodes_behind(tensors):
-        if not node.next_functions and (leaf := getattr(node, "variable", None)) is not None:
+        if (leaf := getattr(node, "variable", None)) is not None and not node.next_functions:
             yield leaf

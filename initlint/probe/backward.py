@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import compress
 from typing import Any
 
 import torch
@@ -197,13 +196,19 @@ def rms(values: torch.Tensor, size: int) -> float:
 
 def rms_of_each(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[float]:
     """``rms`` of the entries of each, in one call for all that need no copy: most are so small that calls cost most."""
-    plain = [_is_plain(each) for each in tensors]
-    with torch.no_grad():
-        norms = iter(torch._foreach_norm(list(compress(tensors, plain))) if any(plain) else ())
+    plain = [i for i, each in enumerate(tensors) if _is_plain(each) and each.numel()]
+    norms = dict(zip(plain, _norms([tensors[i] for i in plain]), strict=True))
+    silent = [i for i, norm in norms.items() if norm == 0.0]  # be it that squares are too small for float32
+    zero = {i for i, peak in zip(silent, _norms([tensors[i] for i in silent], torch.inf), strict=True) if peak == 0.0}
     return [
-        _over(float(next(norms)), each, size) if is_plain else rms(entries(each), size)
-        for each, size, is_plain in zip(tensors, sizes, plain, strict=True)
+        0.0 if i in zero else _over(norms[i], each, size) if i in norms else rms(entries(each), size)
+        for i, (each, size) in enumerate(zip(tensors, sizes, strict=True))
     ]
+
+
+@torch.no_grad()
+def _norms(tensors: list[torch.Tensor], order: float = 2.0) -> list[float]:
+    return [float(each) for each in torch._foreach_norm(tensors, order)] if tensors else []
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -134,13 +134,13 @@ class BackwardProbe:
         self, found: Signals, gradients: Gradients, invariant: frozenset[str], reads: Collection[int]
     ) -> Signals:
         parameters = self.differentiator.parameters
-        used = reach_outputs(self.traced.recording)
         walk = Walk(self.differentiator, [self.call], self._shapes(), invariant)
         walk.begin(gradients)
         pairs, units = twins(parameters), list(equal_units(self.model, parameters))
         members = list(equal_members(self.model, parameters))
-        open_cases = {name for name, _ in walk.zero if name in used and name not in invariant}
-        walk.idle_rows = {name: idle for name, idle in walk.idle_rows.items() if name in used and name not in invariant}
+        open_cases = {name for name, _ in walk.zero if name not in invariant and name in self._used}
+        idle_rows = walk.idle_rows.items()
+        walk.idle_rows = {name: idle for name, idle in idle_rows if name not in invariant and name in self._used}
         found = replace(found, batches=1, draws=1)
         if walk.finite and (open_cases or units or members or pairs or walk.idle_rows):
             walk.calls = self._calls()
@@ -159,7 +159,7 @@ class BackwardProbe:
             found = replace(found, batches=len(walk.calls), draws=draws, steps=walk.steps)
         if not walk.finite:
             return found
-        verdicts = self._verdicts(walk, used, invariant, reads)
+        verdicts = self._verdicts(walk, invariant, reads)
         unwatched = tuple(name for name in parameters if verdicts[name] is Liveness.FROZEN)
         rows = self._stuck_rows(walk, verdicts)
         training = self._read_in_training([name for name, verdict in verdicts.items() if verdict is Liveness.UNUSED])
@@ -214,14 +214,18 @@ class BackwardProbe:
                 found.add(layer.bias.address)
         return frozenset(found)
 
-    def _verdicts(
-        self, walk: Walk, used: set[str], invariant: frozenset[str], reads: Collection[int]
-    ) -> dict[str, Liveness]:
+    @cached_property
+    def _used(self) -> set[str]:
+        return reach_outputs(self.traced.recording)
+
+    @cached_property
+    def _routed(self) -> bool:
+        return any(node.op in _ROUTING for node in self.traced.recording.nodes)
+
+    def _verdicts(self, walk: Walk, invariant: frozenset[str], reads: Collection[int]) -> dict[str, Liveness]:
         recording = self.traced.recording
         parameters = self.differentiator.registered
         read = set(recording.stored.values())
-        routed = any(node.op in _ROUTING for node in recording.nodes)
-        idle = unfed(recording, learnt=self.differentiator.parameters)
         silent = {name for name, _ in walk.zero}
         made: dict[str, Liveness] = {}
         for name, parameter in parameters.items():
@@ -229,21 +233,23 @@ class BackwardProbe:
                 made[name] = Liveness.FROZEN
             elif name not in silent:
                 made[name] = Liveness.INVARIANT if name in invariant else Liveness.LIVE
-            elif name not in used:
-                expert = name not in read and routed and _has_sibling(name, read)
+            elif name not in self._used:
+                expert = name not in read and self._routed and _has_sibling(name, read)
                 made[name] = Liveness.UNREACHED if expert else Liveness.UNUSED
             else:
                 made[name] = self._zero_verdict(walk, name, parameter, invariant, reads)
-            if made[name] is Liveness.STUCK and name in idle:
-                made[name] = Liveness.UNREACHED
+        if stuck := [name for name, verdict in made.items() if verdict is Liveness.STUCK]:
+            idle = unfed(recording, learnt=self.differentiator.parameters)
+            made.update(dict.fromkeys(idle.intersection(stuck), Liveness.UNREACHED))
         return {**made, **self._part_verdicts(walk, made)}
 
     def _stuck_rows(self, walk: Walk, verdicts: Mapping[str, Liveness]) -> dict[str, int]:
         """Of tensors that live otherwise; experts in one tensor are left alone where data choose among them."""
-        routed = any(node.op in _ROUTING for node in self.traced.recording.nodes)
         found = {}
         for name, idle in walk.idle_rows.items():
-            if verdicts.get(name) is not Liveness.LIVE or (routed and self.differentiator.parameters[name].ndim > 2):
+            if verdicts.get(name) is not Liveness.LIVE:
+                continue
+            if self._routed and self.differentiator.parameters[name].ndim > 2:
                 continue
             tensor = self.model.tensor(name)
             blocks = idle.chunk(walk.shape(name).parts)

@@ -178,5 +178,9 @@ def _overlaps(parameter: torch.Tensor) -> bool:
     """Whether an optimiser refuses to write into it: a stride of zero, as ``expand`` makes them."""
     if not parameter.requires_grad or parameter.layout is not torch.strided or parameter.is_nested:
         return False
-    axes = zip(parameter.shape, parameter.stride(), strict=True)
-    return parameter.numel() > 0 and any(size > 1 and stride == 0 for size, stride in axes)
+    strides = parameter.stride()
+    if 0 not in strides:
+        return False
+    return parameter.numel() > 0 and any(
+        size > 1 and stride == 0 for size, stride in zip(parameter.shape, strides, strict=True)
+    )

@@ -39,11 +39,11 @@ def signal_of(tap: SoftmaxTap, logits: NDArray[Any]) -> SoftmaxSignal | None:
     """Statistics of ``logits`` (rows, entries); None where no row has two entries to choose from."""
     values = logits.astype(np.float64)
     with np.errstate(all="ignore"):
-        finite = values[np.isfinite(values)]
-        top = max(0.0, float(finite.max())) if finite.size else 0.0
-        masked = (values < _MASKED) & (values < -_MASK_RATIO * top)
+        finite = np.isfinite(values)
+        top = max(0.0, float(values.max(where=finite, initial=0.0)))
+        masked = values < min(_MASKED, -_MASK_RATIO * top)
         lengths = (~masked).sum(axis=1)
-        usable = (lengths > 1) & np.isfinite(np.where(masked, 0.0, values)).all(axis=1)
+        usable = (lengths > 1) & (finite | masked).all(axis=1)
         if not usable.any():
             return None
         values, masked, lengths = values[usable], masked[usable], lengths[usable]

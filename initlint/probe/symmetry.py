@@ -130,11 +130,12 @@ def _biases(layer: Layer, parameters: Mapping[str, torch.Tensor], rows: int) -> 
 
 def equal_members(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterator[EqualRows]:
     """Every drawn weight that stacks copies: of critics, experts or heads, along its first axis."""
+    stacks = {name: parameter for name, parameter in parameters.items() if parameter.ndim > 2}
     owners: dict[str, list[Layer]] = {}
-    for layer in model.layers:
+    for layer in model.layers if stacks else ():
         for tensor in layer.tensors:
             owners.setdefault(tensor.address, []).append(layer)
-    for name, parameter in parameters.items():
+    for name, parameter in stacks.items():
         members = _members(parameter, owners.get(name, ()))
         if members < 2 or parameter.is_complex():
             continue
@@ -146,8 +147,6 @@ def equal_members(model: Model, parameters: Mapping[str, torch.Tensor]) -> Itera
 
 def _members(parameter: torch.Tensor, owners: Sequence[Layer]) -> int:
     """How many maps of their own it stacks: groups, or matrices; filters of a convolution are units of one map."""
-    if parameter.ndim < 3:
-        return 0
     if all(layer.kind is Kind.LINEAR for layer in owners):
         return parameter.shape[0]
     groups = max(layer.weight.view.groups for layer in owners)
@@ -232,7 +231,8 @@ def twins(parameters: Mapping[str, torch.Tensor]) -> list[tuple[str, str]]:
         if parameter.ndim < 2 or parameter.numel() < 2:
             continue
         flat = parameter.detach().reshape(-1)
-        probe = flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE].tolist()
+        pace = max(1, flat.numel() // SAMPLE)
+        probe = flat[: pace * SAMPLE : pace].tolist()
         if parameter.is_complex() or len(set(probe)) < DRAWN * len(probe):
             continue
         alike = seen.setdefault((parameter.shape, parameter.dtype, *probe), [])

@@ -178,9 +178,11 @@ class Kept:
     _at: dict[int, list[str]] = field(default_factory=dict)
 
     def computed(self, value: str, tensor: torch.Tensor, node: Node, recording: Recording) -> None:
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            self.passed.add(value)
+            return
         key = storage_of(tensor)
-        holds_numbers = tensor.is_floating_point() or tensor.is_complex()
-        if not holds_numbers or not self._may_be_output(value, key, node, recording):
+        if not self._may_be_output(value, key, node, recording):
             self.passed.add(value)
             return
         self.tensors[value] = tensor
