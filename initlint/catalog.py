@@ -55,12 +55,12 @@ def load_rules(packs: Mapping[str, str] | None = None, files: Sequence[Path] = (
         )
     rules: dict[str, Rule] = {}
     for pack, package in announced.items():
-        found = list(_rules_of(pack, package))
+        found = _rules_of(pack, package)
         if not found:
             raise UsageError(f'rule pack "{pack}" ({package}) holds no rule; uninstall or repair it')
         _add(rules, found)
     for path, wanted in local_rules.shared_out(files):
-        found = list(_rules_in(local_rules.modules(path, wanted), ""))
+        found = tuple(_rules_in(local_rules.modules(path, wanted), ""))
         if not found:
             raise UsageError(f"{shown(path)} holds no rule; write one or leave it out of the settings")
         _add(rules, found)
@@ -145,8 +145,14 @@ def find_rule(rules: Sequence[Rule], name: str) -> Rule:
     return by_name[name]
 
 
-def _rules_of(pack: str, package: str) -> Iterator[Rule]:
-    return _rules_in(_modules(pack, package), package)
+def _rules_of(pack: str, package: str) -> tuple[Rule, ...]:
+    return _rules_among(tuple(_modules(pack, package)), package)
+
+
+@cache
+def _rules_among(modules: tuple[ModuleType, ...], package: str) -> tuple[Rule, ...]:
+    """Looked for once in a module, as long as it is not imported anew."""
+    return tuple(_rules_in(modules, package))
 
 
 def _rules_in(modules: Iterable[ModuleType], package: str) -> Iterator[Rule]:

@@ -21,7 +21,7 @@ from .elementwise import Regions
 from .factors import factor_sites
 from .folded import find_folded_norms
 from .folding import Array, is_float
-from .linking import called_again, factors, tied, with_consumers, with_links
+from .linking import called_again, factors, linked, tied
 from .members import members
 from .naming import (
     QUANTISED,
@@ -152,7 +152,7 @@ class _Assembly:
                     again = (*taps[name].again, taps[name].value) if name in taps else ()
                     taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow), again, op.units)
             names.append(tuple(own))
-        return with_consumers(with_links(built, names, flows)), tuple(taps.values()), names
+        return linked(built, names, flows), tuple(taps.values()), names
 
     @staticmethod
     def _flat(flow: Flow) -> tuple[float, float] | None:

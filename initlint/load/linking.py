@@ -24,20 +24,20 @@ def called_again(layer: Layer, flow: Flow) -> Layer:
     )
 
 
-def with_links(layers: Mapping[str, Layer], names: Sequence[tuple[str, ...]], flows: list[Flow]) -> list[Layer]:
+def linked(layers: Mapping[str, Layer], names: Sequence[tuple[str, ...]], flows: list[Flow]) -> list[Layer]:
+    """``layers`` with the names of those that feed them, and of those that they feed."""
     producers: dict[str, dict[str, None]] = {name: {} for name in layers}
     for own, flow in zip(names, flows, strict=True):
         for name in own:
             producers[name].update((each, None) for p in flow.producers for each in names[p] if each != name)
-    return [replace(layer, producers=tuple(producers[name])) for name, layer in layers.items()]
-
-
-def with_consumers(layers: list[Layer]) -> list[Layer]:
     consumers: dict[str, list[str]] = {}
-    for layer in layers:
-        for producer in layer.producers:
-            consumers.setdefault(producer, []).append(layer.name)
-    return [replace(layer, consumers=tuple(consumers.get(layer.name, ()))) for layer in layers]
+    for name, own_producers in producers.items():
+        for producer in own_producers:
+            consumers.setdefault(producer, []).append(name)
+    return [
+        replace(layer, producers=tuple(producers[name]), consumers=tuple(consumers.get(name, ())))
+        for name, layer in layers.items()
+    ]
 
 
 def factors(

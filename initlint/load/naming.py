@@ -6,6 +6,7 @@ The name of the initializer, where it was kept; else the module that the node ca
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ..model import Role
 
@@ -49,6 +50,7 @@ _ROLE_NAMES = {
 }
 
 
+@lru_cache(maxsize=4096)
 def is_generated(name: str) -> bool:
     """Whether an exporter made the name up; subgraph prefixes, and what a quantiser appends, do not count."""
     name = name.removesuffix(QUANTISED)
