@@ -60,7 +60,7 @@ def load_rules(packs: Mapping[str, str] | None = None, files: Sequence[Path] = (
             raise UsageError(f'rule pack "{pack}" ({package}) holds no rule; uninstall or repair it')
         _add(rules, found)
     for path, wanted in local_rules.shared_out(files):
-        found = tuple(_rules_in(local_rules.modules(path, wanted), ""))
+        found = _rules_in(tuple(local_rules.modules(path, wanted)))
         if not found:
             raise UsageError(f"{shown(path)} holds no rule; write one or leave it out of the settings")
         _add(rules, found)
@@ -146,23 +146,17 @@ def find_rule(rules: Sequence[Rule], name: str) -> Rule:
 
 
 def _rules_of(pack: str, package: str) -> tuple[Rule, ...]:
-    return _rules_among(tuple(_modules(pack, package)), package)
+    found = _rules_in(tuple(_modules(pack, package)))
+    for rule in found:
+        _check_file_name(rule, package)
+    return found
 
 
 @cache
-def _rules_among(modules: tuple[ModuleType, ...], package: str) -> tuple[Rule, ...]:
-    """Looked for once in a module, as long as it is not imported anew."""
-    return tuple(_rules_in(modules, package))
-
-
-def _rules_in(modules: Iterable[ModuleType], package: str) -> Iterator[Rule]:
-    seen: set[int] = set()  # a rule that a second module of the pack imports is still one rule
-    for module in modules:
-        for value in vars(module).values():
-            if isinstance(value, Rule) and id(value) not in seen:
-                seen.add(id(value))
-                _check_file_name(value, package)
-                yield value
+def _rules_in(modules: tuple[ModuleType, ...]) -> tuple[Rule, ...]:
+    """Looked for once in a module, as long as it is not imported anew; one that a second module imports is one rule."""
+    values = (value for module in modules for value in vars(module).values())
+    return tuple({id(value): value for value in values if isinstance(value, Rule)}.values())
 
 
 def _modules(pack: str, package: str) -> Iterator[ModuleType]:

@@ -35,9 +35,7 @@ from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Tensor, 
 @dataclass(frozen=True)
 class Options:
     share: float = 0.05  # of the units, as in duplicate-units; trainability.md, 99 % zeros: fewer separate later
-    constant: float = (
-        0.5  # the same where all weights start as one value: if most units part, it is data that parts them
-    )
+    constant: float = 0.5  # of units that all start as one value: if most part, it is the data that part them
 
 
 @rule(

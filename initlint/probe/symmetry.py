@@ -33,7 +33,8 @@ class EqualRows:
     parts: Mapping[str, slice] = field(default_factory=dict)
     """By address of a packed part: its rows."""
     biases: Sequence[torch.Tensor] = ()
-    """One value a row: units whose biases differ are not the same, and part sooner or later."""
+    """One value a row. A unit of zeros is its bias at first, as sampling offsets are: others are others. Of units that
+    do something alike, the biases tell too little apart: such nets fail (trainability.md, constant in all)."""
     moved: torch.Tensor | None = None
     """Which rows ever had a gradient."""
 
@@ -41,8 +42,10 @@ class EqualRows:
         _, self._class_of = torch.unique(self.classes, return_inverse=True)
         self._alike = self._class_of
         """By row: the number of its class of equal units."""
+        empty = ~self.rows_in(self.parameter).any(1).to(self._alike.device)
         for bias in self.biases:
             _, values = torch.unique(bias.to(self._alike.device), return_inverse=True)
+            values = torch.where(empty, values, 0)
             _, self._alike = torch.unique(torch.stack([self._alike, values]), dim=1, return_inverse=True)
         first = torch.full((int(self._class_of.max()) + 1,), len(self.classes), device=self._class_of.device)
         places = torch.arange(len(self.classes), device=self._class_of.device)

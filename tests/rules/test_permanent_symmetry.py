@@ -32,10 +32,8 @@ def constant(module: nn.Module) -> None:
 
 
 def biases_apart(module: nn.Sequential) -> None:
-    """Copied units of a ReLU layer that is on for all inputs: equal gradients, for now."""
-    module[2].weight.abs_()
-    module[2].weight[:32] = module[2].weight[32:]
-    module[4].weight[:, :32] = module[4].weight[:, 32:]
+    """Zeros whose units are told apart by their biases alone, which leave all ReLUs on: equal gradients, for now."""
+    zero_before_constant(module)
     module[2].bias.copy_(torch.linspace(1.0, 2.0, 64))
 
 
@@ -56,7 +54,7 @@ def few_readouts_copied(module: nn.Sequential) -> None:
         notes_ok=False,
     ),
     Good("near miss: a constant in one layer", altered(tanh_mlp, lambda m: m[2].weight.fill_(0.05)), notes_ok=False),
-    Good("near miss: copied units whose biases differ", altered(relu_mlp, biases_apart), notes_ok=False),
+    Good("near miss: zeros whose biases differ", altered(relu_mlp, biases_apart), notes_ok=False),
     Good("near miss: zeros of which most units part", altered(tanh_mlp, few_readouts_copied), notes_ok=False),
     Bad("copied units with copied readouts", altered(tanh_mlp, copied_in_and_out), ["2.weight"], ERROR),
     Bad("zeros read by a constant", altered(tanh_mlp, zero_before_constant), ["2.weight"], ERROR),
