@@ -35,7 +35,7 @@ from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Tensor, 
 @dataclass(frozen=True)
 class Options:
     share: float = 0.05  # of the units, as in duplicate-units; trainability.md, 99 % zeros: fewer separate later
-    constant: float = 0.5  # of units that all start as one value: if most part, it is the data that part them
+    zeros: float = 0.5  # of units that all start as zeros: if most part, it is the data that part them
 
 
 @rule(
@@ -58,7 +58,7 @@ def _judge(context: Context, tensor: Tensor, address: str, options: Options) -> 
     if address != tensor.address:
         units //= len(tensor.parts)
     stats = context.stats.get(tensor.address)
-    if equal > 0 and equal >= (options.constant if stats is not None and stats.constant else options.share) * units:
+    if equal > 0 and equal >= (options.zeros if stats is not None and stats.all_zero else options.share) * units:
         data = {"equal": equal, "units": units, "steps": context.signals.steps}
         yield Suspicion(address, Severity.ERROR, data, fresh_at(context.model, tensor, address), proven=True)
 
