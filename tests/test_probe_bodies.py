@@ -69,7 +69,7 @@ def test_a_relu_in_a_loop_has_no_slope_at_zero() -> None:
         rounds=np.array(2),
         yes=np.array(True),
     )
-    moved = _runs(model, np.zeros((2, 2), np.float32)).run({"x": np.ones((2, 2), np.float32)}, 0)
+    moved = _runs(model, np.array([[0, 0], [0, -1]], np.float32)).run({"x": np.ones((2, 2), np.float32)}, 0)
     assert not moved.moves["y"].any()
 
 
