@@ -63,7 +63,16 @@ def test_healthy_models_cost_one_backward_pass() -> None:
 
 def test_adaln_zero_takes_steps_on_two_batches_with_several_draws() -> None:
     signals = probe(models.adaln_zero)
-    assert (signals.steps, signals.batches, signals.draws) == (4, 2, 5)
+    assert (signals.steps, signals.batches, signals.draws) == (3, 2, 4)
+
+
+def test_steps_end_where_all_is_awake_and_apart() -> None:
+    assert probe(models.zero_head).steps == 1
+
+
+def test_what_is_stuck_or_alike_has_had_four_steps() -> None:
+    assert probe(deadlocks.zero_gate).steps >= 4
+    assert probe(altered(models.tanh_mlp, copied_in_and_out)).steps >= 4
 
 
 def test_two_zero_factors_of_a_gate_are_stuck() -> None:

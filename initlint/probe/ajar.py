@@ -114,11 +114,13 @@ class Ajar(AsInTraining):
         output = func(*args, **kwargs)
         if not isinstance(output, torch.Tensor) or output.shape != before.shape:
             return output
-        opened = _varies(before, self._samples) * before.isfinite()
+        opened = _varies(before, self._samples)
+        if not bool(before.detach().isfinite().all()):  # what is masked is at minus infinity
+            opened, before = opened * before.isfinite(), before.nan_to_num()
         if name == "softmax":
             given = {**dict(zip(FLAT[name].names, args[1:], strict=False)), **kwargs}
             opened = opened * _is_one_hot(output, given.get("dim"))
-        return output + SLOPE * opened * before.nan_to_num()  # what is masked is at minus infinity
+        return output + SLOPE * opened * before
 
 
 def out_of_reach(runs: Sequence[Sequence[Seen]], grows: bool = True) -> frozenset[int]:

@@ -141,6 +141,7 @@ class BackwardProbe:
         open_cases = {name for name, _ in walk.zero if name not in invariant and name in self._used}
         idle_rows = walk.idle_rows.items()
         walk.idle_rows = {name: idle for name, idle in idle_rows if name not in invariant and name in self._used}
+        walk.settled = frozenset(parameters).difference(self._used) | invariant
         found = replace(found, batches=1, draws=1)
         if walk.finite and (open_cases or units or members or pairs or walk.idle_rows):
             walk.calls = self._calls()
@@ -148,7 +149,7 @@ class BackwardProbe:
                 with restored(parameters), self._telling_no_twins_apart(bool(pairs or members)):
                     if pairs or members:  # those at hand were drawn for each member by itself
                         gradients = self.differentiator.gradients(self.call, 0)
-                    walk.run(gradients, [*units, *members])
+                    walk.run(gradients, [*units, *members], pairs)
                     found = _with_symmetry(found, walk, units, members, pairs)
                     look_redrawn(walk, open_cases, multiplied(self.traced.recording))
             except TargetError:

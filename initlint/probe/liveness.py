@@ -82,6 +82,8 @@ class Walk:
 
     constant: set[str] = field(default_factory=set)
     """Names of matrices, tables and the like that start with one value throughout."""
+    settled: frozenset[str] = frozenset()
+    """Names of which no step decides anything: nothing uses them, or their gradient is rounding."""
 
     def begin(self, gradients: Gradients) -> None:
         self.absent = {name for name, gradient in gradients.items() if gradient is None}
@@ -119,8 +121,9 @@ class Walk:
 
     @property
     def _asleep(self) -> int:
-        """How many tensors, parts and rows had no gradient yet."""
-        return len(self.zero) + sum(int(idle.sum()) for idle in self.idle_rows.values())
+        """How many tensors, parts and rows that could have one had no gradient yet."""
+        waiting = sum(name not in self.settled for name, _ in self.zero)
+        return waiting + sum(int(idle.sum()) for idle in self.idle_rows.values())
 
     def shape(self, name: str) -> Shape:
         return self.shapes.get(name, _WHOLE)
@@ -131,8 +134,15 @@ class Walk:
             return is_zero(gradient)
         return is_zero(gradient.chunk(parts, self.shape(name).axis)[part])
 
-    def run(self, gradients: Gradients, watched: Sequence[EqualRows], first_draw: int = 1) -> None:
-        """At least four steps, more while they wake something up, then one look with everything ajar."""
+    def run(
+        self, gradients: Gradients, watched: Sequence[EqualRows], pairs: Sequence[tuple[str, str]], first_draw: int = 1
+    ) -> None:
+        """At least four steps, more while they wake something up, then one look with everything ajar.
+
+        Fewer where all is awake by then, and all that were equal, ``watched`` rows and ``pairs`` of weights, differ.
+        ``gradients`` are emptied once they are used: beside those of the next step they would be a third copy of the
+        parameters.
+        """
         parameters = self.differentiator.parameters
         scales = {name: self._scale(name, parameter) for name, parameter in parameters.items()}
         quiet = 0
@@ -140,11 +150,12 @@ class Walk:
             self.finite
             and self.steps < LIMIT
             and (self.steps < STEPS or quiet < STEPS - 1)
-            and (self._asleep or self.steps < STEPS)
+            and (self._asleep or (self.steps < STEPS and not self._have_parted(watched, pairs)))
         ):
             for each in watched:
                 each.note_moves(gradients[each.address])
             self._move(gradients, scales)
+            gradients.clear()
             self.steps += 1
             gradients = self._gradients(first_draw + self.steps)
             before = self._asleep
@@ -218,6 +229,8 @@ class Walk:
         for call in self.calls:
             self.differentiator.outputs(call, gauge := Gauge())
             runs.append(gauge.seen)
+            if all(seen.distance <= 0 for seen in gauge.seen):
+                return frozenset()  # another batch reaches no less
         names = self.differentiator.parameters.keys()
         return out_of_reach(runs, grows=not names <= self._whole(frozenset(self.zero)) | self.invariant)
 
@@ -235,15 +248,22 @@ class Walk:
             parameter = parameters[name]
             if size > 0 and math.isfinite(size):
                 # .data: neither autograd nor the version counter of the parameter is to know
-                exact = gradient.detach() if size > FAINT else gradient.detach().double()
-                direction = exact / size
-                parameter.data.add_(direction.to(parameter.dtype), alpha=-STEP * scales[name])
+                step = STEP * scales[name]
+                if parameter.dtype is torch.float32 and size > FAINT:
+                    parameter.data.add_(gradient.detach(), alpha=-step / size)  # a quotient would be one more copy
+                else:
+                    exact = gradient.detach() if size > FAINT else gradient.detach().double()
+                    parameter.data.add_((exact / size).to(parameter.dtype), alpha=-step)
 
     def still_equal(self, watched: EqualRows) -> dict[str, int]:
         """By address, packed parts included; to be called before the parameters are restored."""
         scale = self._scale(watched.address, watched.parameter)
         found = {address: watched.still_equal(scale, rows) for address, rows in watched.parts.items()}
         return {**found, watched.address: sum(found.values()) if found else watched.still_equal(scale)}
+
+    def _have_parted(self, watched: Sequence[EqualRows], pairs: Sequence[tuple[str, str]]) -> bool:
+        alike = (each.have_parted(self._scale(each.address, each.parameter)) for each in watched)
+        return all(alike) and all(self.separated(one, other) for one, other in pairs)
 
     def separated(self, one: str, other: str) -> bool:
         """Whether two weights that started equal differ by now by more than rounding."""

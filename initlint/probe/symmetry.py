@@ -63,6 +63,15 @@ class EqualRows:
         """How many rows equal another one at the start."""
         return len(self.classes) - len(set(self.classes.tolist()))
 
+    def have_parted(self, scale: float) -> bool:
+        """Whether all rows that were equal differ by more than rounding: no further step makes them equal again."""
+        rows, classes = self.rows_in(self.parameter), self._class_of
+        order = _sorted(_projected(rows), classes)
+        same = classes[order[1:]] == classes[order[:-1]]
+        pairs = torch.split(same.nonzero().flatten(), _rows_at_a_time(rows))
+        distances = ((rows[order[pair + 1]].double() - rows[order[pair]].double()).abs().amax(1) for pair in pairs)
+        return all(bool((distance > TOLERANCE * scale).all()) for distance in distances)
+
     def still_equal(self, scale: float, part: slice = slice(None)) -> int:
         """How many rows equal another unit's, up to rounding; those that never moved do not count."""
         if self.moved is None:
