@@ -33,7 +33,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Advice, Context, Kind, Layer, Needs, Severity, Suspicion, Tensor, WeightStats, rule
+from initlint.plugin import Context, Fill, Fix, Kind, Needs, Several, Severity, Suspicion, Tensor, WeightStats, rule
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,16 @@ class Options:
 )
 def forget_gate_bias(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
-        parts = [_forget(context, each) for each in (layer.bias, layer.recurrent_bias) if each is not None]
-        biases = [part for part in parts if part is not None]
-        if layer.kind is not Kind.LSTM or len(biases) < len(parts) or not biases or layer.bias is None:
+        biases = tuple(each for each in (layer.bias, layer.recurrent_bias) if each is not None)
+        found = [_forget(context, each) for each in biases]
+        gates = [each for each in found if each is not None]
+        if layer.kind is not Kind.LSTM or len(gates) < len(biases) or not gates:
             continue
-        mean = sum(each.mean for each in biases)
-        if mean < options.usual and math.hypot(*(each.std for each in biases)) < options.largest:
+        mean = sum(each.mean for each in gates)
+        if mean < options.usual and math.hypot(*(each.std for each in gates)) < options.largest:
             gate = 1.0 / (1.0 + math.exp(-max(mean, _LEAST)))
             severity = Severity.WARNING if mean <= options.shut else Severity.NOTE
-            yield Suspicion(f"{layer.bias.address}[f]", severity, {"gate": gate, "left": gate**10}, _advice(layer))
+            yield Suspicion(f"{biases[0].address}[f]", severity, {"gate": gate, "left": gate**10}, _open(biases))
 
 
 _LEAST = -700.0
@@ -70,8 +71,6 @@ def _forget(context: Context, tensor: Tensor) -> WeightStats | None:
     return context.stats.get(f"{tensor.address}[f]") if "f" in tensor.parts else None
 
 
-def _advice(layer: Layer) -> Advice:
-    assert layer.bias is not None
-    hidden = layer.bias.size // len(layer.bias.parts)
-    start = layer.bias.parts.index("f") * hidden
-    return Advice(layer.bias.address, f"{layer.bias.address}.data[{start}:{start + hidden}] = 1.0")
+def _open(biases: tuple[Tensor, ...]) -> Fix:
+    """The first one opens the gates; what is added to it leaves them as they are."""
+    return Several(tuple(Fill(f"{each.address}[f]", float(each is biases[0])) for each in biases))

@@ -44,6 +44,7 @@ def verdicts(build: Build, kind: Liveness) -> list[str]:
         models.weight_norm_mlp,
         deadlocks.control_net,
         partial(deadlocks.zero_gate, zeros=1),
+        partial(deadlocks.coupling, factor=1.0),
         deadlocks.spatial_transformer,
         partial(deadlocks.packed_experts, empty=0),
         partial(deadlocks.packed_attention, zero=8),
@@ -77,6 +78,18 @@ def test_what_is_stuck_or_alike_has_had_four_steps() -> None:
 
 def test_two_zero_factors_of_a_gate_are_stuck() -> None:
     assert verdicts(deadlocks.zero_gate, Liveness.STUCK) == ["1.inner.weight", "1.outer.weight"]
+
+
+def test_a_zero_factor_of_rows_that_are_zero_is_stuck_though_other_rows_move() -> None:
+    signals = probe(deadlocks.coupling)
+    assert signals.liveness["factor"] is Liveness.STUCK
+    assert signals.stuck_rows == {"net.2.weight": 4}
+
+
+def test_what_waits_for_a_code_book_that_another_loss_moves_is_not_reached() -> None:
+    build = altered(deadlocks.code_book, lambda m: m.codes.weight.zero_())
+    assert verdicts(build, Liveness.STUCK) == []
+    assert "decode.weight" in verdicts(build, Liveness.UNREACHED)
 
 
 def test_a_low_rank_pair_of_zeros_is_stuck() -> None:

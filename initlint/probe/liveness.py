@@ -106,7 +106,7 @@ class Walk:
                 if bool(rows[:, 0].all()):  # the first value of each tells already that none is empty
                     continue
                 empty = ~rows.any(1)
-                if 0 < int(empty.sum()) < len(empty):
+                if bool(empty.any()):
                     self.idle_rows[name] = empty
         self._note_rows(gradients)
 

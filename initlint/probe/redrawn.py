@@ -5,7 +5,8 @@ anew, all of it at once, since two zero factors hide each other; what has a grad
 has none either is moved once more: if no bit of the outputs changes, no output depends on it, however the recorded
 graph looks (queries of positions that nobody reads). Buffers of zeros are a state that training fills, as a code book
 of moving averages, or a branch that is switched on later; what waits for these alone was not reached. Unless they are
-factors, keep all that depends on the inputs from the outputs, and training does not fill them: a mask never set.
+factors, keep all that depends on the inputs from the outputs, and training does not fill them: a mask never set. So
+are parameters of zeros that the probe's loss does not reach, as a code book that a loss of its own moves.
 A frozen parameter of zeros that is a factor switches a branch off: while it does no output depends on that branch.
 """
 
@@ -39,7 +40,8 @@ def look_redrawn(walk: Walk, names: Collection[str], factors: Collection[str] = 
     differentiator = walk.differentiator
     frozen = dict(_zeros({n: p for n, p in differentiator.registered.items() if n not in differentiator.parameters}))
     switches = {name: frozen.pop(name) for name in list(frozen) if name in factors}
-    buffers = dict(differentiator.module.named_buffers())
+    unmoved = {name: differentiator.parameters[name] for name in walk.absent}  # by this loss: maybe by one of their own
+    held = {**dict(differentiator.module.named_buffers()), **unmoved}
     try:
         with restored(frozen), restored(switches):
             _fill(frozen)
@@ -48,7 +50,7 @@ def look_redrawn(walk: Walk, names: Collection[str], factors: Collection[str] = 
             _fill(switches)
             switched = _woken(walk, left, 1) if left and switches else set()
             left -= switched
-            with restored(states := dict(_zeros(buffers))):
+            with restored(states := dict(_zeros(held))):
                 left -= _held_by_masks(walk, left, {name: states[name] for name in states if name in factors})
                 _fill(states)
                 waiting = _woken(walk, left, 1) if left and states else set()
@@ -63,7 +65,7 @@ def look_redrawn(walk: Walk, names: Collection[str], factors: Collection[str] = 
 
 def _woken(walk: Walk, cases: set[Case], number: int) -> set[Case]:
     """Which of ``cases`` get a gradient once all of them, and all idle rows, are drawn anew."""
-    _redraw(walk, cases, number)
+    _redraw(walk, cases, walk.idle_rows, number)
     asked = None if number else {name for name, _ in cases}.union(walk.idle_rows)
     woken: set[Case] = set()
     reached: dict[str, torch.Tensor] = {}
@@ -110,14 +112,14 @@ def _note_reached(walk: Walk, gradients: Gradients, reached: dict[str, torch.Ten
             reached[name] = reached.get(name, torch.zeros_like(idle)) | (idle & gradient.flatten(1).any(1))
 
 
-def _redraw(walk: Walk, cases: set[Case], number: int) -> None:
+def _redraw(walk: Walk, cases: set[Case], idle_rows: Mapping[str, torch.Tensor], number: int) -> None:
     generator = torch.Generator().manual_seed(number)
     for name, part in sorted(cases):
         shape = walk.shape(name)
         values = walk.differentiator.parameters[name].data
         piece = values if shape.parts == 1 else values.chunk(shape.parts, shape.axis)[part]
         piece.copy_(torch.randn(piece.shape, generator=generator) / math.sqrt(shape.fan_in))
-    for name, idle in sorted(walk.idle_rows.items()):
+    for name, idle in sorted(idle_rows.items()):
         values = walk.differentiator.parameters[name].data
         drawn = torch.randn(values.shape, generator=generator) / math.sqrt(walk.shape(name).fan_in)
         values[idle] = drawn.to(values)[idle]
@@ -159,7 +161,7 @@ def _writes(walk: Walk, states: Collection[str]) -> bool:
 def _outputs_move(walk: Walk, cases: set[Case]) -> bool:
     """By more than the rounding of values that cancel."""
     before = list(_outputs(walk))
-    _redraw(walk, cases, 2)
+    _redraw(walk, cases, {}, 2)
     after = list(_outputs(walk))
     return len(before) != len(after) or not all(map(_agree, before, after))
 

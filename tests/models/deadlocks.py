@@ -295,3 +295,24 @@ def stacked(*layers: Callable[[], nn.Module]) -> Callable[..., Built]:
         return module, (torch.randn(16, 8),)
 
     return build
+
+
+class _Coupling(nn.Module):
+    """An affine coupling whose learnt factor is zero, and so is the end of the net that gives both scale and shift."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.factor = nn.Parameter(torch.full((4,), factor))
+        nn.init.zeros_(self.net[2].weight)
+        nn.init.zeros_(self.net[2].bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, moved = x.chunk(2, 1)
+        scale, shift = self.net(kept).chunk(2, 1)
+        return torch.cat([kept, moved * torch.exp(self.factor * torch.tanh(scale)) + shift], 1)
+
+
+@seeded
+def coupling(factor: float = 0.0) -> Built:
+    return _Coupling(factor), (torch.randn(16, 8),)
