@@ -49,7 +49,14 @@ class Options:
         "here": "at this input size it normalises single values, each of which becomes its shift, whatever goes in: "
         "nothing before it learns through it",
     },
-    explains=("stuck-parameters", "unused-parameters", "vanishing-gradient", "vanishing-signal", "collapsed-inputs"),
+    explains=(
+        "constant-outputs",
+        "stuck-parameters",
+        "unused-parameters",
+        "vanishing-gradient",
+        "vanishing-signal",
+        "collapsed-inputs",
+    ),
 )
 def single_value_norm(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import models
 import pytest
 import torch
@@ -10,6 +12,7 @@ from models import deadlocks
 from torch import Tensor, nn
 from torch.nn import functional
 
+import initlint
 from initlint.errors import TargetError
 from initlint.plugin import Liveness, Signals
 from initlint.probe.on_torch import TorchSession
@@ -193,3 +196,52 @@ def test_hooks_of_the_user_stay() -> None:
     module[0].register_full_backward_hook(lambda *_: seen.append("backward"))
     measure(module, x, settings=BOTH)
     assert len(module[0]._forward_hooks) == len(module[0]._backward_hooks) == 1
+
+
+class _Reversible(torch.autograd.Function):
+    """A backward that runs its layer again and calls autograd itself, as those of reversible nets do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: nn.Module) -> Tensor:
+        ctx.x, ctx.layer = x.detach(), layer
+        out: Tensor = layer(x.detach())
+        return out.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:  # type: ignore[override]
+        with torch.enable_grad():
+            x = ctx.x.requires_grad_()
+            torch.autograd.backward(ctx.layer(x), gradient)
+        return x.grad, None
+
+
+class _RunsBackwardItself(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.inner, self.head = nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.relu(_Reversible.apply(self.before(x), self.inner)))
+        return out
+
+
+def test_what_a_backward_accumulates_is_taken_for_a_gradient_and_taken_back() -> None:
+    torch.manual_seed(0)
+    module = _RunsBackwardItself()
+    kept = module.inner.bias.grad = torch.ones(16)
+    report = initlint.check(module, torch.randn(16, 8))
+    assert report.findings == ()
+    assert module.inner.bias.grad is kept and bool((kept == 1).all())
+    assert module.inner.weight.grad is None and module.before.weight.grad is None
+
+
+def test_a_graph_that_was_there_before_is_left_to_its_owner() -> None:
+    torch.manual_seed(0)
+    module = nn.Linear(8, 3)
+    scale = nn.Parameter(torch.randn(8))
+    made = scale.exp()
+    module.register_forward_pre_hook(lambda _, args: (args[0] * made,))
+    report = initlint.check(module, torch.randn(16, 8))
+    assert report.probe.backward == "exact"
+    module(torch.randn(16, 8)).sum().backward()
+    assert scale.grad is not None

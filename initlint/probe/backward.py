@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -40,6 +41,10 @@ class Differentiator:
     """All its parameters by name."""
     overwritten: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """Parameters and inputs that the forward itself writes into."""
+    reads_graph: bool = False
+    """The forward reads a tensor with a history of its own, as one made in the constructor, not ours to free."""
+    witness: Callable[[Any, Call], None] | None = None
+    """Is shown the outputs that ``gradients`` are taken of."""
 
     def __post_init__(self) -> None:
         self.parameters = {name: p for name, p in self.registered.items() if _trainable(p)}
@@ -64,6 +69,8 @@ class Differentiator:
             mode or AsInTraining(),
         ):
             output = self.module(*call[0], **call[1])
+            if self.witness is not None:
+                self.witness(output, call)
             return self._differentiate(output, call, draw, everything, of)
 
     def outputs(self, call: Call, mode: AsInTraining) -> Any:
@@ -142,8 +149,28 @@ class Differentiator:
         if not loss.requires_grad:
             raise NoGradientError("the loss does not depend on a parameter in a way that autograd can follow")
         names = [name for name in self.parameters if of is None or name in of]
-        found = torch.autograd.grad(loss, [self.parameters[name] for name in names], allow_unused=True)
-        return dict(zip(names, found, strict=True))
+        wanted = [self.parameters[name] for name in names]
+        with _accumulating_nothing([*self.registered.values(), *tensor_inputs(call)]):
+            found = torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=self.reads_graph)
+            # a backward of the user's own may call autograd itself, as those of reversible nets do
+            pairs = zip(wanted, found, strict=True)
+            aside = [each.grad if gradient is None and each.is_leaf else gradient for each, gradient in pairs]
+        return dict(zip(names, aside, strict=True))
+
+
+@contextmanager
+def _accumulating_nothing(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Inside, ``.grad`` of the leaves among them is empty; afterwards it is what it was, whatever was added to it."""
+    held = [(each, each.grad) for each in tensors if each.is_leaf]
+    for leaf, gradient in held:
+        if gradient is not None:
+            leaf.grad = None
+    try:
+        yield
+    finally:
+        for leaf, gradient in held:
+            if leaf.grad is not gradient:
+                leaf.grad = gradient
 
 
 def _trainable(parameter: torch.Tensor) -> bool:

@@ -15,6 +15,7 @@ from ..foreign import described, is_own
 from ..load.from_torch import TracedModule
 from ..load.unfed import unfed
 from ..model import SCATTERED, Layer, Model, NotChecked, Role, Tensor
+from .alike import share_by_sample
 from .backward import (
     Backflow,
     Differentiator,
@@ -28,6 +29,7 @@ from .backward import (
 )
 from .backward_origin import gradient_origin
 from .batches import shuffled
+from .limits import SHARE
 from .liveness import Shape, Walk
 from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Members, NonFiniteOrigin, Signals, Twin
@@ -93,7 +95,10 @@ class BackwardProbe:
             gradient_origin=None if forward.origin else self._origin(made),
             activation_gradients={layer: flow.rms for layer, flow in flows.items() if flow.count},
         )
-        return self._with_liveness(found, gradients, self._invariant(flows), reads) if liveness else found
+        if not liveness:
+            return found
+        alike = share_by_sample(run.output, self.call) <= SHARE
+        return self._with_liveness(found, gradients, self._invariant(flows), reads, alike)
 
     def _origin(self, made: Mapping[str, GradientSignal]) -> NonFiniteOrigin | None:
         whole = {address: signal for address, signal in made.items() if address in self.differentiator.parameters}
@@ -131,10 +136,10 @@ class BackwardProbe:
     # -- liveness ----------------------------------------------------------------------------------------------------
 
     def _with_liveness(
-        self, found: Signals, gradients: Gradients, invariant: frozenset[str], reads: Collection[int]
+        self, found: Signals, gradients: Gradients, invariant: frozenset[str], reads: Collection[int], alike: bool
     ) -> Signals:
         parameters = self.differentiator.parameters
-        walk = Walk(self.differentiator, [self.call], self._shapes(), invariant)
+        walk = Walk(self.differentiator, [self.call], self._shapes(), invariant, alike=alike)
         walk.begin(gradients)
         pairs, units = twins(parameters), list(equal_units(self.model, parameters))
         members = list(equal_members(self.model, parameters))
@@ -143,7 +148,7 @@ class BackwardProbe:
         walk.idle_rows = {name: idle for name, idle in idle_rows if name not in invariant and name in self._used}
         walk.settled = frozenset(parameters).difference(self._used) | invariant
         found = replace(found, batches=1, draws=1)
-        if walk.finite and (open_cases or units or members or pairs or walk.idle_rows):
+        if walk.finite and (open_cases or units or members or pairs or walk.idle_rows or alike):
             walk.calls = self._calls()
             try:
                 with restored(parameters), self._telling_no_twins_apart(bool(pairs or members)):
@@ -158,6 +163,7 @@ class BackwardProbe:
                 return replace(found, backward_reason=f"no steps could be taken: {described(error)}")
             draws = walk.steps + 1 if found.loss is Loss.RANDOM_LINEAR else 1
             found = replace(found, batches=len(walk.calls), draws=draws, steps=walk.steps)
+            found = replace(found, alike=walk.alike and walk.finite)
         if not walk.finite:
             return found
         verdicts = self._verdicts(walk, invariant, reads)

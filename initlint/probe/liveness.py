@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from .ajar import Ajar, Gauge, out_of_reach
+from .alike import share_by_sample
 from .backward import (
     Differentiator,
     Gradients,
@@ -26,6 +28,7 @@ from .backward import (
     rms_of_each,
     tensor_inputs,
 )
+from .limits import SHARE
 from .standing import Made, made_of_parameters
 from .symmetry import TOLERANCE, EqualRows
 from .torch_run import Call
@@ -82,6 +85,8 @@ class Walk:
 
     constant: set[str] = field(default_factory=set)
     """Names of matrices, tables and the like that start with one value throughout."""
+    alike: bool = False
+    """The outputs are the same for all inputs; true if they were at the beginning and still are."""
     settled: frozenset[str] = frozenset()
     """Names of which no step decides anything: nothing uses them, or their gradient is rounding."""
 
@@ -139,7 +144,8 @@ class Walk:
     ) -> None:
         """At least four steps, more while they wake something up, then one look with everything ajar.
 
-        Fewer where all is awake by then, and all that were equal, ``watched`` rows and ``pairs`` of weights, differ.
+        Fewer where all is awake by then, and all that were equal, ``watched`` rows, ``pairs`` of weights and outputs,
+        differ.
         ``gradients`` are emptied once they are used: beside those of the next step they would be a third copy of the
         parameters.
         """
@@ -150,7 +156,7 @@ class Walk:
             self.finite
             and self.steps < LIMIT
             and (self.steps < STEPS or quiet < STEPS - 1)
-            and (self._asleep or (self.steps < STEPS and not self._have_parted(watched, pairs)))
+            and (self._asleep or (self.steps < STEPS and (self.alike or not self._have_parted(watched, pairs))))
         ):
             for each in watched:
                 each.note_moves(gradients[each.address])
@@ -167,6 +173,7 @@ class Walk:
     def _gradients(self, draw: int) -> Gradients:
         """On the next batch; one that the module does not take is left out from then on."""
         call = self.calls[self.steps % len(self.calls)]
+        self.differentiator.witness = self._compare_samples if self.alike else None
         try:
             return self.differentiator.gradients(call, draw)
         except REFUSALS:
@@ -174,6 +181,11 @@ class Walk:
                 raise
             self.calls = self.calls[:1]
             return self.differentiator.gradients(self.calls[0], draw)
+        finally:
+            self.differentiator.witness = None
+
+    def _compare_samples(self, output: Any, call: Call) -> None:
+        self.alike = share_by_sample(output, call) <= SHARE
 
     def _update(self, gradients: Gradients) -> None:
         if not are_finite(gradients):

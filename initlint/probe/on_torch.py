@@ -21,7 +21,7 @@ from ..model import Model, NotChecked
 from ..settings import ProbeSettings
 from ..stats import WeightStats
 from . import softmax_rows
-from .backward import Differentiator
+from .backward import Differentiator, tensor_inputs
 from .edits import edited, edited_stats
 from .gradients import BackwardProbe
 from .objective import Objective, UserLoss
@@ -101,9 +101,16 @@ class TorchSession:
         if not (settings.backward or settings.liveness):
             return forward
         objective = Objective(self.loss, settings.seed)
-        differentiator = Differentiator(self.module, objective, run.registered.parameters, run.overwritten)
+        differentiator = Differentiator(
+            self.module, objective, run.registered.parameters, run.overwritten, self._reads_graph(run)
+        )
         backward = BackwardProbe(differentiator, self.traced, self.call, settings.seed)
         return backward.measure(run, forward, settings.liveness)
+
+    def _reads_graph(self, run: Run) -> bool:
+        """Whether the forward reads something that autograd remembers the making of, and that was there before."""
+        held = (*run.recording.unregistered.values(), *self.module.buffers(), *tensor_inputs(self.call))
+        return any(tensor.grad_fn is not None for tensor in held)
 
     def _run(self, settings: ProbeSettings) -> Run:
         """The opening run if it was not used yet and kept what is needed."""

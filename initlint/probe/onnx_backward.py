@@ -19,6 +19,7 @@ from ..stats import WeightStats
 from . import onnx_liveness
 from .dataflow import Dataflow
 from .estimates import Estimator
+from .onnx_alike import seem_alike, stay_alike
 from .onnx_symmetry import Symmetry
 from .payload import Array
 from .runtime import RuntimeFailure
@@ -178,7 +179,13 @@ class TangentProbe:
             made.pop(address, None)
         if search.rounds:
             found = replace(found, steps=search.rounds, batches=len(search.batches), draws=search.rounds)
-        return replace(found, liveness=made, stuck_rows=onnx_liveness.stuck_rows(search, made))
+        alike = seem_alike(found.outputs) and self._stay_alike(search.weights)
+        return replace(found, liveness=made, stuck_rows=onnx_liveness.stuck_rows(search, made), alike=alike)
+
+    def _stay_alike(self, weights: Weights) -> bool:
+        trained = [each for each in self.model.tensors if each.trainable and not each.computed]
+        known = [each for each in trained if self.weights.name(each.address) in self.setup.graph.known]
+        return stay_alike(self.setup, weights, known, self.outputs, self._batches())
 
     def _free(self, by_rows: Collection[str]) -> set[str]:
         """Computed weights that have the name and the size of a parameter, those aside that are asked by rows."""

@@ -1,0 +1,91 @@
+"""The outputs are the same for all inputs, and training does not change that.
+
+## Why it matters
+
+A net that answers the same whatever it is asked has learnt nothing but an average, and where nothing of the input gets
+through, nothing of the loss comes back. That may be so at the start: a zero head answers alike for all inputs, and
+differs after the first step. initlint takes a few steps. Where the outputs still agree after them, the way is blocked
+by what no step changes: a frozen table of zeros, a mask that was never set, a norm whose epsilon outweighs what comes
+in, a rounding to a grid that is too coarse.
+
+Where another finding tells why, this one is folded under it.
+
+## Example
+
+    nn.Embedding.from_pretrained(torch.zeros(vocabulary, dim), freeze=True)   # the file was not read
+    nn.BatchNorm1d(64, eps=1e5)                                               # meant was 1e-5
+
+## Fix
+
+Look at the first layer where nothing depends on the input any more, and at what stands right before it.
+
+## References
+
+- Schoenholz et al. 2017 (arXiv:1611.01232): signals must propagate for a network to train
+- `benchmarks/results/calibrate_bias.md`: nets in which less than a thousandth depends on the input fail
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, rule
+
+
+@dataclass(frozen=True)
+class Options:
+    share: float = 1e-4  # calibrate_bias.md: a tenth of the share below which both optimisers fail for every net
+    norm: float = 1e-2  # of its gain: three times the root of the usual epsilon of 1e-5, as in single-value-norm
+
+
+@rule(
+    category="signal",
+    needs=Needs.LIVENESS,
+    uses=Needs.FORWARD | Needs.WEIGHTS,
+    options=Options,
+    message={
+        "default": "the outputs are the same for all inputs, and training does not change that",
+        "layer": "the outputs are the same for all inputs, and training does not change that: from here on nothing "
+        "depends on the input",
+        "norm": "the outputs are the same for all inputs, and training does not change that: this norm gives {share} "
+        "of its gain, as its epsilon outweighs what comes in (std {std})",
+    },
+    explains=("stuck-parameters", "unused-parameters", "dead-units", "vanishing-signal", "collapsed-inputs"),
+)
+def constant_outputs(context: Context, options: Options) -> Iterator[Suspicion]:
+    if not context.signals.alike:
+        return
+    blind = [layer for layer in context.model.layers if _is_blind(context, layer, options)]
+    for layer in blind:
+        before = context.model.producers(layer)
+        if layer.learnt_input or (before and all(each in blind for each in before)):
+            continue
+        if layer.kind.is_norm and (share := _share_of_gain(context, layer)) is not None and share > 0:
+            std = max((_std(context, each) for each in before), default=0.0)
+            yield Suspicion(layer, Severity.ERROR, {"share": share, "std": std}, message="norm", proven=True)
+        else:
+            yield Suspicion(layer, Severity.ERROR, message="layer", proven=True)
+        return
+    yield Suspicion(context.model, Severity.ERROR, proven=True)
+
+
+def _is_blind(context: Context, layer: Layer, options: Options) -> bool:
+    """Nothing of what it gives depends on the input; or it is a norm that does not bring what comes in to its gain."""
+    signal = context.signal(layer)
+    if signal is None or signal.samples < 2 or layer.bypassed:
+        return False
+    share = _share_of_gain(context, layer) if layer.kind.is_norm else None
+    return signal.std <= options.share * signal.rms or (share is not None and share <= options.norm)
+
+
+def _share_of_gain(context: Context, layer: Layer) -> float | None:
+    stats, signal = context.stats.get(layer.weight.address), context.signal(layer)
+    if stats is None or signal is None or not stats.mean_square:
+        return None
+    return float(signal.std / stats.mean_square**0.5)
+
+
+def _std(context: Context, layer: Layer) -> float:
+    signal = context.signal(layer)
+    return 0.0 if signal is None else signal.std
