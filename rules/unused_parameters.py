@@ -34,7 +34,7 @@ from collections.abc import Iterator
 
 from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
 
-UNUSED = Liveness.UNUSED
+LIVE, UNUSED = Liveness.LIVE, Liveness.UNUSED
 
 
 @rule(
@@ -59,7 +59,8 @@ def unused_parameters(context: Context, options: object) -> Iterator[Suspicion]:
     futile = {"count": len(can)} if all(verdict in (UNUSED, Liveness.STUCK) for verdict in can) else {}
     severity = Severity.ERROR if futile else Severity.NOTE
     by_module: dict[tuple[str, bool], list[str]] = {}
-    for address, verdict in verdicts.items():
+    parts = {at: each for at, each in context.signals.liveness.items() if verdicts.get(at.rpartition("[")[0]) is LIVE}
+    for address, verdict in {**verdicts, **parts}.items():
         if verdict is UNUSED:
             outermost = next((module for module in _around(address) if module not in used), address.rpartition(".")[0])
             by_module.setdefault(("" if futile else outermost, address in later), []).append(address)

@@ -169,17 +169,20 @@ class BackwardProbe:
         verdicts = self._verdicts(walk, invariant, reads)
         unwatched = tuple(name for name in parameters if verdicts[name] is Liveness.FROZEN)
         rows = self._stuck_rows(walk, verdicts)
-        training = self._read_in_training([name for name, verdict in verdicts.items() if verdict is Liveness.UNUSED])
-        return replace(found, liveness=verdicts, stuck_rows=rows, unwatched=unwatched, in_training=training)
+        found = replace(found, liveness=verdicts, stuck_rows=rows, unwatched=unwatched)
+        return self._with_training(found, [name for name, each in verdicts.items() if each is Liveness.UNUSED])
 
-    def _read_in_training(self, unused: Sequence[str]) -> tuple[str, ...]:
-        """Those of the parameters, packed parts left out, that only a forward in training mode reads."""
+    def _with_training(self, found: Signals, unused: Sequence[str]) -> Signals:
+        """``found`` with those of the parameters, packed parts left out, that only a forward in training mode reads."""
         names = [name for name in unused if name in self.differentiator.parameters]
+        if not names:
+            return found
         try:
-            read = self.differentiator.read_in_training(self.call, names, self.seed) if names else set()
-        except Exception:  # noqa: BLE001 - the user's forward in a mode that may want targets, which nobody has given
-            return ()
-        return tuple(name for name in names if name in read)
+            read = self.differentiator.read_in_training(self.call, names, self.seed)
+        except Exception as error:  # noqa: BLE001 - the user's forward in a mode that may want targets, which nobody gave
+            reason = f"its forward raised {described(error)}, so what is read there alone is not known"
+            return replace(found, not_probed=(*found.not_probed, NotChecked("training mode", reason)))
+        return replace(found, in_training=tuple(name for name in names if name in read))
 
     @contextmanager
     def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:

@@ -143,3 +143,24 @@ def test_what_training_mode_alone_reads_is_told_as_such() -> None:
 def test_a_training_mode_that_cannot_be_run_is_left_alone() -> None:
     (found,) = initlint.check(Variational(strict=True), torch.randn(8, 8), select=["unused-parameters"]).findings
     assert found.message == "no output depends on it, nor on 1 more of spread"
+
+
+class _Uniform(nn.Module):
+    """Self-attention whose queries and keys are scaled by ``scale``."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.qkv, self.head, self.scale = nn.Linear(16, 48), nn.Linear(16, 4), scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.qkv(x).chunk(3, -1)
+        weights = (query @ key.transpose(1, 2) * self.scale).softmax(-1)
+        out: torch.Tensor = self.head((x + weights @ value).mean(1))
+        return out
+
+
+@pytest.mark.parametrize(("scale", "told"), [(1 // 4, ["qkv.weight[q]"]), (1 / 4, [])])
+def test_parts_that_have_no_influence_are_told_though_the_tensor_has(scale: float, told: list[str]) -> None:
+    torch.manual_seed(0)
+    report = initlint.check(_Uniform(scale), torch.randn(8, 6, 16), select=["unused-parameters"])
+    assert [each.address for each in report.findings] == told
