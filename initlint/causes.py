@@ -87,7 +87,7 @@ def raised(findings: Sequence[Finding], tried: Collection[tuple[Place, Place]] =
         if each.caused_by is None:
             continue
         mended = (place(each.caused_by), place(each)) in tried
-        if not each.proven or mended or each.address == each.caused_by.address:
+        if not each.proven or mended or each.tensor is None or each.address == each.caused_by.address:
             cause = place(each.caused_by)
             severities[cause] = max(each.severity, severities.get(cause, Severity.NOTE))
     told = [_at_least(each, severities.get(place(each), Severity.NOTE)) for each in findings]

@@ -51,7 +51,7 @@ class Options:
         "norm": "the outputs are the same for all inputs, and training does not change that: this norm gives {share} "
         "of its gain, as its epsilon outweighs what comes in (std {std})",
     },
-    explains=("stuck-parameters", "unused-parameters", "dead-units", "vanishing-signal", "collapsed-inputs"),
+    explains=("unused-parameters", "dead-units", "vanishing-signal", "collapsed-inputs"),
 )
 def constant_outputs(context: Context, options: Options) -> Iterator[Suspicion]:
     if not context.signals.alike:

@@ -73,6 +73,7 @@ class Options:
         "so it can never learn",
         "rows": "{rows} of {of} rows start at zero and had no gradient in {steps} steps, so they can never learn",
     },
+    explains=("constant-outputs",),
 )
 def stuck_parameters(context: Context, options: Options) -> Iterator[Suspicion]:
     signals = context.signals

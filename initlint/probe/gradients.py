@@ -163,7 +163,8 @@ class BackwardProbe:
                 return replace(found, backward_reason=f"no steps could be taken: {described(error)}")
             draws = walk.steps + 1 if found.loss is Loss.RANDOM_LINEAR else 1
             found = replace(found, batches=len(walk.calls), draws=draws, steps=walk.steps)
-            found = replace(found, alike=walk.alike and walk.finite)
+            # what another batch, a state or a loss of its own would open may let the inputs through as well
+            found = replace(found, alike=walk.alike and walk.finite and not walk.unreached)
         if not walk.finite:
             return found
         verdicts = self._verdicts(walk, invariant, reads)
