@@ -8,7 +8,8 @@ number of its different units. initlint takes a few scaled gradient steps and lo
 rounding.
 
 Where a more telling rule speaks of the same tensor (constant or duplicated weights), that rule carries the verdict as
-its severity and this one stays silent.
+its severity and this one stays silent. Gates that start at zero and stay equal are one gate for what they multiply,
+which differs all the same: a note.
 
 ## Example
 
@@ -29,7 +30,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, Tensor, fresh_at, rule
+from initlint.plugin import (
+    Context,
+    Layer,
+    Needs,
+    Severity,
+    Suspicion,
+    Tensor,
+    Use,
+    fresh_at,
+    rule,
+    uses_at_the_end,
+)
 
 
 @dataclass(frozen=True)
@@ -43,24 +55,31 @@ class Options:
     needs=Needs.LIVENESS,
     uses=Needs.WEIGHTS,
     options=Options,
-    message="{equal} of {units} units still equal another one after {steps} steps, so they will never differ",
+    message={
+        "default": "{equal} of {units} units still equal another one after {steps} steps, so they will never differ",
+        "gates": "{equal} of {units} gates still equal another one after {steps} steps: these stay one gate",
+    },
 )
 def permanent_symmetry(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         for tensor in (layer.weight, layer.recurrent):
             if tensor is not None:
                 for address in _places(context, layer, tensor):
-                    yield from _judge(context, tensor, address, options)
+                    yield from _judge(context, layer, tensor, address, options)
 
 
-def _judge(context: Context, tensor: Tensor, address: str, options: Options) -> Iterator[Suspicion]:
+def _judge(context: Context, layer: Layer, tensor: Tensor, address: str, options: Options) -> Iterator[Suspicion]:
     equal, units = context.signals.still_equal.get(address, 0), tensor.view.groups * tensor.view.units
     if address != tensor.address:
         units //= len(tensor.parts)
     stats = context.stats.get(tensor.address)
-    if equal > 0 and equal >= (options.zeros if stats is not None and stats.all_zero else options.share) * units:
+    zero = stats is not None and stats.all_zero
+    if equal > 0 and equal >= (options.zeros if zero else options.share) * units:
         data = {"equal": equal, "units": units, "steps": context.signals.steps}
-        yield Suspicion(address, Severity.ERROR, data, fresh_at(context.model, tensor, address), proven=True)
+        if zero and Use.PRODUCT in uses_at_the_end(context.model, layer, context.stats):
+            yield Suspicion(address, Severity.NOTE, data, message="gates", proven=True)
+        else:
+            yield Suspicion(address, Severity.ERROR, data, fresh_at(context.model, tensor, address), proven=True)
 
 
 def _places(context: Context, layer: Layer, tensor: Tensor) -> tuple[str, ...]:

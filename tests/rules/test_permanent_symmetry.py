@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from judging import findings
-from models import fixup, pixel_shuffle, relu_mlp, tanh_mlp, zero_head
+from models import Built, fixup, pixel_shuffle, relu_mlp, tanh_mlp, zero_head
 from models.altered import altered
-from torch import nn
+from models.initialised import seeded
+from torch import Tensor, nn
 
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
@@ -43,6 +44,25 @@ def few_readouts_copied(module: nn.Sequential) -> None:
     module[4].weight[:, :8] = module[4].weight[:, 8:16]
 
 
+class _Streams(nn.Module):
+    """Dynamic gates of four residual streams, which are added up in the end (hyper-connections, last layer)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates, self.body, self.head = nn.Linear(16, 4, bias=False), nn.Linear(16, 16), nn.Linear(16, 4)
+        nn.init.zeros_(self.gates.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = torch.tanh(self.gates(x)) + 1.0
+        out: Tensor = self.head((gates.unsqueeze(-1) * self.body(x).unsqueeze(1)).sum(1))
+        return out
+
+
+@seeded
+def streams() -> Built:
+    return _Streams(), (torch.randn(32, 16),)
+
+
 @cases(
     Good("he-initialised mlp", relu_mlp, notes_ok=False),
     Good("zero head", zero_head, notes_ok=False),
@@ -55,6 +75,7 @@ def few_readouts_copied(module: nn.Sequential) -> None:
     ),
     Good("near miss: a constant in one layer", altered(tanh_mlp, lambda m: m[2].weight.fill_(0.05)), notes_ok=False),
     Good("near miss: zeros whose biases differ", altered(relu_mlp, biases_apart), notes_ok=False),
+    Good("near miss: zero gates that stay one gate", streams),
     Good("near miss: zeros of which most units part", altered(tanh_mlp, few_readouts_copied), notes_ok=False),
     Bad("copied units with copied readouts", altered(tanh_mlp, copied_in_and_out), ["2.weight"], ERROR),
     Bad("zeros read by a constant", altered(tanh_mlp, zero_before_constant), ["2.weight"], ERROR),
