@@ -190,7 +190,7 @@ class Dataflow:
                     return
                 flow.uses.add(Use.SUM if user.op in _SUMS else Use.PRODUCT)
                 if user.op not in _SUMS:
-                    flow.multiplies_itself |= self._meets_itself(user, flow)
+                    flow.multiplies_itself |= user.op != "Div" and not flow.gate and self._meets_itself(user, flow)
                     yield from ((value, True) for value, _ in out)
             else:
                 yield from out
@@ -198,7 +198,10 @@ class Dataflow:
             yield from out
 
     def _meets_itself(self, product: Node, flow: Flow) -> bool:
-        """Two factors of the product come straight from the operation whose flow this is, as from a packed q, k, v."""
+        """Two factors of the product come straight from the operation whose flow this is, as from a packed q, k, v.
+
+        Gates are left out, which are not zero where what goes in is, as shares that are divided by their sum.
+        """
         factors = {value for value in product.inputs if value in self._graph.live}
         return sum(flow.position in self._feeds.get(value, _NOTHING) for value in factors) > 1
 
