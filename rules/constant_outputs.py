@@ -54,7 +54,7 @@ class Options:
     explains=("unused-parameters", "dead-units", "vanishing-signal", "collapsed-inputs"),
 )
 def constant_outputs(context: Context, options: Options) -> Iterator[Suspicion]:
-    if not context.signals.alike:
+    if not context.signals.outputs_alike:
         return
     blind = [layer for layer in context.model.layers if _is_blind(context, layer, options)]
     for layer in blind:

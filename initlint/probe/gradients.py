@@ -139,7 +139,7 @@ class BackwardProbe:
         self, found: Signals, gradients: Gradients, invariant: frozenset[str], reads: Collection[int], alike: bool
     ) -> Signals:
         parameters = self.differentiator.parameters
-        walk = Walk(self.differentiator, [self.call], self._shapes(), invariant, alike=alike)
+        walk = Walk(self.differentiator, [self.call], self._shapes(), invariant, outputs_alike=alike)
         walk.begin(gradients)
         pairs, units = twins(parameters), list(equal_units(self.model, parameters))
         members = list(equal_members(self.model, parameters))
@@ -164,7 +164,7 @@ class BackwardProbe:
             draws = walk.steps + 1 if found.loss is Loss.RANDOM_LINEAR else 1
             found = replace(found, batches=len(walk.calls), draws=draws, steps=walk.steps)
             # what another batch, a state or a loss of its own would open may let the inputs through as well
-            found = replace(found, alike=walk.alike and walk.finite and not walk.unreached)
+            found = replace(found, outputs_alike=walk.outputs_alike and walk.finite and not walk.unreached)
         if not walk.finite:
             return found
         verdicts = self._verdicts(walk, invariant, reads)

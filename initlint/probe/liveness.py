@@ -85,7 +85,7 @@ class Walk:
 
     constant: set[str] = field(default_factory=set)
     """Names of matrices, tables and the like that start with one value throughout."""
-    alike: bool = False
+    outputs_alike: bool = False
     """The outputs are the same for all inputs; true if they were at the beginning and still are."""
     settled: frozenset[str] = frozenset()
     """Names of which no step decides anything: nothing uses them, or their gradient is rounding."""
@@ -156,7 +156,7 @@ class Walk:
             self.finite
             and self.steps < LIMIT
             and (self.steps < STEPS or quiet < STEPS - 1)
-            and (self._asleep or (self.steps < STEPS and (self.alike or not self._have_parted(watched, pairs))))
+            and (self._asleep or (self.steps < STEPS and (self.outputs_alike or not self._have_parted(watched, pairs))))
         ):
             for each in watched:
                 each.note_moves(gradients[each.address])
@@ -173,7 +173,7 @@ class Walk:
     def _gradients(self, draw: int) -> Gradients:
         """On the next batch; one that the module does not take is left out from then on."""
         call = self.calls[self.steps % len(self.calls)]
-        self.differentiator.witness = self._compare_samples if self.alike else None
+        self.differentiator.witness = self._compare_samples if self.outputs_alike else None
         try:
             return self.differentiator.gradients(call, draw)
         except REFUSALS:
@@ -185,7 +185,7 @@ class Walk:
             self.differentiator.witness = None
 
     def _compare_samples(self, output: Any, call: Call) -> None:
-        self.alike = share_by_sample(output, call) <= SHARE
+        self.outputs_alike = share_by_sample(output, call) <= SHARE
 
     def _update(self, gradients: Gradients) -> None:
         if not are_finite(gradients):

@@ -205,7 +205,7 @@ class Signals:
     """By address of the weights that had equal units: how many still equal another one after the steps."""
     stuck_rows: Mapping[str, int] = field(default_factory=dict)
     """By address of the weights that have them: rows (units, experts) that start at zero and never get a gradient."""
-    alike: bool = False
+    outputs_alike: bool = False
     """The outputs are the same for all inputs, up to rounding, and the steps have not changed that."""
     twins: tuple[Twin, ...] = ()
     members: tuple[Members, ...] = ()
