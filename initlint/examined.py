@@ -28,7 +28,10 @@ def numbers(examined: Examined, finding: Finding) -> dict[str, float]:
     found: dict[str, float] = {}
     gradient = context.signals.gradients.get(finding.tensor or "")
     signal = context.signals.layers.get(finding.layer or "")
-    if gradient is not None and finding.category in ("symmetry", "gradient"):
+    if finding.category == "symmetry" and "rows" in finding.data:
+        rows = context.alike.get(finding.tensor or "")
+        found["equal rows"] = float(rows.together if rows is not None else 0)
+    elif gradient is not None and finding.category in ("symmetry", "gradient"):
         found["gradient rms"] = gradient.rms
     elif signal is not None:
         spreads = finding.category == "signal"

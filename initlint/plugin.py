@@ -36,7 +36,7 @@ from .paths import (
     ways,
 )
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
-from .probe.signals import Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
+from .probe.signals import Alike, Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
 from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame
 from .saturation import held_flat
 from .schemes import misfit
@@ -46,6 +46,7 @@ from .stats import WeightStats
 __all__ = [
     "FAR",
     "Advice",
+    "Alike",
     "Builds",
     "Context",
     "Fill",
@@ -233,6 +234,11 @@ class Context:
     def liveness(self, tensor: Tensor | str) -> Liveness | None:
         """Whether the tensor, or packed part, can learn; None where that was not measured."""
         return self.signals.liveness.get(tensor if isinstance(tensor, str) else tensor.address)
+
+    @cached_property
+    def alike(self) -> Mapping[str, Alike]:
+        """By address: rows outside of maps that start equal and that training does not tell apart."""
+        return {each.tensor: each for each in self.signals.alike}
 
     def learns_until(self, layer: Layer) -> bool:
         """Whether ``layer`` or one upstream of it has anything to learn, so that gradients have to get there."""

@@ -59,7 +59,7 @@ def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:
                     yield _judge(context, layer, tensor, outputs)
             elif tensor.parts and tensor.role is Role.WEIGHT and not layer.kind.is_recurrent:
                 yield from _judge_parts(context, tensor)
-            elif tensor.role is Role.TABLE and is_constant(context, tensor):
+            elif tensor.role is Role.TABLE and tensor.address not in context.alike and is_constant(context, tensor):
                 yield _judge_table(context, layer)
 
 

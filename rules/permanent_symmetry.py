@@ -1,4 +1,4 @@
-"""Units of a layer start identical, and training keeps them identical.
+"""Units of a layer, or rows of tokens, start identical, and training keeps them identical.
 
 ## Why it matters
 
@@ -6,6 +6,11 @@ Two units with equal incoming weights separate if what they are used for differs
 their outgoing weights are equal as well, both get the same gradient at every step, and the layer is as wide as the
 number of its different units. initlint takes a few scaled gradient steps and looks which units are still equal, up to
 rounding.
+
+The same goes for rows outside of layers: register tokens, soft prompts, latents, queries, slots. Attention treats its
+entries alike, so rows that start equal, without a position of their own, are worth one for good. A table of positions
+may start at zero: the data at the positions tell its rows apart. Where only the noise of training does, such as
+dropout's, it is a warning.
 
 Where a more telling rule speaks of the same tensor (constant or duplicated weights), that rule carries the verdict as
 its severity and this one stays silent. Gates that start at zero and stay equal are one gate for what they multiply,
@@ -16,13 +21,17 @@ which differs all the same: a note.
     nn.init.zeros_(self.fc1.weight)          # tanh(self.fc1(x)): each unit gets its gradient through fc2
     nn.init.constant_(self.fc2.weight, 0.1)  # and fc2 treats all units alike
 
+    self.registers = nn.Parameter(torch.zeros(1, 4, dim))   # joined with the patches: four times the same token
+
 ## Fix
 
-Draw one of the two layers at random: `nn.init.xavier_normal_(self.fc2.weight)`.
+Draw one of the two layers at random: `nn.init.xavier_normal_(self.fc2.weight)`. Draw tokens at random:
+`nn.init.normal_(self.registers, std=0.02)`.
 
 ## References
 
 - Goodfellow, Bengio & Courville 2016, Deep Learning, section 8.4: initial parameters need to break symmetry
+- Darcet et al. 2024, Vision Transformers Need Registers (arXiv:2309.16588): registers attend to different things
 """
 
 from __future__ import annotations
@@ -31,9 +40,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from initlint.plugin import (
+    Alike,
     Context,
     Layer,
     Needs,
+    Reinit,
     Severity,
     Suspicion,
     Tensor,
@@ -43,11 +54,16 @@ from initlint.plugin import (
     uses_at_the_end,
 )
 
+TABLE_STD = 0.02
+"""Radford et al. 2018 (GPT), section 4.1: embeddings, and every other weight, from N(0, 0.02^2)."""
+
 
 @dataclass(frozen=True)
 class Options:
     share: float = 0.05  # of the units, as in duplicate-units; trainability.md, 99 % zeros: fewer separate later
-    zeros: float = 0.5  # of units that all start as zeros: if most part, it is the data that part them
+    zeros: float = (
+        0.5  # of units that all start as zeros, of rows that all start equal: if most part, the data part them
+    )
 
 
 @rule(
@@ -58,6 +74,10 @@ class Options:
     message={
         "default": "{equal} of {units} units still equal another one after {steps} steps, so they will never differ",
         "gates": "{equal} of {units} gates still equal another one after {steps} steps: these stay one gate",
+        "rows": "its {rows} rows are worth {worth}: {equal} start equal to another one and get equal gradients "
+        "at every step, so they will never differ",
+        "noise": "its {rows} rows start out worth {worth}: {equal} equal another one, and nothing but the noise of "
+        "training (dropout) may tell them apart",
     },
 )
 def permanent_symmetry(context: Context, options: Options) -> Iterator[Suspicion]:
@@ -66,6 +86,9 @@ def permanent_symmetry(context: Context, options: Options) -> Iterator[Suspicion
             if tensor is not None:
                 for address in _places(context, layer, tensor):
                     yield from _judge(context, layer, tensor, address, options)
+    for alike in context.alike.values():
+        if alike.together >= (options.zeros if alike.equal == alike.count - 1 else options.share) * alike.count:
+            yield _judge_rows(alike)
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor, address: str, options: Options) -> Iterator[Suspicion]:
@@ -80,6 +103,14 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, address: str, options
             yield Suspicion(address, Severity.NOTE, data, message="gates", proven=True)
         else:
             yield Suspicion(address, Severity.ERROR, data, fresh_at(context.model, tensor, address), proven=True)
+
+
+def _judge_rows(alike: Alike) -> Suspicion:
+    data = {"rows": alike.count, "equal": alike.together, "worth": alike.count - alike.together, "axis": alike.axis}
+    fix = Reinit(alike.tensor, "normal", TABLE_STD)
+    if alike.by_noise:
+        return Suspicion(alike.tensor, Severity.WARNING, data, fix, "noise")
+    return Suspicion(alike.tensor, Severity.ERROR, data, fix, "rows", proven=True)
 
 
 def _places(context: Context, layer: Layer, tensor: Tensor) -> tuple[str, ...]:

@@ -69,8 +69,8 @@ IDIOMS = {
 def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
     zero = {address for address, stats in context.stats.items() if stats.all_zero}
     for layer in context.model.layers:
-        for tensor in layer.tensors:
-            if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE) or not tensor.trainable:
+        for tensor in (each for each in layer.tensors if each.trainable and each.address not in context.alike):
+            if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
                 continue
             if tensor.address in zero:
                 yield _judge(context, layer, tensor)

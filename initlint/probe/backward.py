@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -94,17 +94,23 @@ class Differentiator:
 
         What the forward of that mode raises, as for want of targets, passes through.
         """
+        gradients = self.in_training(call, names, seed, AsInTraining())
+        return {name for name, gradient in gradients.items() if not is_zero(gradient)}
+
+    def in_training(
+        self, call: Call, names: Collection[str], seed: int, mode: AbstractContextManager[object]
+    ) -> Gradients:
+        """Gradients of all outputs of training mode; its noise is drawn from ``seed``, dropout as ``mode`` has it."""
         with (
             restored(self.overwritten),
             differentiating(),
             attributes_kept(self.module),
             untouched(self.module),
             in_training_mode(self.module),
-            AsInTraining(),
+            mode,
         ):
             torch.manual_seed(seed)
-            gradients = self._differentiate(self.module(*call[0], **call[1]), call, 0, True, names)
-        return {name for name, gradient in gradients.items() if not is_zero(gradient)}
+            return self._differentiate(self.module(*call[0], **call[1]), call, 0, True, names)
 
     def of_run(self, run: Run, draw: int) -> Gradients:
         """Gradients of a run that is over; its graph can be gone through once."""

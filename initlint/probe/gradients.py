@@ -29,6 +29,7 @@ from .backward import (
 )
 from .backward_origin import gradient_origin
 from .batches import shuffled
+from .learnt_rows import learnt_rows, still_alike
 from .limits import SHARE
 from .liveness import Shape, Walk
 from .redrawn import look_redrawn
@@ -147,15 +148,18 @@ class BackwardProbe:
         idle_rows = walk.idle_rows.items()
         walk.idle_rows = {name: idle for name, idle in idle_rows if name not in invariant and name in self._used}
         walk.settled = frozenset(parameters).difference(self._used) | invariant
+        tokens = learnt_rows(self.model, parameters, gradients) if walk.finite else []
+        felt = any(each.felt for each in tokens)
         found = replace(found, batches=1, draws=1)
-        if walk.finite and (open_cases or units or members or pairs or walk.idle_rows or alike):
+        if walk.finite and (open_cases or units or members or pairs or felt or walk.idle_rows or alike):
             walk.calls = self._calls()
             try:
                 with restored(parameters), self._telling_no_twins_apart(bool(pairs or members)):
                     if pairs or members:  # those at hand were drawn for each member by itself
                         gradients = self.differentiator.gradients(self.call, 0)
-                    walk.run(gradients, [*units, *members], pairs)
+                    walk.run(gradients, [*units, *members, *(each.rows for each in tokens)], pairs)
                     found = _with_symmetry(found, walk, units, members, pairs)
+                    found = replace(found, alike=still_alike(walk, tokens, self.seed))
                     look_redrawn(walk, open_cases, multiplied(self.traced.recording))
             except TargetError:
                 raise

@@ -30,6 +30,8 @@ class Objective:
     seed: int = 0
     alike: bool = False
     """Slices of an output that are equal share their coefficients too: members of an ensemble, stacked."""
+    apart: bool = False
+    """Every output has coefficients of its own, also beside one of its shape."""
 
     @property
     def kind(self) -> Loss:
@@ -59,14 +61,15 @@ class Objective:
 
     def linear(self, outputs: Sequence[torch.Tensor], draw: int) -> torch.Tensor:
         """Sum of outputs times coefficients from N(0, 1 / size); outputs of equal shape share their coefficients."""
-        drawn: dict[torch.Size, torch.Tensor] = {}
+        drawn: dict[tuple[torch.Size, int], torch.Tensor] = {}
         total = torch.zeros(())
-        for output in outputs:
+        for number, output in enumerate(outputs):
             values = torch.view_as_real(output.resolve_conj()) if output.is_complex() else output
-            if values.shape not in drawn:
+            key = values.shape, number if self.apart else 0
+            if key not in drawn:
                 generator = torch.Generator().manual_seed((1_000_003 * self.seed + 97 * draw + len(drawn)) % SEEDS)
-                drawn[values.shape] = torch.randn(values.shape, generator=generator) / max(1, values.numel()) ** 0.5
-            coefficients = drawn[values.shape].to(values)
+                drawn[key] = torch.randn(values.shape, generator=generator) / max(1, values.numel()) ** 0.5
+            coefficients = drawn[key].to(values)
             if self.alike:
                 coefficients = _shared(coefficients, values.detach())
             total = total.to(values.device) + (values * coefficients).sum(dtype=_wide(values.dtype))

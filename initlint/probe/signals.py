@@ -87,6 +87,22 @@ class Members:
     """How many of these were moved by the probe's steps and are equal still."""
 
 
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """A parameter outside of maps (tokens, prompts, latents, queries, slots), some rows of which stay equal."""
+
+    tensor: str
+    axis: int
+    """Along which the rows are counted."""
+    count: int
+    equal: int
+    """How many start equal to another one bit for bit."""
+    together: int
+    """How many of these get equal gradients, whatever the loss and the data."""
+    by_noise: bool
+    """The noise of training, such as dropout's, tells them apart, or it is not known whether it does."""
+
+
 @dataclass(frozen=True)
 class LayerSignal:
     """The output of one layer before its non-linearity, over the probe batch.
@@ -209,6 +225,7 @@ class Signals:
     """The outputs are the same for all inputs, up to rounding, and the steps have not changed that."""
     twins: tuple[Twin, ...] = ()
     members: tuple[Members, ...] = ()
+    alike: tuple[Alike, ...] = ()
     unregistered: tuple[str, ...] = ()
     """Addresses of leaf tensors that require a gradient and belong to no module."""
     unwatched: tuple[str, ...] = ()

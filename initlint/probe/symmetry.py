@@ -81,7 +81,7 @@ class EqualRows:
         classes, alike = self._class_of[part][there], self._alike[part][there]
         if rows.shape[0] < 2:
             return 0
-        order = _sorted(_projected(rows), alike)
+        order = in_order(rows, alike)
         rows, classes, alike = rows[order], classes[order], alike[order]
         start = self._start[classes.to(self._start.device)].double()
         moved = (rows - start).abs().amax(1)
@@ -125,7 +125,7 @@ def equal_units(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterato
                 partial(rows_of, layer=layer, tensor=tensor),
                 tensor.view.units // max(1, len(tensor.parts)),
             )
-            classes = _classes(rows_in(parameter), height)
+            classes = equal_classes(rows_in(parameter), height)
             if classes is not None:
                 blocks = {f"{tensor.address}[{part}]": i * height for i, part in enumerate(tensor.parts)}
                 parts = {at: slice(start, start + height) for at, start in blocks.items()}
@@ -184,7 +184,7 @@ def _stacked(data: torch.Tensor, members: int) -> torch.Tensor:
     return data.detach().reshape(members, -1)
 
 
-def _classes(rows: torch.Tensor, block: int) -> torch.Tensor | None:
+def equal_classes(rows: torch.Tensor, block: int) -> torch.Tensor | None:
     """Numbers of classes of rows that are equal within ``block`` rows; None where all rows differ."""
     if _differ_at_once(rows):
         return None
@@ -220,6 +220,11 @@ def _projected(rows: torch.Tensor) -> torch.Tensor:
     direction = torch.randn(rows.shape[1], generator=generator, dtype=torch.float64).to(rows.device)
     blocks = torch.split(rows, _rows_at_a_time(rows))
     return torch.cat([(block.double() * direction).sum(1) for block in blocks])
+
+
+def in_order(rows: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """An order in which equal rows of a group are neighbours, also where they are equal up to rounding only."""
+    return _sorted(_projected(rows), group)
 
 
 def _rows_at_a_time(rows: torch.Tensor) -> int:

@@ -43,6 +43,7 @@ _DATACLASSES: tuple[type[Any], ...] = (
     signals.GradientSignal,
     signals.Twin,
     signals.Members,
+    signals.Alike,
     signals.Signals,
     settings.ProbeSettings,
     fixes.Held,
