@@ -88,7 +88,7 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
         return _idiom(tensor, _told(tensor), "whether something wakes it up cannot be seen without the network")
     if layer.multiplies_itself and Use.SUM not in layer.uses:
         return Suspicion(tensor, Severity.WARNING, _told(tensor), fix, "product")
-    if idiom and (Use.LAYER not in uses or layer.bypassed):
+    if idiom and (Use.LAYER not in uses or layer.bypassed or Use.OUTPUT in layer.uses):
         return _idiom(tensor, _told(tensor), idiom)
     if tensor.role is Role.RECURRENT_WEIGHT:
         return _idiom(tensor, _told(tensor), "the recurrence starts without memory and learns it")

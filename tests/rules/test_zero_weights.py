@@ -7,9 +7,10 @@ from functools import partial
 import numpy as np
 import onnx
 import torch
-from models import adaln_zero, gpt, lora, relu_mlp, zero_head
+from models import Built, adaln_zero, gpt, lora, relu_mlp, zero_head
 from models.altered import altered
 from models.graphs import Graph, mlp, residual
+from models.initialised import seeded
 from torch import nn
 
 from initlint.plugin import Severity
@@ -59,6 +60,51 @@ def gated(seed: int = 0) -> onnx.ModelProto:
     return graph.model(graph.linear("head", x, 32, 10))
 
 
+class _Proposals(nn.Module):
+    """Zhu et al. 2021 (Deformable DETR, two stages): boxes are an output, and what the decoder starts from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.boxes = nn.Linear(16, 32), nn.Linear(32, 4)
+        self.places, self.head = nn.Linear(4, 32), nn.Linear(32, 3)
+        nn.init.zeros_(self.boxes.weight)
+        nn.init.zeros_(self.boxes.bias)
+        self.prior: torch.Tensor
+        self.register_buffer("prior", torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = torch.relu(self.inner(x))
+        boxes = self.boxes(hidden) + self.prior
+        return self.head(torch.relu(hidden + self.places(boxes.detach().sigmoid()))), boxes.sigmoid()
+
+
+@seeded
+def proposals() -> Built:
+    return _Proposals(), (torch.randn(32, 16),)
+
+
+class _Shares(nn.Module):
+    """A router whose sigmoids are divided by their sum; it starts at zero, and all shares are alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router, self.head = nn.Linear(16, 4, bias=False), nn.Linear(16, 3)
+        self.experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+        nn.init.zeros_(self.router.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shares = self.router(x).sigmoid()
+        shares = shares / shares.sum(-1, keepdim=True)
+        mixed = torch.stack([expert(x) for expert in self.experts], 1)
+        out: torch.Tensor = self.head((mixed * shares.unsqueeze(-1)).sum(1))
+        return out
+
+
+@seeded
+def shares() -> Built:
+    return _Shares(), (torch.randn(32, 16),)
+
+
 class LowRank(nn.Module):
     """AdaLoRA (Zhang et al. 2023): x (A * E)^T B^T beside a frozen map, E at zero."""
 
@@ -87,6 +133,8 @@ def down_at_zero(seed: int = 0, up: float | None = None) -> onnx.ModelProto:
 
 
 @cases(
+    Good("near miss: a head that others read, detached", proposals),
+    Good("near miss: shares of a router", shares),
     Good("he-initialised mlp", mlp, notes_ok=False),
     Good("zero head", zero_head, exporters=("legacy",)),
     Good("zero logistic regression", partial(mlp, depth=1, changes={"0.weight": 0.0})),
