@@ -49,7 +49,7 @@ class Options:
         "layer": "the outputs are the same for all inputs, and training does not change that: from here on nothing "
         "depends on the input",
         "norm": "the outputs are the same for all inputs, and training does not change that: this norm gives {share} "
-        "of its gain, as its epsilon outweighs what comes in (std {std})",
+        "of its gain, as its epsilon outweighs what comes in",
     },
     explains=("unused-parameters", "dead-units", "vanishing-signal", "collapsed-inputs"),
 )
@@ -62,8 +62,7 @@ def constant_outputs(context: Context, options: Options) -> Iterator[Suspicion]:
         if layer.learnt_input or (before and all(each in blind for each in before)):
             continue
         if layer.kind.is_norm and (share := _share_of_gain(context, layer)) is not None and share > 0:
-            std = max((_std(context, each) for each in before), default=0.0)
-            yield Suspicion(layer, Severity.ERROR, {"share": share, "std": std}, message="norm", proven=True)
+            yield Suspicion(layer, Severity.ERROR, {"share": share}, message="norm", proven=True)
         else:
             yield Suspicion(layer, Severity.ERROR, message="layer", proven=True)
         return
@@ -84,8 +83,3 @@ def _share_of_gain(context: Context, layer: Layer) -> float | None:
     if stats is None or signal is None or not stats.mean_square:
         return None
     return float(signal.std / stats.mean_square**0.5)
-
-
-def _std(context: Context, layer: Layer) -> float:
-    signal = context.signal(layer)
-    return 0.0 if signal is None else signal.std
