@@ -9,7 +9,6 @@ from math import prod
 
 import numpy as np
 
-from .. import activations
 from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
 from ..probe.taps import SoftmaxTap, Tap
 from . import graph as flat
@@ -150,13 +149,13 @@ class _Assembly:
                 own.append(name)
                 if not op.node.inner and op.units != (0, 0):
                     again = (*taps[name].again, taps[name].value) if name in taps else ()
-                    taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow), again, op.units)
+                    taps[name] = Tap(name, op.output, op.unit_axis, self._flat(built[name]), again, op.units)
             names.append(tuple(own))
         return linked(built, names, flows), tuple(taps.values()), names
 
     @staticmethod
-    def _flat(flow: Flow) -> tuple[float, float] | None:
-        return activations.get(flow.activation).flat if flow.norm_after is None else None
+    def _flat(layer: Layer) -> tuple[float, float] | None:
+        return layer.flat if layer.norm_after is None else None
 
     def _layer(self, name: str, op: Operation, flow: Flow, tensors: Mapping[str, Tensor | None]) -> Layer:
         weight = tensors["weight"]
@@ -172,7 +171,9 @@ class _Assembly:
             fan_in=op.fan_in,
             fan_out=op.fan_out,
             activation=flow.activation,
+            activation_reads=flow.activation_reads,
             gate=flow.gate,
+            gate_reads=flow.gate_reads,
             input_activation=flow.input_activation,
             input_values=flow.input_link.values,
             input_known=flow.input_link.known,
