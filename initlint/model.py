@@ -132,6 +132,8 @@ class Tensor:
     computed: bool = False
     """Arithmetic makes it of what is stored: of logarithms, of a direction and a norm, of a mask. Its stored values may
     be drawn as every other weight's, and its own then have whatever distribution the arithmetic gives."""
+    repeats: bool = False
+    """Rows of what is stored are looked up more than once for it, as for clipped distances: they are tied."""
 
     @property
     def size(self) -> int:

@@ -210,9 +210,9 @@ class _Assembly:
             array = self._constants.spec(stored.value)
             dtype = "float32" if array is None else array.dtype.name
             trainable = not stored.fixed and not self._is_fixed(roots)
-            computed = self._constants.is_computed(stored.value)
+            computed, repeats = self._constants.is_computed(stored.value), self._constants.repeats(stored.value)
             self._tensor_of[key] = Tensor(
-                address, stored.shape, dtype, stored.role, stored.view, trainable, stored.parts, computed
+                address, stored.shape, dtype, stored.role, stored.view, trainable, stored.parts, computed, repeats
             )
             self._stored[address] = stored
             if place:
