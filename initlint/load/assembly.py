@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
-from ..probe.taps import SoftmaxTap, Tap
+from ..probe.taps import SoftmaxTap, Tap, tap_of
 from . import graph as flat
 from . import learnt, norms
 from .blocks import blocks
@@ -149,13 +149,9 @@ class _Assembly:
                 own.append(name)
                 if not op.node.inner and op.units != (0, 0):
                     again = (*taps[name].again, taps[name].value) if name in taps else ()
-                    taps[name] = Tap(name, op.output, op.unit_axis, self._flat(built[name]), again, op.units)
+                    taps[name] = tap_of(built[name], op.output, op.unit_axis, again, op.units)
             names.append(tuple(own))
         return linked(built, names, flows), tuple(taps.values()), names
-
-    @staticmethod
-    def _flat(layer: Layer) -> tuple[float, float] | None:
-        return layer.flat if layer.norm_after is None else None
 
     def _layer(self, name: str, op: Operation, flow: Flow, tensors: Mapping[str, Tensor | None]) -> Layer:
         weight = tensors["weight"]
