@@ -23,6 +23,30 @@ _GRID_END = 12.0
 _GRID_STEP = 0.01
 
 
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """``factor`` times a value plus ``offset``; not ``known`` where it is another one for every unit, or curved."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+    known: bool = True
+
+    def __call__(self, z: float) -> float:
+        return self.factor * z + self.offset
+
+    def then(self, factor: float, offset: float) -> Affine:
+        """This, and then another one of its result."""
+        return Affine(factor * self.factor, factor * self.offset + offset, self.known)
+
+    def where(self, z: float) -> float:
+        """The value of which this is ``z``."""
+        return (z - self.offset) / self.factor
+
+
+SAME = Affine()
+UNKNOWN = Affine(known=False)
+
+
 @dataclass(frozen=True)
 class Activation:
     """One element-wise non-linearity."""

@@ -66,7 +66,7 @@ def uses_at_the_end(model: Model, layer: Layer, stats: Stats) -> frozenset[Use]:
 
 def _constant_output_is_dead(model: Model, layer: Layer, stats: Stats) -> bool:
     """With zero weights the output is the bias, or behind a norm the norm's shift; is it where the slope is zero?"""
-    edge, offset = activations.get(layer.activation).dead_below, layer.bias
+    edge, offset = layer.dead_below, layer.bias
     if layer.norm_after is not None:
         norms = [each for each in model.consumers(layer) if each.kind.is_norm]
         offset = norms[0].bias if len(norms) == 1 else None

@@ -174,14 +174,15 @@ def _layers(model: Model, signals: Signals, stats: Mapping[str, WeightStats]) ->
 
 def _layer(model: Model, layer: Layer, signals: Signals, stats: Mapping[str, WeightStats]) -> Gate | None:
     signal = signals.layers.get(layer.name)
-    if signal is None or Use.PRODUCT not in layer.uses or not layer.gate:
+    if signal is None or Use.PRODUCT not in layer.uses or not layer.gate or not layer.gate_reads.known:
         return None
     means = _shut(layer, signal)
     if not means or len(means) < PACKED * len(signal.unit_mean):
         return None
-    function = activations.get(layer.gate)
+    function, reads = activations.get(layer.gate), layer.gate_reads
     at, edit = _blame(model, layer, median(means), stats)
-    return Gate(at, median(map(function, means)), (edit,), layer.consumers, alone=Use.OUTPUT not in layer.uses)
+    openness = median(function(reads(mean)) for mean in means)
+    return Gate(at, openness, (edit,), layer.consumers, alone=Use.OUTPUT not in layer.uses)
 
 
 def _factors(model: Model, stats: Mapping[str, WeightStats]) -> Iterator[Gate]:
@@ -194,15 +195,18 @@ def _factors(model: Model, stats: Mapping[str, WeightStats]) -> Iterator[Gate]:
 
 def _shut(layer: Layer, signal: LayerSignal) -> list[float]:
     """Mean values of the units that are shut."""
-    function = activations.get(layer.gate)
+    function, reads = activations.get(layer.gate), layer.gate_reads
     units = zip(signal.unit_mean, signal.unit_std, strict=True)
-    return [m for m, s in units if math.isfinite(m) and math.isfinite(s) and function(m + 2.0 * s) < SHUT]
+    spread = 2.0 * abs(reads.factor)
+    return [m for m, s in units if math.isfinite(m) and math.isfinite(s) and function(reads(m) + spread * s) < SHUT]
 
 
 def _blame(model: Model, layer: Layer, mean: float, stats: Mapping[str, WeightStats]) -> tuple[Tensor, Edit]:
     """The bias where it is most of what holds the units down, else the weight."""
     bias = stats.get(layer.bias.address) if layer.bias is not None else None
-    if layer.bias is not None and bias is not None and min(bias.values, default=bias.min) <= 0.5 * mean:
+    factor = layer.gate_reads.factor
+    lowest = min((factor * each for each in (bias.values or [bias.min])), default=0.0) if bias is not None else 0.0
+    if layer.bias is not None and bias is not None and lowest <= 0.5 * factor * mean:
         return layer.bias, Fill(layer.bias.address, 0.0)
     return layer.weight, fresh(model, layer.weight)
 

@@ -132,6 +132,8 @@ class Tensor:
     computed: bool = False
     """Arithmetic makes it of what is stored: of logarithms, of a direction and a norm, of a mask. Its stored values may
     be drawn as every other weight's, and its own then have whatever distribution the arithmetic gives."""
+    repeats: bool = False
+    """Rows of what is stored are looked up more than once for it, as for clipped distances: they are tied."""
 
     @property
     def size(self) -> int:
@@ -163,8 +165,11 @@ class Layer:
     fan_out: int | None = None
     activation: str = "identity"
     """Name (see ``activations``) of the non-linearity that consumes the output, looked for behind a norm too."""
+    activation_reads: activations.Affine = activations.SAME
+    """What of the output ``activation`` reads: tanh(x / 15) a fifteenth; behind a norm, what of the norm's output."""
     gate: str = ""
     """Name of the first function ending at zero that the output, or a part of it, goes through; empty without one."""
+    gate_reads: activations.Affine = activations.SAME
     input_activation: str = "identity"
     """Name of the non-linearity that produced the input."""
     input_values: tuple[float, ...] = ()
@@ -193,6 +198,21 @@ class Layer:
     calls: int = 1
     segment: str = ""
     """Names the recurrent direction ("forward", "reverse") or is empty."""
+
+    @property
+    def flat(self) -> tuple[float, float] | None:
+        """Outside of which outputs ``activation`` is flat; None where it is not bounded, or reads what nobody knows."""
+        edges, reads = activations.get(self.activation).flat, self.activation_reads
+        if edges is None or not reads.known or reads.factor == 0.0:
+            return None
+        low, high = sorted(float(f"{reads.where(edge):.3g}") for edge in edges)
+        return low, high
+
+    @property
+    def dead_below(self) -> float | None:
+        """The output below which ``activation`` is dead; None where there is none, or it is not known, or is above."""
+        edge, reads = activations.get(self.activation).dead_below, self.activation_reads
+        return None if edge is None or not reads.known or reads.factor <= 0.0 else reads.where(edge)
 
     @property
     def activation_bounds_input(self) -> bool:

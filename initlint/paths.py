@@ -141,8 +141,8 @@ def perturbation_growth(path: PlainPath, stats: Mapping[str, WeightStats], signa
         if before is None or behind is None or weights is None or not 0.0 < behind.std < math.inf:
             return 0.0
         width = math.sqrt(max(0.0, before.rms**2 - before.mean**2))
-        nameless = layer.activation == after.input_activation == "elementwise"
-        function = after.input_function if nameless else activations.get(layer.activation)
+        same = layer.activation == after.input_activation
+        function = after.input_function if same else activations.get(layer.activation)
         slope = function.slope_power(before.mean, width)
         link = math.sqrt((after.fan_in or 1) * weights.mean_square * slope)
         growth *= link * before.std / behind.std * math.sqrt(min(1.0, behind.samples / max(1, before.samples)))

@@ -77,7 +77,8 @@ def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Rei
     behind = activations.get(layer.activation)
     if behind.bounded:
         alone = not layer.uses & {Use.PRODUCT, Use.OUTPUT}
-        return Reinit(tensor.address, "xavier_normal", round(1 / max(behind.slope(0.0), 0.1), 2) if alone else 1.0)
+        slope = behind.slope(0.0) * _steeper(model, layer)
+        return Reinit(tensor.address, "xavier_normal", round(1 / max(slope, 0.1), 2) if alone else 1.0)
     if Use.SUM in layer.uses and layer.bypassed and layer.norm_after is None:
         sums = sum(Use.SUM in each.uses and each.bypassed and each.norm_after is None for each in model.layers)
         return Reinit(tensor.address, "xavier_normal", round(1 / (math.sqrt(sums) * layer.calls), 3))

@@ -72,7 +72,7 @@ def dead_relu_bias(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         if layer.bias is None or layer.norm_after is not None or Use.PRODUCT in layer.uses:
             continue
-        edge = activations.get(layer.activation).dead_below
+        edge = layer.dead_below
         bias, weight = context.stats.get(layer.bias.address), context.stats.get(layer.weight.address)
         if edge is None or bias is None or weight is None or not bias.values:
             continue

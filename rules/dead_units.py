@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Needs, Severity, Suspicion, activations, fresh, rule
+from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, rule
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Options:
 def dead_units(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         signal = context.signal(layer)
-        edge = activations.get(layer.activation).dead_below
+        edge = layer.dead_below
         if signal is None or edge is None or layer.norm_after is not None or signal.nonfinite > 0:
             continue
         units = len(signal.unit_max)

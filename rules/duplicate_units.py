@@ -7,6 +7,7 @@ copies; at best they need time to separate. Either way the layer starts narrower
 a tensor that was built by repeating a smaller one, and an initialiser that draws one row and copies it.
 
 Only units that read the same input are compared: filters of different groups and experts of a mixture may be equal.
+So may units that are looked up in a table by the same index.
 Equal rows of a table get a note: each row has its own gradient.
 Pixel-shuffle convolutions (ICNR) repeat their filters on purpose and are not reported; without the network, filters
 that all come in equal square numbers may be such, and get a note.
@@ -59,6 +60,8 @@ def duplicate_units(context: Context, options: Options) -> Iterator[Suspicion]:
         if layer.shuffles_units:
             continue
         for tensor in layer.tensors:
+            if tensor.repeats:
+                continue  # the same row of a parameter, tied on purpose: no other values of it would differ
             if tensor.trainable and tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
                 yield from _judge(context, layer, tensor, options)
 

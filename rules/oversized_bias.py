@@ -115,6 +115,6 @@ def _is_hidden(layer: Layer) -> bool:
 
 def _passed_on(layer: Layer, bias: WeightStats) -> float:
     """Root mean square over units of what gets past the non-linearity: a ReLU stops negative biases."""
-    if activations.get(layer.activation).dead_below is None or layer.norm_after is not None:
+    if layer.dead_below is None or layer.norm_after is not None:
         return math.sqrt(bias.mean_square)
     return math.sqrt(sum(max(0.0, b) ** 2 for b in bias.values) / max(1, len(bias.values)))

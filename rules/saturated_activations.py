@@ -42,7 +42,6 @@ from initlint.plugin import (
     Severity,
     Suspicion,
     Use,
-    activations,
     held_flat,
     maps_up_to,
     perturbation_growth,
@@ -79,7 +78,7 @@ def saturated_activations(context: Context, options: Options) -> Iterator[Suspic
     paths = {layer.name: path for path in plain_paths(context.model, context.signals) for layer in path.hidden}
     known: dict[PlainPath, float] = {}
     for layer in context.model.layers:
-        flat = activations.get(layer.activation).flat
+        flat = layer.flat
         signal = context.signal(layer)
         if flat is None or signal is None or layer.norm_after is not None:
             continue

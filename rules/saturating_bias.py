@@ -67,11 +67,13 @@ class Options:
 )
 def saturating_bias(context: Context, options: Options) -> Iterator[Suspicion]:
     for layer in context.model.layers:
-        edges = activations.get(layer.activation).flat
+        edges = layer.flat
         bias = context.stats.get(layer.bias.address) if layer.bias is not None else None
         weight = context.stats.get(layer.weight.address)
         if edges is None or layer.bias is None or bias is None or weight is None or _is_excused(layer):
             continue
+        if not edges[0] < 0.0 < edges[1]:
+            continue  # a constant holds them there: tanh(x - 10)
         signal, units = context.signal(layer), len(bias.values)
         flat = _flat_units(layer, bias, weight, signal, edges, options)
         if not units or flat / units < options.note_share:

@@ -44,7 +44,6 @@ from initlint.plugin import (
     Severity,
     Suspicion,
     Use,
-    activations,
     rule,
 )
 
@@ -113,7 +112,7 @@ _ON_PURPOSE = (Liveness.FROZEN, Liveness.UNUSED)
 
 def _proof(context: Context, layer: Layer, verdict: Liveness | None) -> str:
     """Why the gain never gets a gradient: measured, or by the ReLU that it holds at zero; empty where it may."""
-    edge = activations.get(layer.activation).dead_below
+    edge = layer.dead_below
     if verdict is not None or edge is None or layer.uses != {Use.LAYER}:
         return context.measured_stuck(layer.weight)
     shift = context.stats.get(layer.bias.address) if layer.bias is not None else None

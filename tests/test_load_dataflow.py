@@ -9,6 +9,7 @@ import pytest
 from loading import Array, node, normal, opened, round_trips
 from onnx import NodeProto
 
+from initlint.activations import Affine
 from initlint.model import Factor, Kind, Layer, Model, Source, Use
 
 SQUARE = normal(4, 4)
@@ -233,3 +234,28 @@ def test_a_part_of_an_output_may_be_a_gate() -> None:
     (layer,) = layers(nodes).layers
     assert (layer.activation, layer.gate) == ("tanh", "sigmoid")
     assert not layers([linear("a", "x", "h"), node("Tanh", ["h"], ["y"])]).layers[0].gate
+
+
+@pytest.mark.parametrize(
+    ("between", "factor", "offset"),
+    [
+        ([node("Div", ["h", "k"], ["z"])], 0.25, 0.0),
+        ([node("Neg", ["h"], ["z"])], -1.0, 0.0),
+        ([node("Sub", ["k", "h"], ["z"])], -1.0, 4.0),
+        ([node("Mul", ["h", "k"], ["m"]), node("Add", ["m", "k"], ["z"])], 4.0, 4.0),
+    ],
+)
+def test_what_an_activation_reads_is_told_in_units_of_the_output(
+    between: list[NodeProto], factor: float, offset: float
+) -> None:
+    nodes = [linear("a", "x", "h"), *between, node("Tanh", ["z"], ["t"]), linear("b", "t", "y")]
+    layer = layers(nodes, {"k": scalar(4.0)}).layers[0]
+    low, high = sorted(((-2.99 - offset) / factor, (2.99 - offset) / factor))
+    assert (layer.activation, layer.activation_reads) == ("tanh", Affine(factor, offset))
+    assert layer.flat == pytest.approx((low, high), rel=1e-2)
+
+
+def test_what_an_activation_reads_unit_by_unit_has_no_edges() -> None:
+    nodes = [linear("a", "x", "h"), node("Mul", ["h", "k"], ["z"]), node("Relu", ["z"], ["t"]), linear("b", "t", "y")]
+    layer = layers(nodes, {"k": np.array([1, 2, 3, -4], np.float32)}).layers[0]
+    assert (layer.activation, layer.activation_reads.known, layer.dead_below) == ("relu", False, None)

@@ -9,9 +9,8 @@ from math import prod
 
 import numpy as np
 
-from .. import activations
 from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
-from ..probe.taps import SoftmaxTap, Tap
+from ..probe.taps import SoftmaxTap, Tap, tap_of
 from . import graph as flat
 from . import learnt, norms
 from .blocks import blocks
@@ -150,13 +149,9 @@ class _Assembly:
                 own.append(name)
                 if not op.node.inner and op.units != (0, 0):
                     again = (*taps[name].again, taps[name].value) if name in taps else ()
-                    taps[name] = Tap(name, op.output, op.unit_axis, self._flat(flow), again, op.units)
+                    taps[name] = tap_of(built[name], op.output, op.unit_axis, again, op.units)
             names.append(tuple(own))
         return linked(built, names, flows), tuple(taps.values()), names
-
-    @staticmethod
-    def _flat(flow: Flow) -> tuple[float, float] | None:
-        return activations.get(flow.activation).flat if flow.norm_after is None else None
 
     def _layer(self, name: str, op: Operation, flow: Flow, tensors: Mapping[str, Tensor | None]) -> Layer:
         weight = tensors["weight"]
@@ -172,7 +167,9 @@ class _Assembly:
             fan_in=op.fan_in,
             fan_out=op.fan_out,
             activation=flow.activation,
+            activation_reads=flow.activation_reads,
             gate=flow.gate,
+            gate_reads=flow.gate_reads,
             input_activation=flow.input_activation,
             input_values=flow.input_link.values,
             input_known=flow.input_link.known,
@@ -209,9 +206,9 @@ class _Assembly:
             array = self._constants.spec(stored.value)
             dtype = "float32" if array is None else array.dtype.name
             trainable = not stored.fixed and not self._is_fixed(roots)
-            computed = self._constants.is_computed(stored.value)
+            computed, repeats = self._constants.is_computed(stored.value), self._constants.repeats(stored.value)
             self._tensor_of[key] = Tensor(
-                address, stored.shape, dtype, stored.role, stored.view, trainable, stored.parts, computed
+                address, stored.shape, dtype, stored.role, stored.view, trainable, stored.parts, computed, repeats
             )
             self._stored[address] = stored
             if place:

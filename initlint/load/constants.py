@@ -348,6 +348,16 @@ class Constants:
             node = self._graph.producer.get(node.input(0))
         return node is not None and node.op not in SOURCES
 
+    def repeats(self, name: str) -> bool:
+        """Whether rows of what is stored are looked up more than once for it."""
+        while (node := self._graph.producer.get(name)) is not None and node.op not in SOURCES:
+            if node.op in ("Gather", "GatherND"):
+                places = self.array(node.input(1))
+                if places is not None and places.size > 1 and _holds_equal_rows(node, places):
+                    return True
+            name = node.input(0)
+        return False
+
     @staticmethod
     def _fills_floats(node: Node | None) -> bool:
         """A ConstantOfShape whose shape is unknown or too large still says what it is filled with."""
@@ -377,3 +387,10 @@ class Constants:
                     seen.add(value)
                     pending.append(value)
         return found
+
+
+def _holds_equal_rows(node: Node, places: Array) -> bool:
+    """Of an eager run GatherND has one tensor of indices for each axis, and the first is looked at."""
+    depth = places.shape[-1] if node.op == "GatherND" and len(node.inputs) == 2 and places.ndim > 1 else 1
+    rows = places.reshape(-1, depth)
+    return len(np.unique(rows, axis=0)) < len(rows)

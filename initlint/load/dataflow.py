@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..activations import ENDING_AT_ZERO
+from ..activations import ENDING_AT_ZERO, SAME, Affine
 from ..model import Kind, Source, Use
 from .constants import Constants
 from .dominators import Dominators
@@ -16,6 +16,7 @@ from .entries import Entries
 from .graph import LINK, Graph, Node
 from .links import UNKNOWN, Link, Links
 from .norm_sites import NormSite
+from .readings import Readings
 from .shuffles import Shuffles, slopes_of
 from .stored import Operation
 
@@ -68,7 +69,9 @@ class Flow:
     """What walks found for one operation."""
 
     activation: str = "identity"
+    activation_reads: Affine = SAME
     gate: str = ""
+    gate_reads: Affine = SAME
     input_activation: str = "identity"
     input_link: Link = UNKNOWN
     input_source: Source = Source.MIXED
@@ -106,6 +109,7 @@ class Dataflow:
         self._op_of_value = {value: i for i, op in enumerate(operations) for value in op.outputs}
         self._op_nodes = {index: i for i, op in enumerate(operations) for index in (op.node.index, *op.absorbed)}
         self._links = Links(graph, constants, regions, {*self._op_of_value, *self._norm_of_value})
+        self._readings = Readings(graph, constants, regions)
         self._shuffles = Shuffles(graph, constants, regions, self._norm_of_source, slopes_of(operations))
         entries = Entries(graph, constants, regions, frozenset(self._op_nodes)).found()
         self._dominators = Dominators(graph, entries or graph.learnt)
@@ -133,6 +137,7 @@ class Dataflow:
         flow.shuffles_units = self._shuffles.of(op)
         pending = deque((value, False) for value in op.outputs)
         seen: set[tuple[str, bool]] = set(pending)
+        reads = dict.fromkeys(op.outputs, SAME)
         named = False
         while pending and len(seen) < _MAX_WALK:
             value, behind_product = pending.popleft()
@@ -140,13 +145,15 @@ class Dataflow:
                 flow.uses.add(Use.OUTPUT)
             regions = self._regions.starting.get(value, [])
             if regions and not named and not behind_product:
-                flow.activation, named = regions[0].name, True
+                flow.activation, flow.activation_reads, named = regions[0].name, reads[value], True
             if not (flow.gate or behind_product):
                 flow.gate = next((each.name for each in regions if each.name in ENDING_AT_ZERO), "")
+                flow.gate_reads = reads[value] if flow.gate else SAME
             for step in self._steps(value, flow, behind_product):
                 if step not in seen:
                     seen.add(step)
                     pending.append(step)
+                    reads.setdefault(step[0], self._readings.behind(value, step[0], reads[value]))
 
     def _steps(self, value: str, flow: Flow, behind_product: bool) -> Iterator[tuple[str, bool]]:
         inside: set[int] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from ..activations import UNKNOWN, Affine
 from ..model import Factor, Layer
 from .dataflow import Flow
 from .factors import FactorSite
@@ -17,11 +18,20 @@ def called_again(layer: Layer, flow: Flow) -> Layer:
         calls=layer.calls + 1,
         uses=layer.uses | frozenset(flow.uses),
         activation=layer.activation if layer.activation != "identity" else flow.activation,
+        activation_reads=_reads(layer, flow),
+        gate_reads=layer.gate_reads if layer.gate_reads == flow.gate_reads else UNKNOWN,
         norm_after=layer.norm_after if layer.norm_after is flow.norm_after else None,
         bias_removed=layer.bias_removed and flow.bias_removed,
         bypassed=layer.bypassed and flow.bypassed,
         learnt_input=layer.learnt_input and flow.learnt_input,
     )
+
+
+def _reads(layer: Layer, flow: Flow) -> Affine:
+    """What the activation reads, of whichever call has one; two that differ are nobody's."""
+    if layer.activation == "identity" or flow.activation == "identity":
+        return flow.activation_reads if layer.activation == "identity" else layer.activation_reads
+    return layer.activation_reads if layer.activation_reads == flow.activation_reads else UNKNOWN
 
 
 def linked(layers: Mapping[str, Layer], names: Sequence[tuple[str, ...]], flows: list[Flow]) -> list[Layer]:

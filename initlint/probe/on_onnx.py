@@ -28,7 +28,7 @@ from .runtime import LoadFailure, RuntimeFailure, Session
 from .setup import Setup
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals, SoftmaxSignal
 from .signature import Unfeedable, listing
-from .taps import SoftmaxTap, Tap
+from .taps import SoftmaxTap, Tap, sample_axes
 from .weights import Weights
 
 
@@ -72,6 +72,8 @@ class Measured:
     samples: dict[batch_norm.Norm, int]
     input_rms: float
     rows: dict[SoftmaxTap, list[Array]]
+    apart: dict[str, float]
+    """By value: standard deviation from sample to sample."""
 
 
 class OnnxProbe:
@@ -159,6 +161,7 @@ class OnnxProbe:
         runs: list[dict[Point, Moments]] = []
         samples: dict[batch_norm.Norm, int] = {}
         rows: dict[SoftmaxTap, list[Array]] = {tap: [] for tap in found.rows}
+        apart: dict[str, float] = {}
         squares, count = 0.0, 0
         for run in range(setup.attempt.runs):
             arrays = setup.feeder.arrays(setup.attempt, run)
@@ -167,21 +170,32 @@ class OnnxProbe:
             results = session.run({**setup.weights, **arrays})
             runs.append(found.read(results))
             samples = found.norm_samples(results)
+            apart = {value: max(float(results[n]) for n in names) ** 0.5 for value, names in found.apart.items()}
             for tap, name in found.rows.items():
                 rows[tap].append(results[name])
         self._look_closer(setup, runs)
         merged = runs[0]
         for other in runs[1:]:
             merged = {point: moments.merge(merged[point], other[point]) for point in merged}
-        return Measured(merged, samples, (squares / count) ** 0.5 if count else 0.0, rows)
+        return Measured(merged, samples, (squares / count) ** 0.5 if count else 0.0, rows, apart)
 
     def _session(self, setup: Setup, points: Sequence[Point]) -> tuple[Plan, Session]:
         key = (tuple(points), tuple(sorted(setup.replaced.items())), tuple(sorted(setup.attempt.shapes.items())))
         if self._kept is None or self._kept[0] != key or setup.graph.random:
             self._kept = None
-            measuring = plan.measuring(setup.graph, points, setup.known, self._opened.softmaxes)
+            measuring = plan.measuring(setup.graph, points, setup.known, self._opened.softmaxes, self._apart(setup))
             self._kept = (key, measuring, setup.load(measuring))
         return self._kept[1], self._kept[2]
+
+    def _apart(self, setup: Setup) -> dict[str, tuple[int, ...]]:
+        """By value: the axes that samples may lie along; none where they come one by one, in several runs."""
+        found: dict[str, tuple[int, ...]] = {}
+        for tap in self._opened.taps if setup.attempt.runs == 1 else ():
+            fact = setup.known.get(tap.value) if tap.samples else None
+            if fact is not None and fact.static is not None:
+                axes = sample_axes(tap.unit_axis, fact.static, setup.attempt.batch)
+                found |= {tap.value: axes} if axes else {}
+        return found
 
     def _look_closer(self, setup: Setup, runs: list[dict[Point, Moments]]) -> None:
         """Measure again, scaled to order 1, what came out non-finite or near the ends of float32."""
@@ -209,6 +223,9 @@ class OnnxProbe:
             same = before is not None and before.mean.shape == found.mean.shape
             layers[tap.layer] = moments.merge(before, found) if before is not None and same else found
         signals = {name: moments.signal(found) for name, found in layers.items()}
+        for tap in self._opened.taps:
+            if tap.layer in signals and tap.value in measured.apart:
+                signals[tap.layer] = replace(signals[tap.layer], sample_std=measured.apart[tap.value])
         outputs = {
             name: moments.signal(measured.moments[point])
             for name, point in targets.outputs.items()

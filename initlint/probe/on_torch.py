@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,9 +27,10 @@ from .edits import edited, edited_stats
 from .gradients import BackwardProbe
 from .objective import Objective, UserLoss
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals, SoftmaxSignal
+from .taps import sample_axes
 from .torch_origin import Watch, origin_of
 from .torch_run import NOT_ASKED, Call, Run, restored, run_kept, watched
-from .torch_signals import own_units, signal_of, signals_of_outputs
+from .torch_signals import own_units, signal_of, signals_of_outputs, std_along
 
 
 class UnsteadyError(Exception):
@@ -130,7 +132,10 @@ class TorchSession:
         for tap in self.traced.taps:
             tensor = run.kept.tensors.get(tap.value)
             if tensor is not None and tensor.numel():
-                layers[tap.layer] = signal_of(own_units(tensor, tap), tap.unit_axis, tap.flat)
+                own = own_units(tensor, tap)
+                signal = signal_of(own, tap.unit_axis, tap.flat)
+                axes = sample_axes(tap.unit_axis, own.shape, self.batch) if tap.samples else ()
+                layers[tap.layer] = replace(signal, sample_std=std_along(own, axes)) if axes else signal
             elif tensor is not None or tap.value in run.kept.passed:
                 not_probed.append(NotChecked(tap.layer, "its output holds no floating-point numbers"))
         return layers, not_probed

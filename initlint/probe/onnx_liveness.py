@@ -16,7 +16,6 @@ from time import monotonic
 import numpy as np
 from onnx import NodeProto
 
-from .. import activations
 from ..model import Kind, Layer, Model, Role, Tensor
 from ..redraw import is_far
 from ..stats import WeightStats
@@ -275,7 +274,7 @@ def _is_off(layer: Layer, signal: LayerSignal | None) -> bool:
     """Nothing of the input is left in its output, or the non-linearity behind it is flat throughout."""
     if signal is None or signal.samples <= 1:
         return False
-    edge = activations.get(layer.activation).dead_below
+    edge = layer.dead_below
     dead = edge is not None and len(signal.unit_max) > 0 and max(signal.unit_max) <= edge
     return signal.std == 0 or signal.saturated == 1 or dead
 

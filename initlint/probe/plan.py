@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ class Plan:
     """By the norm's output value: the graph output that holds its input's shape."""
     scales: dict[Place, str] = field(default_factory=dict)
     """Inputs that take one factor per unit, in a plan for a closer look."""
+    apart: dict[str, list[str]] = field(default_factory=dict)
+    """By value: the graph outputs that hold its mean variance over the samples, for every axis they may lie along."""
     rows: dict[SoftmaxTap, str] = field(default_factory=dict)
     """The graph outputs that hold rows of logits."""
     directions: dict[str, str] = field(default_factory=dict)
@@ -67,7 +70,8 @@ class Plan:
             for name in (readout.raw, readout.shape, readout.outside, readout.factor, readout.shift, readout.finite):
                 if name and isinstance(name, str):
                     names[name] = None
-        return [*names, *self.rows.values(), *self.extra]
+        apart = (name for names in self.apart.values() for name in names)
+        return [*names, *self.rows.values(), *apart, *self.extra]
 
     def model(self, feeds: Iterable[ValueInfoProto]) -> bytes:
         """The serialised model, with only the nodes that its outputs need."""
@@ -116,9 +120,16 @@ class Plan:
 
 
 def measuring(
-    graph: ProbeGraph, points: Iterable[Point], known: Mapping[str, Known], softmaxes: Iterable[SoftmaxTap] = ()
+    graph: ProbeGraph,
+    points: Iterable[Point],
+    known: Mapping[str, Known],
+    softmaxes: Iterable[SoftmaxTap] = (),
+    apart: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> Plan:
-    """The plan of a first run: every statistic, each right behind the node that writes its value."""
+    """The plan of a first run: every statistic, each right behind the node that writes its value.
+
+    ``apart`` are, by value, the axes along which samples may lie (see ``taps.sample_axes``).
+    """
     plan, writer = _begin(graph, known)
     waiting: dict[str, list[Point]] = defaultdict(list)
     for point in points:
@@ -129,6 +140,8 @@ def measuring(
     def measure(value: str) -> None:
         for place, flat in waiting.pop(value, ()):
             plan.readouts[place, flat] = _readout(writer, place, flat, _shape(writer, value, known), behind.get(value))
+        if value in apart:
+            plan.apart[value] = [writer.variance_along(value, axis) for axis in apart[value]]
         tap, fact = logits.pop(value, None), known.get(value)
         if tap is not None and (rows := softmax_rows.write(writer.emit, tap, None if fact is None else fact.shape)):
             plan.rows[tap] = rows

@@ -111,6 +111,12 @@ class Reductions:
         finite = self.emit.op("Less", self.emit.op("Abs", view), self.emit.constant(np.array(np.inf, np.float32)))
         return self.emit.reduce("ReduceMean", self.emit.to_float(finite), axes)
 
+    def variance_along(self, value: str, axis: int) -> str:
+        """Write a scalar: the mean over all else of the variance along ``axis``."""
+        view = value if value in self.floats else self._as_float(value)
+        centred = self.emit.op("Sub", view, self.emit.reduce("ReduceMean", view, (axis,)))
+        return self.emit.reduce_all("ReduceMean", self.emit.op("Mul", centred, centred))
+
     def all_finite(self, value: str) -> tuple[str, str]:
         """Write two scalars: 1 if all elements are finite; 1 if none is NaN."""
         size = self.emit.op("Abs", value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -128,6 +129,8 @@ class LayerSignal:
     unit_max: array[float]
     unit_saturated: array[float]
     """Empty where the consuming non-linearity does not saturate."""
+    sample_std: float = math.inf
+    """Root of the mean variance from sample to sample at the same place; infinite where that was not looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ..model import Kind, Layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,25 @@ class Tap:
     """What the layer gave at its other calls."""
     units: tuple[int, int] | None = None
     """First unit of the layer and first one behind its last, where the value holds other layers' too."""
+    samples: bool = False
+    """Tell samples from places: look at what differs from sample to sample at the same place."""
+
+
+_OF_ONE_SAMPLE = frozenset({Kind.LAYER_NORM, Kind.GROUP_NORM, Kind.RMS_NORM})
+"""Norms that make up for any scale and leave what all samples have in common."""
+
+
+def tap_of(layer: Layer, value: str, unit_axis: int, again: tuple[str, ...], units: tuple[int, int] | None) -> Tap:
+    """Where to measure what ``layer`` gives; samples are told from places where a norm hides what drowns them."""
+    samples = layer.kind in _OF_ONE_SAMPLE and not layer.bypassed and not again
+    return Tap(layer.name, value, unit_axis, layer.flat if layer.norm_after is None else None, again, units, samples)
+
+
+def sample_axes(tap_axis: int, shape: Sequence[int], batch: int) -> tuple[int, ...]:
+    """The axes along which the samples may lie: as long as the batch; none where there are no places beside them."""
+    if len(shape) < 3 or batch < 2:
+        return ()
+    return tuple(axis for axis, size in enumerate(shape) if size == batch and axis != tap_axis % len(shape))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,12 @@ def signal_of(tensor: torch.Tensor, unit_axis: int, flat: tuple[float, float] | 
         unit_max=single[2],
         unit_saturated=array("f", outside.tolist() if outside is not None else []),
     )
+
+
+def std_along(tensor: torch.Tensor, axes: Sequence[int]) -> float:
+    """Root of the mean variance along one of ``axes``, the largest."""
+    values = tensor.detach().double()
+    return math.sqrt(max(float(values.var(axis, correction=0).mean()) for axis in axes))
 
 
 def _singles(values: NDArray[Any]) -> array[float]:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .. import fixes, model, settings, stats
+from .. import activations, fixes, model, settings, stats
 from . import signals, taps
 
 MAGIC = b"init"
@@ -28,6 +28,7 @@ _LIMIT = 1 << 32
 """Longest header or body that is believed: a serialised model is at most 2 GiB (protobuf's own limit)."""
 
 _DATACLASSES: tuple[type[Any], ...] = (
+    activations.Affine,
     model.View,
     model.Tensor,
     model.Layer,

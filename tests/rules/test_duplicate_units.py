@@ -6,10 +6,12 @@ from functools import partial
 
 import numpy as np
 import onnx
+import torch
 from ml_dtypes import bfloat16
-from models import Fault, gpt, lstm, pixel_shuffle, relu_mlp
+from models import Built, Fault, gpt, lstm, pixel_shuffle, relu_mlp
 from models.altered import altered, planted
 from models.graphs import Array, Graph, mlp
+from torch import Tensor, nn
 
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
@@ -60,7 +62,36 @@ def grouped(seed: int = 0, within: bool = False) -> onnx.ModelProto:
     return graph.model(graph.conv("head", x, 16, 4))
 
 
+class Relative(nn.Module):
+    """Logits by distance (Shaw et al. 2018, arXiv:1803.02155): rows of a table, looked up by ``distances``."""
+
+    def __init__(self, distances: Tensor, copied: bool = False) -> None:
+        super().__init__()
+        self.query, self.head, self.table = (
+            nn.Linear(16, 16),
+            nn.Linear(16, 3),
+            nn.Embedding(int(distances.max()) + 1, 16),
+        )
+        self.register_buffer("distances", distances)
+        if copied:
+            with torch.no_grad():
+                self.table.weight[40:80] = self.table.weight[:40]
+
+    def forward(self, x: Tensor) -> Tensor:
+        looked_up = self.table(self.distances)
+        return self.head(torch.einsum("bld,rd->blr", self.query(x), looked_up).softmax(-1) @ x)  # type: ignore[no-any-return]
+
+
+def relative(clipped: int, copied: bool = False, seed: int = 0) -> Built:
+    """Distances of 80 places to the fortieth, cut off at ``clipped``."""
+    torch.manual_seed(seed)
+    distances = (torch.arange(80) - 40).clamp(-clipped, clipped) + clipped
+    return Relative(distances, copied), torch.randn(8, 80, 16)
+
+
 @cases(
+    Good("near miss: rows of a table that are looked up several times", partial(relative, 4), notes_ok=False),
+    Bad("rows of a table that are copies", partial(relative, 40, copied=True), ["table.weight"], WARNING),
     Good("he-initialised mlp", mlp, notes_ok=False),
     Good("ICNR in front of a pixel shuffle", pixel_shuffle, notes_ok=False, exporters=("legacy",)),
     Good("equal filters in different groups", grouped, notes_ok=False),

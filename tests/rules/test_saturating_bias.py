@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from models import Fault, focal_prior, highway, lstm, sigmoid_mlp, squeeze_excite, tanh_mlp
+import torch
+from models import Built, Fault, focal_prior, highway, lstm, sigmoid_mlp, squeeze_excite, tanh_mlp
 from models.altered import altered, planted
 from models.graphs import Array, mlp
+from torch import Tensor, nn
 
 import initlint
 from initlint.plugin import Severity
@@ -35,6 +37,23 @@ def times(factor: float) -> object:
 tanh = partial(mlp, activation="Tanh", gain=1.0)
 
 
+class Scaled(nn.Module):
+    """A tanh of a fixed multiple of what a layer gives, as in a soft cap 15 tanh(x / 15), or of it less a constant."""
+
+    def __init__(self, bias: float, factor: float, offset: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.last, self.factor, self.offset = nn.Linear(16, 16), nn.Linear(16, 3), factor, offset
+        nn.init.constant_(self.first.bias, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.first(x) * self.factor + self.offset) / self.factor)  # type: ignore[no-any-return]
+
+
+def scaled(bias: float, factor: float, offset: float, seed: int = 0) -> Built:
+    torch.manual_seed(seed)
+    return Scaled(bias, factor, offset), torch.randn(64, 16)
+
+
 @cases(
     Good("xavier tanh mlp", tanh_mlp, notes_ok=False, exporters=LEGACY),
     Good("xavier sigmoid mlp", sigmoid_mlp, notes_ok=False, exporters=LEGACY),
@@ -53,6 +72,11 @@ tanh = partial(mlp, activation="Tanh", gain=1.0)
     Good("near miss: a bias of 2", partial(tanh, changes={"2.bias": 2.0}), notes_ok=False),
     Good("near miss: 10 beside weights as loud", partial(tanh, changes={"2.bias": 10.0, "2.weight": times(20.0)})),
     Good("near miss: +10 in front of ReLU", partial(mlp, changes={"2.bias": 10.0}), notes_ok=False),
+    Good("near miss: 10 under a soft cap of 15", partial(scaled, 10.0, 1 / 15, 0.0), notes_ok=False),
+    Good("near miss: a constant takes the bias away again", partial(scaled, 10.0, 1.0, -10.0), notes_ok=False),
+    Good("a constant holds them, not the bias", partial(scaled, 0.0, 1.0, -13.0)),
+    Bad("100 under a soft cap of 15", partial(scaled, 100.0, 1 / 15, 0.0), ["first.bias"], ERROR),
+    Bad("10 in front of tanh(-x)", partial(scaled, 10.0, -1.0, 0.0), ["first.bias"], ERROR),
     Bad("+10 in front of a sigmoid", planted(sigmoid_mlp, Fault.SIGMOID_BIAS, "2.bias"), ["2.bias"], ERROR, LEGACY),
     Bad("-10 in front of tanh", partial(tanh, changes={"2.bias": -10.0}), ["2.bias"], ERROR),
     Bad(
