@@ -56,7 +56,9 @@ def _norm(op: str, *positions: int) -> Translation:
 def _clip(a: Sequence[Any], k: dict[str, Any]) -> list[Step]:
     low, high = (a[i] if len(a) > i else k.get(name) for i, name in ((1, "min"), (2, "max")))
     if any(hasattr(bound, "shape") for bound in (low, high)):
-        return [Step("Identity", a[:1])]
+        raised = [Step("Max", (a[0], low))] if low is not None else []
+        lowered = [Step("Min", (PREVIOUS if raised else a[0], high))] if high is not None else []
+        return raised + lowered
     limits = {"min": low if low is not None else float("-inf"), "max": high if high is not None else float("inf")}
     return [Step("Clip", a[:1], limits)]
 

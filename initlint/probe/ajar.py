@@ -11,15 +11,18 @@ from typing import Any
 import torch
 
 from ..load.eager import AsInTraining
+from . import selections
 from .reach import EXPONENTIAL, FEWEST, GELU, OUT_OF_REACH, RECTIFIER, SIGMOID, SLOPE, TANH, UNDERFLOW, USUAL, Edges
 
 Given = Mapping[str, Any]
 
 
 def _number(given: Given, name: str, default: float) -> float:
+    """Of several bounds the widest: nothing is beyond the edge before it is beyond all of them."""
     value = given.get(name)
     if isinstance(value, torch.Tensor):
-        return math.nan
+        values = value.detach().float()
+        return float((values.amin() if name.startswith("min") else values.amax()) if values.numel() else math.nan)
     return default if value is None else float(value)
 
 
@@ -99,7 +102,8 @@ class Ajar(AsInTraining):
     """Non-linearities that are flat somewhere let a little gradient through, where their input varies.
 
     An input that is the same for every sample (behind zero weights, say) gets none: no other batch would change it.
-    Nor do the calls number ``closed``. There are ``samples`` in the batch, if that is known.
+    Nor do the calls number ``closed``. There are ``samples`` in the batch, if that is known. Likewise what a choice
+    that depends on the inputs did not take, and rows of a table that stand for padding: other rows are looked up there.
     """
 
     def __init__(self, closed: frozenset[int] = frozenset(), samples: int = 0) -> None:
@@ -107,8 +111,12 @@ class Ajar(AsInTraining):
         self._closed, self._number, self._samples = closed, count(), samples
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if name == "embedding":
+            args, kwargs = _without_padding(args, kwargs)
         data = flattened(name, args, kwargs)
-        if data is None or next(self._number) in self._closed:
+        if data is None:
+            return self._with_operands(name, args, kwargs, func(*args, **kwargs))
+        if next(self._number) in self._closed:
             return func(*args, **kwargs)
         before = data.clone()
         output = func(*args, **kwargs)
@@ -120,7 +128,20 @@ class Ajar(AsInTraining):
         if name == "softmax":
             given = {**dict(zip(FLAT[name].names, args[1:], strict=False)), **kwargs}
             opened = opened * _is_one_hot(output, given.get("dim"))
-        return output + SLOPE * opened * before
+        return self._with_operands(name, args, kwargs, output + SLOPE * opened * before)
+
+    def _with_operands(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> Any:
+        """``output`` with a little gradient for all that it was chosen from."""
+        selections.note_masks(name, args, output)
+        if not (found := selections.operands(name, args, kwargs)):
+            return output
+        several = not isinstance(output, torch.Tensor)
+        chosen = output[0] if several else output
+        varies = 1.0 if selections.is_product(name) else _varies(chosen, self._samples)
+        for each in found:
+            known = each.nan_to_num()
+            chosen = chosen + SLOPE * varies * (known - known.detach())
+        return type(output)((chosen, *output[1:])) if several else chosen
 
 
 def out_of_reach(runs: Sequence[Sequence[Seen]], grows: bool = True) -> frozenset[int]:
@@ -148,7 +169,14 @@ def flattened(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torc
     data = args[0] if args else kwargs.get("input")
     if name not in FLAT or not isinstance(data, torch.Tensor) or not data.is_floating_point() or not data.numel():
         return None
-    return data
+    learned = any(isinstance(each, torch.nn.Parameter) for each in (*args[1:], *kwargs.values()))
+    return None if learned else data  # a learned bound moves: it is a choice between it and the data
+
+
+def _without_padding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """The arguments of a look-up (input, weight, padding_idx, ...) in which the row of padding is one like others."""
+    others = {key: value for key, value in kwargs.items() if key != "padding_idx"}
+    return (*args[:2], None, *args[3:]) if len(args) > 2 else args, others
 
 
 def _seen(data: torch.Tensor, edges: Edges) -> Seen:

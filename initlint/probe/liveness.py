@@ -31,7 +31,7 @@ from .backward import (
 from .limits import SHARE
 from .standing import Made, made_of_parameters
 from .symmetry import TOLERANCE, EqualRows
-from .torch_run import Call
+from .torch_run import Call, restored
 
 STEPS = 4
 """adaLN-Zero with a zero head, the longest chain of zeros in use, needs three."""
@@ -211,8 +211,27 @@ class Walk:
             gradients, tried = self._ajar(draw, now), now
             woken = self._given(gradients, asleep)
             standing = standing - woken
-        self.unreached |= woken
         self._note_rows(gradients)
+        self.unreached |= self._woken_in_turn(woken, gradients, draw, tried)
+
+    def _woken_in_turn(
+        self, woken: frozenset[Case], gradients: Gradients, draw: int, closed: frozenset[int]
+    ) -> frozenset[Case]:
+        """With what wakes up once what is ``woken`` by units ajar has moved, as the edge of a branch of slope one."""
+        parameters, asleep = self.differentiator.parameters, frozenset(self.zero)
+        fresh = woken
+        with restored({name: parameters[name] for name, _ in asleep} if woken and woken != asleep else {}):
+            while fresh and woken != asleep:
+                names = {name for name, _ in woken}
+                self._move(
+                    {name: gradients[name] for name in names},
+                    {name: self._scale(name, parameters[name]) for name in names},
+                )
+                draw += 1
+                gradients = self._ajar(draw, closed)
+                fresh = self._given(gradients, asleep) - woken
+                woken |= fresh
+        return woken
 
     def _ajar(self, draw: int, closed: frozenset[int]) -> Gradients:
         """One batch is enough: what another one would switch on is ajar."""

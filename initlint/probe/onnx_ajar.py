@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from onnx import NodeProto, helper
 
@@ -55,6 +56,10 @@ FLAT: dict[str, Callable[[NodeProto], tuple[Bound, Bound]]] = {
 }
 """Operators that are flat, or nearly so, somewhere, and between which numbers they are not."""
 
+_COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"})
+_OF_MASKS = frozenset({"Not", "And", "Or", "Xor", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Sub"})
+"""What turns masks into masks."""
+
 
 @dataclass
 class Opener:
@@ -66,11 +71,21 @@ class Opener:
     to: Differentiation
     live: set[str]
     grows: bool = True
+    masks: set[str] = field(default_factory=set)
+    """What comparisons of live numbers made; ``selections`` has more of that."""
 
     def written(self, node: NodeProto) -> list[tuple[NodeProto, bool]]:
         """What stands for ``node``, and whether it is to be differentiated."""
-        if self.live.intersection(reads(node)):
+        live = not self.live.isdisjoint(reads(node))
+        if live:
             self.live.update(node.output)
+        compares = live and node.op_type in _COMPARISONS and self.to.is_float(node.input[0])
+        if compares or (node.op_type in _OF_MASKS and not self.masks.isdisjoint(node.input)):
+            self.masks.update(node.output)
+        operands = [each for each in self._operands(node) if each in self.to.of] if live else []
+        return self._with_operands(node, operands) if operands else self._opened(node)
+
+    def _opened(self, node: NodeProto) -> list[tuple[NodeProto, bool]]:
         if node.op_type not in FLAT or not self.to.is_float(node.input[0]):
             return [(node, True)]
         emit, value, output = self.to.emit, node.input[0], node.output[0]
@@ -84,6 +99,49 @@ class Opener:
         little = emit.op("Mul", emit.op("Mul", share, kept), emit.floats(SLOPE))
         emit.op("Add", copy.output[0], little, output=output)
         return [(copy, True), *told, *((each, True) for each in emit.take())]
+
+    def _operands(self, node: NodeProto) -> list[str]:
+        """What it chooses among by values that may change."""
+        first, others = node.input[0] if node.input else "", node.input[1:]
+        if node.op_type in ("Max", "Min", "Abs", "ReduceMax", "ReduceMin"):
+            return [first, *others] if node.op_type in ("Max", "Min") else [first]
+        if node.op_type == "Where" and first in self.masks:
+            return list(others)
+        if node.op_type == "Clip":
+            return [each for each in others if each]
+        if node.op_type == "Mul" and not self.masks.isdisjoint(node.input):
+            return [each for each in node.input if each not in self.masks]
+        return []
+
+    def _with_operands(self, node: NodeProto, operands: Sequence[str]) -> list[tuple[NodeProto, bool]]:
+        """All operands get a little slope where what was chosen varies, or, multiplied by a mask, what was not."""
+        emit, output = self.to.emit, node.output[0]
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.output[0] = emit.name(output)
+        share = emit.floats(1.0) if node.op_type == "Mul" else self._varies(copy.output[0], output)
+        varies = [(each, False) for each in emit.take()]
+        written = [*self._opened(copy), *varies]
+        total = copy.output[0]
+        for number, operand in enumerate(map(partial(self._reduced, node), operands), 1):
+            finite = self._finite(operand)
+            kept = emit.where(finite, operand, emit.floats(0.0))
+            written += [(each, True) for each in emit.take()]
+            stopped = emit.op("Identity", kept)
+            written += [(each, False) for each in emit.take()]
+            little = emit.op("Mul", emit.op("Mul", share, emit.op("Sub", kept, stopped)), emit.floats(SLOPE))
+            total = emit.op("Add", total, little, output=output if number == len(operands) else "")
+            written += [(each, True) for each in emit.take()]
+        return written
+
+    def _reduced(self, node: NodeProto, operand: str) -> str:
+        """``operand`` in the shape of the output, where an extreme is taken over some axes."""
+        if not node.op_type.startswith("Reduce"):
+            return operand
+        mean = helper.make_node("ReduceMean", [operand, *node.input[1:]], [self.to.emit.name("mean")])
+        mean.attribute.extend(node.attribute)
+        self.to.emit.nodes.append(mean)
+        return str(mean.output[0])
 
     def _open_share(self, node: NodeProto, result: str) -> str:
         """1 where a little slope is wanted, 0 elsewhere."""
@@ -136,9 +194,12 @@ class Opener:
         fact = self.to.known.get(value)
         return math.prod(fact.static) if fact is not None and fact.static is not None else None
 
-    def _varies(self, value: str) -> str:
-        """1 where an entry differs between samples; of a single sample, where it is not zero."""
-        emit, fact = self.to.emit, self.to.known.get(value)
+    def _varies(self, value: str, known: str = "") -> str:
+        """1 where an entry differs between samples; of a single sample, where it is not zero.
+
+        Its shape is told of ``known``, where that is another value.
+        """
+        emit, fact = self.to.emit, self.to.known.get(known or value)
         if fact is None or not fact.shape or fact.shape[0] in (None, 1):
             return emit.to_float(emit.op("Not", emit.equal(value, emit.floats(0.0))))
         first = emit.op("Gather", value, emit.ints(0), axis=0)

@@ -21,6 +21,7 @@ from ..redraw import is_far
 from ..stats import WeightStats
 from .dataflow import Dataflow
 from .graph_rewrite import replace_values
+from .onnx_held import held_by_others
 from .payload import Array
 from .setup import Setup
 from .signals import LayerSignal, Liveness
@@ -87,9 +88,9 @@ class Search:
         self._graph, self._whole = self.setup.graph, self.weights.value_of
         self.weights.value_of = {at: value for at, value in self._whole.items() if at not in self.free}
 
-    def begin(self) -> None:
-        """Make inputs of what is asked, so that it can be moved."""
-        names = self.weights.values_of(case.address for case in self.pending)
+    def begin(self, beside: Collection[str] = ()) -> None:
+        """Make inputs of what is asked, and of the addresses ``beside``, so that it can be moved."""
+        names = self.weights.values_of([*(case.address for case in self.pending), *beside])
         for name in names:
             self.weights.overrides[name] = self.weights.array(name)
         graph = replace_values(self._graph, self.weights.overrides)
@@ -121,31 +122,33 @@ class Search:
             left = [case for case in left if case not in movers]
         self.stuck |= set(left)
 
-    def _ajar(self) -> TangentRuns:
+    def ajar(self) -> TangentRuns:
         grows = not self.trained <= {case.address for case in self.pending}
         return TangentRuns(self.setup, self.names, self.outputs, ajar=True, grows=grows)
 
     def _look_again(self) -> None:
-        runs = self._ajar()
+        runs = self.ajar()
         for batch in self.batches:
             self.unreached |= set(self._movers(runs, self.pending, self.outputs, batch, "ajar"))
         left = [case for case in self.pending if case not in self.unreached]
         if any(case.address in self.free for case in left):
             self.weights.value_of = self._whole
             self.begin()
-            runs = self._ajar()
+            runs = self.ajar()
         for case in left:
             self._draw(case, "anew")
         for batch in self.batches:
             waiting = [case for case in left if case not in self.stuck]
             self.stuck |= set(self._movers(runs, waiting, self.outputs, batch, "redrawn"))
         inert = [case for case in left if case not in self.stuck]
-        before = [self._run(runs, {}, batch).outputs for batch in self.batches] if inert else []
+        before = [self.outputs_of(runs, batch) for batch in self.batches] if inert else []
         for case in inert:
             self._draw(case, "once more")
-        after = [self._run(runs, {}, batch).outputs for batch in self.batches] if inert else []
-        same = all(np.array_equal(a[name], b[name]) for a, b in zip(before, after, strict=True) for name in a)
-        self.unused |= set(inert) if same else set()
+        after = [self.outputs_of(runs, batch) for batch in self.batches] if inert else []
+        if all(np.array_equal(a[name], b[name]) for a, b in zip(before, after, strict=True) for name in a):
+            held = held_by_others(self, inert, after)
+            self.stuck |= held
+            self.unused |= set(inert) - held
 
     def _movers(
         self, runs: TangentRuns, cases: Sequence[Case], outputs: Sequence[str], batch: Mapping[str, Array], key: object
@@ -165,6 +168,13 @@ class Search:
             half = len(cases) // 2
             yield from self._movers(runs, cases[:half], outputs, batch, key)
             yield from self._movers(runs, cases[half:], outputs, batch, key)
+
+    def outputs_of(self, runs: TangentRuns, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        return self._run(runs, {}, batch).outputs
+
+    def movers(self, runs: TangentRuns, cases: Sequence[Case], batch: Mapping[str, Array], key: object) -> set[Case]:
+        """Those of ``cases`` along which any output changes."""
+        return set(self._movers(runs, cases, self.outputs, batch, key))
 
     def _run(self, runs: TangentRuns, directions: Mapping[str, Array], batch: Mapping[str, Array]) -> Tangents:
         return runs.run(directions, 0, {**batch, **self.weights.overrides})

@@ -21,6 +21,9 @@ USUAL = 1.0
 FEWEST = 8
 """Values that tell a spread: with 7 degrees of freedom one in a hundred is told less than half as wide as it is."""
 
+ROUNDING = 1e-4
+"""Of the largest output: what cancels in it may be a thousand times as large, and is rounded by 1e-7 of that."""
+
 Edges = tuple[float, float]
 """Between them a function has a slope; beyond them its slope is exactly zero."""
 

@@ -22,11 +22,9 @@ from ..load.from_torch import output_tensors
 from .ajar import Ajar
 from .backward import Gradients, are_finite
 from .liveness import REFUSALS, Case, Walk
+from .reach import ROUNDING
 from .symmetry import TOLERANCE
 from .torch_run import Call, restored
-
-ROUNDING = 1e-4
-"""Of the largest output: what cancels in it may be a thousand times as large, and is rounded by 1e-7 of that."""
 
 
 def look_redrawn(walk: Walk, names: Collection[str], factors: Collection[str] = ()) -> None:
@@ -57,6 +55,7 @@ def look_redrawn(walk: Walk, names: Collection[str], factors: Collection[str] = 
             left -= waiting
             left -= _freed(walk, left) if left else set()
             inert = left if left and not _outputs_move(walk, left) else set()
+            inert -= _held_by_others(walk, inert)
     except REFUSALS:
         return  # the forward or the loss does not take these values: what the steps have shown stands
     walk.unreached |= waiting
@@ -98,6 +97,40 @@ def _freed(walk: Walk, cases: set[Case]) -> set[Case]:
         return _woken(walk, cases, 1)
 
 
+def _held_by_others(walk: Walk, cases: set[Case]) -> set[Case]:
+    """Which of ``cases`` get one once all that is trained is drawn anew, where it takes that for any input to matter.
+
+    A clip level below zero, a step of quantisation above all values: these move, and what they shut off does not.
+    """
+    if not cases or _tells_batches_apart(walk):
+        return set()
+    parameters = walk.differentiator.parameters
+    free = [name for name, parameter in parameters.items() if parameter.ndim < 2]
+    everything = {(name, part) for name in parameters for part in range(walk.shape(name).parts)}
+    with restored(parameters):
+        for number in (_ANEW, _ANEW + 1):
+            _redraw(walk, everything, {}, number)
+            if number == _ANEW:  # most levels, scales and widths are positive
+                _fill({name: parameters[name] for name in free})
+            if _tells_batches_apart(walk):
+                return _reached(walk, cases, number)
+    return set()
+
+
+_ANEW = 3
+"""Number of the first draw of all parameters; the ones before are taken."""
+
+
+def _reached(walk: Walk, cases: set[Case], number: int) -> set[Case]:
+    """Which of ``cases`` have a gradient as things stand."""
+    names = {name for name, _ in cases}
+    woken: set[Case] = set()
+    for call in walk.calls:
+        gradients = walk.differentiator.gradients(call, number, Ajar(), everything=True, of=names)
+        woken |= {case for case in cases if not walk.part_is_zero(case[0], gradients[case[0]], case[1])}
+    return woken
+
+
 def _is_uniform(parameter: torch.Tensor) -> bool:
     """Whether all of its rows, or all of its columns, are equal up to rounding."""
     rows = parameter.detach().flatten(1)
@@ -133,10 +166,11 @@ def _zeros(tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Ten
 
 
 def _fill(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Positive values below 1: a buffer may hold counts or variances."""
+    """Positive values below 1, and ones among whole numbers: a buffer may hold counts or variances."""
     generator = torch.Generator().manual_seed(0)
     for tensor in tensors.values():
-        tensor.data.copy_(torch.rand(tensor.shape, generator=generator))
+        drawn = torch.rand(tensor.shape, generator=generator)
+        tensor.data.copy_(drawn if tensor.is_floating_point() else torch.ones_like(drawn))
 
 
 def _held_by_masks(walk: Walk, cases: set[Case], masks: Mapping[str, torch.Tensor]) -> set[Case]:
