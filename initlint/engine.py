@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .causes import fold
-from .fixes import Fix, edits_of
+from .fixes import Fix, Several, edits_of
 from .holding import placed
+from .made import settable, to_blame
+from .maker import plain
 from .model import Layer, Model, Tensor
 from .plugin import Context, Finding, Needs, Rule, Suspicion, Value
 from .probe.signals import Backward
@@ -71,7 +73,7 @@ def _run(context: Context, rule: Rule, options: object | None, findings: list[Fi
     """Append the rule's findings; a rule that raises is skipped with the reason, the others still speak."""
     try:
         for suspicion in rule.generate(context, options if options is not None else rule.options()):
-            findings.append(_finding(context.model, rule, suspicion))
+            findings.append(_finding(context, rule, suspicion))
     except Exception as error:
         if os.environ.get("INITLINT_DEBUG"):
             raise
@@ -79,8 +81,10 @@ def _run(context: Context, rule: Rule, options: object | None, findings: list[Fi
     return ""
 
 
-def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
-    layer, tensor = _place(model, suspicion.at)
+def _finding(context: Context, rule: Rule, suspicion: Suspicion) -> Finding:
+    layer, tensor = _place(context.model, suspicion.at)
+    if tensor is not None and (maker := to_blame(context.model, tensor, context.stats)):
+        tensor = plain(maker)
     return Finding(
         rule=rule.name,
         category=rule.category,
@@ -89,7 +93,7 @@ def _finding(model: Model, rule: Rule, suspicion: Suspicion) -> Finding:
         tensor=tensor,
         message=rule.messages[suspicion.message].format_map(_Readable(suspicion.data)),
         data=_checked(suspicion.data),
-        fix=_editable(model, suspicion.fix),
+        fix=_editable(context, suspicion.fix),
         url=page_of(rule),
         is_cause=suspicion.is_cause,
         proven=suspicion.proven,
@@ -101,10 +105,14 @@ def page_of(rule: Rule) -> str:
     return f"docs/rules/{rule.name}.md"
 
 
-def _editable(model: Model, fix: Fix | None) -> Fix | None:
+def _editable(context: Context, fix: Fix | None) -> Fix | None:
     """``fix`` as the model's code can say it; None where a tensor of it cannot be set."""
-    uneditable = any(edit.tensor in model.uneditable for edit in edits_of(fix))
-    return None if uneditable else placed(model, fix)
+    edits = edits_of(fix)
+    if any(edit.tensor in context.model.makers for edit in edits):
+        edits = tuple(settable(context.model, edits, context.stats))
+        fix = None if not edits else Several(edits) if isinstance(fix, Several) else edits[0]
+    uneditable = any(edit.tensor in context.model.uneditable for edit in edits)
+    return None if uneditable else placed(context.model, fix)
 
 
 def _checked(data: Mapping[str, object]) -> dict[str, Value]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from .maker import plain
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -144,7 +146,7 @@ def edits_of(fix: Fix | None) -> tuple[Edit, ...]:
 def _quoted(fix: Edit) -> str:
     """The tensor's address, which may come from an untrusted file: as JSON, so that it cannot leave the string."""
     inside = fix.held.part >= 0 or bool(fix.held.piece)
-    return json.dumps(fix.tensor.rpartition("[")[0] if inside else fix.tensor)
+    return json.dumps(plain(fix.tensor.rpartition("[")[0] if inside else fix.tensor))
 
 
 def _loop(call: str, fixes: Sequence[Edit]) -> str:

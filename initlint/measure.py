@@ -41,7 +41,7 @@ def measure_all(
     """Statistics of every tensor (or of ``tensors``) and packed part that has values, with the scheme it looks like."""
     measured: dict[str, WeightStats] = {}
     constants: dict[tuple[View, bytes], WeightStats] = {}
-    for tensor in model.tensors if tensors is None else tensors:
+    for tensor in (*model.tensors, *model.leaves) if tensors is None else tensors:
         read, constant = _read(tensor, partial(chunks, tensor.address))
         if constant and (tensor.view, constant) in constants:  # as most gains and biases of a fresh model are
             measured[tensor.address] = constants[tensor.view, constant]

@@ -13,6 +13,7 @@ from functools import cached_property
 from math import prod
 
 from . import activations
+from .maker import Maker, plain
 
 
 class Kind(StrEnum):
@@ -293,6 +294,10 @@ class Model:
     """Addresses whose values the model computes from others, as behind a parametrisation: they cannot be set."""
     pieces: Mapping[str, str] = field(default_factory=dict)
     """By address of what is cut out of a stored tensor: where, as Python would write it ("[32:96]", "[2]")."""
+    makers: Mapping[str, tuple[Maker, ...]] = field(default_factory=dict)
+    """By address of a computed weight: the named tensors that it is made of, factors first."""
+    leaves: tuple[Tensor, ...] = ()
+    """Those of them that are not among ``tensors``, with addresses of their own."""
     tied: tuple[tuple[str, str], ...] = field(default=())
     """Pairs (layer name, address) of layers that share a tensor which another layer also uses."""
 
@@ -315,7 +320,8 @@ class Model:
 
     @cached_property
     def _places(self) -> dict[str, Tensor]:
-        return {address: each for each in self.tensors for address in (*each.part_addresses, each.address)}
+        every = (*self.tensors, *self.leaves)
+        return {address: each for each in every for address in (*each.part_addresses, each.address)}
 
     def tensor(self, address: str) -> Tensor | None:
         """The tensor at ``address``, or that has a packed part there; None where there is none."""
@@ -324,6 +330,10 @@ class Model:
     def owner(self, address: str) -> Layer | None:
         """The first layer that uses the tensor (or part) at ``address``; None for a tensor outside every layer."""
         return self._owners.get(address)
+
+    def is_sealed(self, address: str) -> bool:
+        """Whether neither the tensor nor anything that makes it can be set."""
+        return address in self.uneditable and address not in self.makers
 
     @cached_property
     def _upstream(self) -> dict[str, frozenset[str]]:
@@ -347,7 +357,7 @@ class Model:
         """Whether a module holds the tensor as a buffer, as every module does with running statistics."""
         running = (Role.RUNNING_MEAN, Role.RUNNING_VARIANCE)
         owner = self.owner(address)
-        return address in self.buffers or (
+        return plain(address) in self.buffers or (
             owner is not None and any(each.address == address and each.role in running for each in owner.others)
         )
 

@@ -122,7 +122,7 @@ def is_far(model: Model, tensor: Tensor, found: WeightStats | None) -> bool:
 def _weights(model: Model, layer: Layer, by_the_book: bool = True) -> Iterator[Edit]:
     if layer.kind.is_map or layer.kind.is_recurrent:
         for tensor in (layer.weight, layer.recurrent):
-            if tensor is not None and tensor.trainable and tensor.address not in model.uneditable:
+            if tensor is not None and tensor.trainable and not model.is_sealed(tensor.address):
                 plain = by_the_book or tensor.role is not Role.WEIGHT
                 yield recommended(model, layer, tensor) if plain else Reinit(tensor.address, "pytorch_default")
 

@@ -17,8 +17,9 @@ from functools import cached_property, partial
 
 from .causes import Place, fold, place, raised, rooted
 from .examined import Examined, numbers
-from .fixes import Edit, Fill, Several, edits_of
+from .fixes import Edit, Fill, Reinit, Several, edits_of
 from .holding import placed
+from .made import settable
 from .model import Layer, Model
 from .plugin import Cause, Finding, Liveness, Needs, Rule, Severity
 from .redraw import tamed, twin
@@ -34,6 +35,8 @@ MANY = 2
 
 MEASURED = Needs.SIGNAL | Needs.FORWARD | Needs.BACKWARD | Needs.LIVENESS
 """What another tensor's fix may change."""
+
+UNTRIED = "whether other weights would change this was not tried: they are computed of other parameters"
 
 OWN = "redrawing the weights does not change this, so it comes with the architecture or the inputs"
 
@@ -112,7 +115,8 @@ class _Trial:
 
     @cached_property
     def _editable(self) -> frozenset[str]:
-        known = {address for tensor in self.model.tensors for address in (tensor.address, *tensor.part_addresses)}
+        every = (*self.model.tensors, *self.model.leaves)
+        known = {address for tensor in every for address in (tensor.address, *tensor.part_addresses)}
         return frozenset(known - self.model.uneditable)
 
     def edits(self, finding: Finding) -> tuple[Edit, ...]:
@@ -122,7 +126,7 @@ class _Trial:
 
     def _twin(self, layers: Iterable[Layer], by_the_book: bool) -> tuple[Edit, ...]:
         """What of the twin differs from the model and can be applied."""
-        edits = twin(self.model, layers, by_the_book)
+        edits = settable(self.model, twin(self.model, layers, by_the_book), self.start.context.stats)
         return tuple(edit for edit in edits if edit.tensor in self._editable and not self._is_idle(edit))
 
     def _is_idle(self, edit: Edit) -> bool:
@@ -246,6 +250,13 @@ class _Trial:
             or (back and self.model.is_upstream(here, each.name))
         ]
 
+    def _is_sealed(self, finding: Finding) -> bool:
+        """Whether a weight that it may come from was in no redraw."""
+        stats = self.start.context.stats
+        weights = (layer.weight for layer in self._suspects(finding) if layer.kind.is_map or layer.kind.is_recurrent)
+        made = (each.address for each in weights if each.trainable and each.address in self.model.uneditable)
+        return not all(settable(self.model, [Reinit(each, "he_normal")], stats) for each in made)
+
     # -- 3 ---------------------------------------------------------------------------------------------------------
 
     def attribute(self) -> None:
@@ -366,6 +377,10 @@ class _Trial:
         if finding not in self.subjects:
             return finding
         if at in self.own:
+            if self._is_sealed(finding):
+                known = finding.caused_by is not None
+                told = replace(finding, severity=Severity.NOTE, message=f"{finding.message}; {UNTRIED}")
+                return finding if known else told
             return replace(finding, severity=Severity.NOTE, caused_by=None, message=f"{finding.message}; {OWN}")
         cause = self.cause_of.get(at)
         if cause is not None:

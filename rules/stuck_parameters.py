@@ -9,9 +9,10 @@ step. Two zero factors in a row hold each other at zero for ever, and so does a 
 initlint takes at least four scaled gradient steps, on two batches where the inputs allow it and with different random
 losses, and puts all values back afterwards. A tensor is stuck if no step gave it a gradient although the outputs depend
 on it. Units that the batches did not switch on, what a choice left out (experts, a clip level above all values, a table
-of which only the padding was looked up) and outputs that the loss leaves out are not stuck; what lies beyond the edge of a flat part by four deviations of its values, at the nearest, no batch reaches.
-Nor is stuck what would have no gradient with any other values either: at the end everything that stands still is
-drawn anew, all at once, and what then has no gradient and moves no output has no influence.
+of which only the padding was looked up) and outputs that the loss leaves out are not stuck; what lies beyond the edge
+of a flat part by four deviations of its values, at the nearest, no batch reaches. Nor is stuck what would have no
+gradient with any other values either: at the end everything that stands still is drawn anew, all at once, and what then
+has no gradient and moves no output has no influence.
 
 A packed tensor is judged part by part, as the gates of an LSTM; rows of a tensor (units, experts, queries) that start
 at zero are judged by themselves. One such row is proof enough, and an error: drawn anew it would learn. Rows that are

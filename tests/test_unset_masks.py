@@ -57,12 +57,14 @@ class Averaged(nn.Module):
         return self.head(hidden * self.average)
 
 
-def test_masks_that_were_never_set_are_an_error_that_names_the_product() -> None:
+def test_masks_that_were_never_set_are_an_error_that_names_the_mask() -> None:
     torch.manual_seed(0)
     found = errors(Masked(0.0))
-    assert {each.tensor for each in found if each.tensor} == {"inner.weight", "inner.bias", "head.weight"}
-    (weight,) = (each for each in found if each.address == "inner.weight")
+    assert {each.tensor for each in found if each.tensor} == {"first", "inner.bias", "last"}
+    (weight,) = (each for each in found if each.address == "first")
     assert weight.message.startswith("all 512 weights made of it are zero and can never change")
+    assert weight.fix is not None
+    assert weight.fix.code == 'nn.init.constant_(model.get_buffer("first"), 1)'
 
 
 @pytest.mark.parametrize("build", [lambda: Masked(1.0), FadedIn, Averaged])

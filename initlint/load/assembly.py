@@ -21,6 +21,7 @@ from .factors import factor_sites
 from .folded import find_folded_norms
 from .folding import Array, is_float
 from .linking import called_again, factors, linked, tied
+from .makers import Makers
 from .members import members
 from .naming import (
     QUANTISED,
@@ -98,16 +99,16 @@ class _Assembly:
     def assembled(self, form: str, producer: str, not_checked: tuple[NotChecked, ...]) -> Assembled:
         layers, taps, names = self._layers()
         tensors: dict[str, Tensor] = {}
-        for tensor in (each for layer in layers for each in layer.tensors):
+        for tensor in (own for layer in layers for own in layer.tensors):
             tensors.setdefault(tensor.address, tensor)
         roots: dict[str, list[str]] = {}
-        for address, stored in self._stored.items():
+        for at, stored in self._stored.items():
             for value in {stored.value, *self._constants.roots(stored.value)}:
-                roots.setdefault(value, []).append(address)
+                roots.setdefault(value, []).append(at)
         sites = tuple(factor_sites(self._graph, self._constants, self._dataflow))
-        others = self._other_tensors(roots.keys() - self._mixed(), {site.root for site in sites})
-        for other in others:
+        for other in (others := self._other_tensors(roots.keys() - self._mixed(), {site.root for site in sites})):
             roots.setdefault(self._stored[other.address].value, []).append(other.address)
+        made = Makers(self._graph, self._constants, self._stored)
         model = Model(
             format=form,
             layers=tuple(layers),
@@ -118,11 +119,14 @@ class _Assembly:
             factors=tuple(factors(sites, roots, names)),
             producer=producer,
             pieces=self._pieces,
+            makers=made.of,
+            leaves=tuple(made.leaves.values()),
             tied=tied(layers),
         )
-        frozen = {value: tuple(addresses) for value, addresses in roots.items()}
-        softmaxes = tuple(softmax_taps(self._graph, self._dataflow, names))
-        return Assembled(model, taps, frozen, self._stored, softmaxes)
+        held = {value: tuple(addresses) for value, addresses in roots.items()}
+        return Assembled(
+            model, taps, held, self._stored | made.stored, tuple(softmax_taps(self._graph, self._dataflow, names))
+        )
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -324,7 +328,7 @@ class _Assembly:
             named = [root for root in self._constants.roots(stored.value) if not is_generated(root)]
             if len(named) > 1 and self._constants.is_computed(stored.value):
                 mixed |= {root for root in named if root != address and not self._constants.is_fixed(root)}
-        return mixed - {stored.value for stored in self._stored.values()}
+        return mixed - {stored.value for stored in self._stored.values()} - self._stored.keys()
 
     def _other_tensors(self, owned: Container[str], gates: Container[str]) -> list[Tensor]:
         """Floating-point tensors that no layer owns: positions, tokens, scales, masks; single numbers if trained."""
@@ -334,17 +338,14 @@ class _Assembly:
             if name in owned or spec is None or not spec.size or not is_float(spec.dtype):
                 continue
             trainable = self._constants.is_own(name) and not self._constants.is_fixed(name)
-            if spec.size == 1 and not (trainable and self._is_felt(name)) and name not in gates:  # of the graph's own
+            felt = any(node.op not in flat.COMPARISONS for node in self._constants.readers(name))  # has a gradient
+            if spec.size == 1 and not (trainable and felt) and name not in gates:  # of the graph's own
                 continue
             stored = Stored(name, Role.OTHER, spec.shape, View(1, spec.size, 1), np.atleast_1d)
             address = self._addresses.unique(name)
             self._stored[address] = stored
             others.append(Tensor(address, stored.shape, spec.dtype.name, Role.OTHER, stored.view, trainable))
         return others
-
-    def _is_felt(self, name: str) -> bool:
-        """What is only compared with something has no gradient."""
-        return any(node.op not in flat.COMPARISONS for node in self._constants.readers(name))
 
     @staticmethod
     def _parameter_count(tensors: Iterable[Tensor]) -> int:

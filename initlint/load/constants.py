@@ -8,6 +8,7 @@ an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -50,6 +51,12 @@ class Constants:
         self._memo: dict[str, Array | None] = {}
         self._specs: dict[str, Array | None] = {}
         self._roots: dict[str, tuple[str, ...]] = {}
+
+    def with_values(self, values: Mapping[str, Array]) -> Constants:
+        """The same with these stored values in the place of the file's."""
+        other = copy(self)
+        other._memo = dict(values)
+        return other
 
     def known(self, name: str) -> bool:
         return name in self._graph.constants
@@ -357,6 +364,11 @@ class Constants:
                     return True
             name = node.input(0)
         return False
+
+    def is_arranged(self, name: str) -> bool:
+        """Whether it is another arrangement, or another type, of one other value."""
+        node = self._graph.producer.get(name)
+        return node is not None and node.op in _ARRANGING - {"Concat", "Pad"}
 
     @staticmethod
     def _fills_floats(node: Node | None) -> bool:

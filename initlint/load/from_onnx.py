@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,6 +54,14 @@ class Opened:
             raise KeyError(value)
         return array
 
+    def made_anew(self, changed: Mapping[str, Array], made: Sequence[str]) -> dict[str, Array]:
+        """Canonical rows of the computed weights at the addresses ``made``, with ``changed`` tensors in place."""
+        if not made:
+            return {}
+        constants = self.constants.with_values(dict(self.stored(address, rows) for address, rows in changed.items()))
+        arrays = {address: constants.array(self.stored_at[address].value) for address in made}
+        return {at: self.stored_at[at].canonical(array) for at, array in arrays.items() if array is not None}
+
     def stored(self, address: str, canonical: Array) -> tuple[str, Array]:
         """(value name, array in the file's layout) of new values given as canonical rows."""
         stored = self.stored_at[address]
@@ -75,10 +83,11 @@ def open_onnx(source: Path | bytes) -> Opened:
         graph, constants, found = _assembled(file)
     stored_at = anchored(found.stored_at, graph, constants)
     enclosed = [address for address, stored in stored_at.items() if is_enclosed(stored.value, graph)]
+    drawn_anew = [address for address, stored in stored_at.items() if constants.is_drawn(stored.value)]
     model = replace(
         found.model,
         not_checked=(*found.model.not_checked, *(NotChecked(address, _ENCLOSED) for address in enclosed)),
-        uneditable=frozenset([*enclosed, *(a for a, each in stored_at.items() if constants.is_drawn(each.value))]),
+        uneditable=frozenset([*enclosed, *drawn_anew, *found.model.makers]),
     )
     return Opened(model, file.proto, file.base_dir, found.taps, found.roots, constants, stored_at, found.softmaxes)
 

@@ -14,7 +14,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -77,7 +76,7 @@ class OnnxBackend:
     def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
         from .edits import edited_stats
 
-        return edited_stats(self.model, self._opened.chunks, edits, seed)
+        return edited_stats(self.model, self._opened.chunks, edits, seed, self._opened.made_anew)
 
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix]) -> Signals:
         from .on_onnx import OnnxProbe
@@ -104,9 +103,11 @@ class OnnxBackend:
         if not changed:
             return self.stats()
         from ..measure import measure_all
+        from .edits import dependents
 
-        tensors = tuple(tensor for tensor in self.model.tensors if tensor.address in changed)
-        anew = measure_all(replace(self.model, tensors=tensors), lambda address: [changed[address]])
+        rows = {**changed, **self._opened.made_anew(changed, dependents(self.model, changed))}
+        every = (*self.model.tensors, *self.model.leaves)
+        anew = measure_all(self.model, lambda address: [rows[address]], [t for t in every if t.address in rows])
         return {**self.stats(), **anew}
 
 

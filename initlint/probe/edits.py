@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from ..stats import WeightStats
 
 Chunks = Callable[[str], Iterable[NDArray[Any]]]
 """Rows (n, fan_in) of the canonical view of the tensor at an address, in order."""
+
+MadeAnew = Callable[[Mapping[str, NDArray[np.float32]], Sequence[str]], Mapping[str, NDArray[Any]]]
+"""Canonical rows of the computed weights at the addresses given last, with the tensors given first changed."""
 
 
 def edited(model: Model, chunks: Chunks, edits: Sequence[Fix], seed: int) -> dict[str, NDArray[np.float32]]:
@@ -38,11 +41,22 @@ def edited(model: Model, chunks: Chunks, edits: Sequence[Fix], seed: int) -> dic
     return changed
 
 
-def edited_stats(model: Model, chunks: Chunks, edits: Sequence[Fix], seed: int) -> dict[str, WeightStats]:
-    """Statistics of the tensors that ``edits`` change, packed parts included, by address."""
+def edited_stats(
+    model: Model, chunks: Chunks, edits: Sequence[Fix], seed: int, made_anew: MadeAnew | None = None
+) -> dict[str, WeightStats]:
+    """Statistics of the tensors that ``edits`` change, packed parts included, by address; and of the weights that are
+    computed of these, for which ``made_anew`` is asked."""
     changed = edited(model, chunks, edits, seed)
-    tensors = [tensor for tensor in model.tensors if tensor.address in changed]
-    return measure_all(model, lambda address: [changed[address]], tensors)
+    made = dependents(model, changed) if made_anew is not None else []
+    if made_anew is not None and made:
+        changed |= made_anew(changed, made)
+    every = (*model.tensors, *model.leaves)
+    return measure_all(model, lambda address: [changed[address]], [each for each in every if each.address in changed])
+
+
+def dependents(model: Model, changed: Collection[str]) -> list[str]:
+    """Addresses of the weights that are computed of what was ``changed``."""
+    return [at for at, makers in model.makers.items() if any(maker.address in changed for maker in makers)]
 
 
 def _apply(edit: Edit, model: Model, tensor: Tensor, values: NDArray[np.float32], seed: int) -> None:

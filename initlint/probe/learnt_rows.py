@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 
+from ..maker import plain
 from ..model import Model, Role
 from .backward import Gradients, tensor_inputs
 from .batches import varied
@@ -54,8 +55,9 @@ def learnt_rows(model: Model, parameters: Mapping[str, torch.Tensor], gradients:
 
 
 def _outside(model: Model, parameters: Mapping[str, torch.Tensor]) -> Iterator[str]:
-    """Names of the parameters that are no weight, bias or gain of a layer, nor are cut into such."""
+    """Names of the parameters that are no weight, bias or gain of a layer, nor are cut into such, nor make them up."""
     cut = {address.partition("[")[0] for address in model.pieces}
+    cut |= {plain(maker.address) for makers in model.makers.values() for maker in makers}
     for name, parameter in parameters.items():
         if sum(size > 1 for size in parameter.shape) < 2 or parameter.is_complex() or parameter.is_sparse:
             continue

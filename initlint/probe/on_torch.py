@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from ..builds import NOT_BUILT, Builds
 from ..fixes import Fix
-from ..load.from_torch import TracedModule, named_inputs, output_tensors, read
+from ..load.from_torch import TracedModule, named_inputs, output_tensors, read, to_numpy
 from ..measure import measure_all
 from ..model import Model, NotChecked
 from ..settings import ProbeSettings
@@ -66,7 +67,19 @@ class TorchSession:
         return measure_all(self.model, self.traced.chunks)
 
     def edited_stats(self, edits: Sequence[Fix], seed: int) -> Mapping[str, WeightStats]:
-        return edited_stats(self.model, self.traced.chunks, edits, seed)
+        return edited_stats(self.model, self.traced.chunks, edits, seed, self._made_anew)
+
+    def _made_anew(self, changed: Mapping[str, NDArray[Any]], made: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Computed weights are read from a run of their own."""
+        with self._changed(changed):
+            recording = run_kept(self.module, self.call, autograd=False, wanted=()).recording
+        found: dict[str, NDArray[Any]] = {}
+        for address in made:
+            stored = self.traced.stored_at[address]
+            array = to_numpy(recording.constants[stored.value]) if stored.value in recording.constants else None
+            if array is not None:
+                found[address] = stored.canonical(array)
+        return found
 
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         """Measure the taps of the opening run, or of another one, with ``edits`` that are undone bit for bit."""
@@ -75,7 +88,11 @@ class TorchSession:
 
     @contextmanager
     def _edited(self, edits: Sequence[Fix], seed: int) -> Iterator[None]:
-        changed = edited(self.model, self.traced.chunks, edits, seed)
+        with self._changed(edited(self.model, self.traced.chunks, edits, seed)):
+            yield
+
+    @contextmanager
+    def _changed(self, changed: Mapping[str, NDArray[Any]]) -> Iterator[None]:
         held = {address: self.traced.held(address) for address in changed}
         with restored(held):
             for address, rows in changed.items():

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .. import activations, fixes, model, settings, stats
+from .. import activations, fixes, maker, model, settings, stats
 from . import signals, taps
 
 MAGIC = b"init"
@@ -35,6 +35,7 @@ _DATACLASSES: tuple[type[Any], ...] = (
     model.NotChecked,
     model.Factor,
     model.FoldedNorm,
+    maker.Maker,
     model.Model,
     stats.WeightStats,
     signals.LayerSignal,

@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from ..baseline import entry_to_dict
+from ..maker import plain
 from ..plugin import Finding
 from ..probe.signals import LayerSignal
 from ..report import LayerRow, ProbeSummary, Report, Run
@@ -115,7 +116,7 @@ def finding_to_dict(finding: Finding) -> dict[str, Any]:
         if fix is None
         else {
             "kind": fix.kind,
-            "tensor": fix.tensor,
+            "tensor": plain(fix.tensor),
             "code": fix.code,
             "verified": finding.verified,
             "before": _values(finding.before),

@@ -145,7 +145,7 @@ def down_at_zero(seed: int = 0, up: float | None = None) -> onnx.ModelProto:
     Good("AdaLoRA", adaptive, exporters=()),
     Good("zero start of a linear branch", down_at_zero),
     Bad("both maps of a linear branch", partial(down_at_zero, up=0.0), ["down.weight"], ERROR),
-    Bad("nothing leads around the branch", partial(adaptive, beside=False), ["down.weight"], exporters=()),
+    Bad("nothing leads around the branch", partial(adaptive, beside=False), ["scale"], exporters=()),
     Good("zero gate", gated),
     Good("near miss: the last non-zero weight", partial(mlp, changes={"2.weight": lambda w: w * (w == w.max())})),
     Good("near miss: zero positions beside drawn tokens", altered(gpt, lambda m: m.positions.weight.zero_())),
