@@ -61,9 +61,7 @@ TABLE_STD = 0.02
 @dataclass(frozen=True)
 class Options:
     share: float = 0.05  # of the units, as in duplicate-units; trainability.md, 99 % zeros: fewer separate later
-    zeros: float = (
-        0.5  # of units that all start as zeros, of rows that all start equal: if most part, the data part them
-    )
+    zeros: float = 0.5  # of units that all start as zeros: if most part, it is the data that part them
 
 
 @rule(
@@ -87,8 +85,7 @@ def permanent_symmetry(context: Context, options: Options) -> Iterator[Suspicion
                 for address in _places(context, layer, tensor):
                     yield from _judge(context, layer, tensor, address, options)
     for alike in context.alike.values():
-        if alike.together >= (options.zeros if alike.equal == alike.count - 1 else options.share) * alike.count:
-            yield _judge_rows(alike)
+        yield _judge_rows(alike)
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor, address: str, options: Options) -> Iterator[Suspicion]:

@@ -19,6 +19,7 @@ from onnx import (
     TypeProto,
     ValueInfoProto,
     helper,
+    numpy_helper,
 )
 
 from ..load.protos import tensor_of
@@ -57,6 +58,8 @@ class ProbeGraph:
     """No name of the graph starts with it."""
     random: bool
     """Results differ from run to run of one session: onnxruntime's generators keep counting."""
+    drops: bool = False
+    """Training drops out some values, which nothing here does."""
     known: frozenset[str] = field(default=frozenset())
     """All values of the main graph."""
 
@@ -92,6 +95,7 @@ def rewrite(proto: ModelProto, folder: Path | None) -> ProbeGraph:
         imports=imports,
         prefix=prefix,
         random=any(node.op_type in RANDOM_OPS for node in all_nodes(nodes)),
+        drops=any(_drops(node, small) for node in all_nodes(graph.node) if node.op_type == "Dropout"),
         known=frozenset(written | set(inputs) | set(small) | set(fed)),
     )
 
@@ -152,6 +156,13 @@ def _rewritten(node: NodeProto, folder: Path | None, prefix: str, opset: int) ->
     if node.op_type in RANDOM_OPS:
         _seed(copy)
     return [copy]
+
+
+def _drops(node: NodeProto, small: dict[str, TensorProto]) -> bool:
+    """Whether a Dropout has a ratio above 0: an attribute, from opset 12 on an input; 0.5 where it is not known."""
+    if (held := small.get(node.input[1]) if len(node.input) > 1 else None) is not None:
+        return bool(numpy_helper.to_array(held).any())
+    return all(attribute.f > 0.0 for attribute in node.attribute if attribute.name == "ratio")
 
 
 def _without_dropout(node: NodeProto, prefix: str, opset: int) -> list[NodeProto]:

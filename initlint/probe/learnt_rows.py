@@ -24,7 +24,9 @@ from .signals import Alike
 from .symmetry import EqualRows, equal_classes, in_order
 
 SHARE = 0.05
-"""Of the rows: fewer are worth no step (``duplicate-units`` wastes no thought on a twentieth either)."""
+"""Of the rows that move: fewer are worth no step (``duplicate-units`` wastes no thought on a twentieth either)."""
+MOST = 0.5
+"""Of rows that all start equal: where most part it is the data that part them, and happen not to with some."""
 ROUNDING = 1e-4
 """Of a row's largest gradient: equal ones are summed in one order, or differ by 1e-7 per term; of unequal ones the part
 that the data bring is larger, unless they are lost in what is common to all."""
@@ -83,7 +85,7 @@ def _watched(
             continue
         rows = EqualRows(name, parameters[name], classes, rows_in)
         felt = gradient is not None and bool(gradient.any())
-        if not felt or alike(rows, gradient) >= max(1.0, SHARE * len(classes)):
+        if gradient is None or not felt or alike(rows, gradient) >= _least(rows, int(rows_in(gradient).any(1).sum())):
             yield LearntRows(rows, axis, felt)
 
 
@@ -93,15 +95,15 @@ def _slices(data: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def _differ(parameter: torch.Tensor, axis: int) -> bool:
-    """Whether no two slices agree in their first value, or else in a few."""
-    lines = parameter.movedim(axis, -1).flatten(0, -2) if parameter.is_contiguous() else None
-    first = parameter[tuple(slice(None) if each == axis else 0 for each in range(parameter.ndim))].tolist()
-    if len(set(first)) == len(first):
+    """Whether no two slices agree in their first value, nor those that do, as a few of 50,000 drawn ones, in others."""
+    first = parameter[tuple(slice(None) if each == axis else 0 for each in range(parameter.ndim))]
+    values = first.tolist()
+    if len(set(values)) == len(values):
         return True
-    if lines is None:
-        return False
-    corners = lines[:: max(1, len(lines) // CORNERS)][:CORNERS].t().tolist()
-    return len(set(map(tuple, corners))) == len(corners)
+    _, number, count = torch.unique(first.double(), return_inverse=True, return_counts=True)
+    rows = _slices(parameter.index_select(axis, (count[number] > 1).nonzero().flatten()), axis)
+    some = rows[:, :: max(1, rows.shape[1] // CORNERS)].tolist()
+    return len(set(map(tuple, some))) == len(some)
 
 
 def alike(watched: EqualRows, gradient: torch.Tensor | None) -> int:
@@ -120,6 +122,11 @@ def alike(watched: EqualRows, gradient: torch.Tensor | None) -> int:
     return int((near & (classes[1:] == classes[:-1])).sum())
 
 
+def _least(watched: EqualRows, moved: int) -> float:
+    """How many rows that stay equal are worth a word, of those that had a gradient."""
+    return max(1.0, (MOST if watched.equal == len(watched.classes) - 1 else SHARE) * moved)
+
+
 def still_alike(walk: Walk, found: Sequence[LearntRows], seed: int) -> tuple[Alike, ...]:
     """What the steps have left equal and nothing else tells apart; to be asked before the parameters are restored."""
     together = [walk.still_equal(each.rows)[each.address] for each in found]
@@ -133,12 +140,21 @@ def still_alike(walk: Walk, found: Sequence[LearntRows], seed: int) -> tuple[Ali
         noisy = _noisy(walk, set(left), seed)
     finally:
         walk.differentiator.objective = before
-    told = []
-    for address, (each, count) in left.items():
-        stay = min(count, *(alike(each.rows, gradients[address]) for gradients in others))
-        by_noise = noisy is None or alike(each.rows, noisy[address]) < stay
-        told.append(Alike(address, each.axis, len(each.rows.classes), each.rows.equal, stay, by_noise))
-    return tuple(each for each in told if each.together)
+    told = (_judged(each, count, [made[at] for made in others], noisy) for at, (each, count) in left.items())
+    return tuple(each for each in told if each is not None)
+
+
+def _judged(
+    found: LearntRows, count: int, others: Sequence[torch.Tensor | None], noisy: Gradients | None
+) -> Alike | None:
+    """None where too few are left; ``count`` are those that the steps have left equal."""
+    rows, moved = found.rows, found.rows.moved
+    together = min(count, *(alike(rows, gradient) for gradient in others))
+    reached = len(rows.classes) if moved is None else int(moved.sum())
+    if together < _least(rows, reached):
+        return None
+    by_noise = noisy is None or alike(rows, noisy[found.address]) < together
+    return Alike(found.address, found.axis, reached, together, by_noise)
 
 
 def _gradients(walk: Walk, names: set[str], seed: int) -> Iterator[Gradients]:

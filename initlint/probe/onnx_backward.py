@@ -20,6 +20,7 @@ from . import onnx_liveness
 from .dataflow import Dataflow
 from .estimates import Estimator
 from .onnx_alike import seem_alike, stay_alike
+from .onnx_rows import LearntRows
 from .onnx_symmetry import Symmetry
 from .payload import Array
 from .runtime import RuntimeFailure
@@ -143,6 +144,7 @@ class TangentProbe:
             found,
             still_equal=symmetry.still_equal(self.model, self.stats),
             twins=symmetry.twins(self.model, self.stats),
+            alike=LearntRows(self.setup, self.weights, self.outputs).alike(self.model),
             batches=1,
             draws=1,
         )

@@ -80,7 +80,7 @@ class Symmetry:
         if not runs.reached:
             return 0
         together, apart = self._sizes(runs, tensor, classes)
-        if _cancel(together, apart):
+        if cancel(together, apart):
             return sum(len(each) - 1 for each in classes)
         count = sum(map(len, classes))
         if together == apart == 0 or count == 2:  # what moves nothing is equal to nothing
@@ -100,7 +100,7 @@ class Symmetry:
             sums = {name: first.moves[name] + second.moves[name] for name in first.moves}
             differences = {name: 0.5 * (first.moves[name] - second.moves[name]) for name in first.moves}
             sizes = (strength(Tangents(first.outputs, each), self.chosen) for each in (sums, differences))
-            equal += _cancel(*sizes)
+            equal += cancel(*sizes)
         return equal
 
     def _moved(self, runs: TangentRuns, tensor: Tensor, rows: Sequence[int] | Array, along: Array) -> Tangents:
@@ -124,7 +124,7 @@ class Symmetry:
 
     def _cancels(self, runs: TangentRuns, tensor: Tensor, classes: Sequence[Array]) -> bool:
         """Whether rows of each class, moved apart, change nothing that they change when they move together."""
-        return _cancel(*self._sizes(runs, tensor, classes))
+        return cancel(*self._sizes(runs, tensor, classes))
 
     def _sizes(self, runs: TangentRuns, tensor: Tensor, classes: Sequence[Array]) -> tuple[float, float]:
         """How much the outputs change as the rows of each class move together, and as they move apart."""
@@ -176,10 +176,11 @@ class Symmetry:
         for sign in (1.0, -1.0):
             second = self.weights.stored(other, along * np.float32(sign), zero=True)
             sizes.append(strength(_told_alike(runs.run({**first, **second}, 0), self.chosen), self.chosen))
-        return not _cancel(*sizes)
+        return not cancel(*sizes)
 
 
-def _cancel(together: float, apart: float) -> bool:
+def cancel(together: float, apart: float) -> bool:
+    """Whether what moves apart changes nothing of what it changes when it moves together."""
     return bool(0 < together < np.inf and apart <= CANCELS * together)
 
 

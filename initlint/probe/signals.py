@@ -96,10 +96,9 @@ class Alike:
     axis: int
     """Along which the rows are counted."""
     count: int
-    equal: int
-    """How many start equal to another one bit for bit."""
+    """Rows that had a gradient: of a table, those that the batch names."""
     together: int
-    """How many of these get equal gradients, whatever the loss and the data."""
+    """How many of these start equal to another one and get equal gradients, whatever the loss and the data."""
     by_noise: bool
     """The noise of training, such as dropout's, tells them apart, or it is not known whether it does."""
 
