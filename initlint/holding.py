@@ -51,6 +51,12 @@ def _held(model: Model, edit: Reinit | Fill) -> Held | None:
 
 def _std(model: Model, tensor: Tensor, edit: Reinit) -> float:
     """The standard deviation to be spelled out; 0 where PyTorch's function for the scheme finds the same one."""
+    if (
+        edit.scheme == "orthogonal"
+        and tensor.address in model.reordered
+        and 1 in (tensor.view.units, tensor.view.fan_in)
+    ):
+        return edit.gain / math.sqrt(tensor.size)  # a vector of length 1, which may be held without a second axis
     if edit.scheme in ("orthogonal", "normal"):
         return 0.0
     own = fans(model.owner(tensor.address), tensor, tensor.part_addresses[0] if tensor.parts else "")

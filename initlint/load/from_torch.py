@@ -181,8 +181,21 @@ def _reordered(assembled: Assembled, registered: Registered) -> Iterator[str]:
     """Addresses of what is not held in the shape that PyTorch gives it."""
     held = {**registered.buffers, **registered.parameters}
     for tensor in assembled.model.tensors:
-        if tensor.address in held and tuple(held[tensor.address].shape) != tensor.shape:
+        piece = assembled.model.pieces.get(tensor.address, "")
+        whole = held.get(tensor.address.removesuffix(piece))
+        if whole is not None and _cut(tuple(whole.shape), piece) != tensor.shape:
             yield tensor.address
+
+
+def _cut(shape: tuple[int, ...], piece: str) -> tuple[int, ...]:
+    """The shape of a piece ("[2, :, 0:10]") of what has ``shape``."""
+    terms = piece[1:-1].split(", ") if piece else []
+    sizes = []
+    for size, term in zip(shape, [*terms, *[":"] * (len(shape) - len(terms))], strict=True):
+        first, colon, last = term.partition(":")
+        if colon:
+            sizes.append((int(last) if last else size) - (int(first) if first else 0))
+    return tuple(sizes)
 
 
 def _packed_along(assembled: Assembled, recording: Recording, registered: Registered) -> Iterator[tuple[str, int]]:
