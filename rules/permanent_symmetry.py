@@ -36,6 +36,7 @@ Draw one of the two layers at random: `nn.init.xavier_normal_(self.fc2.weight)`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ def permanent_symmetry(context: Context, options: Options) -> Iterator[Suspicion
                 for address in _places(context, layer, tensor):
                     yield from _judge(context, layer, tensor, address, options)
     for alike in context.alike.values():
-        yield _judge_rows(alike)
+        yield _judge_rows(context, alike)
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor, address: str, options: Options) -> Iterator[Suspicion]:
@@ -102,12 +103,13 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, address: str, options
             yield Suspicion(address, Severity.ERROR, data, fresh_at(context.model, tensor, address), proven=True)
 
 
-def _judge_rows(alike: Alike) -> Suspicion:
+def _judge_rows(context: Context, alike: Alike) -> Suspicion:
     data = {"rows": alike.count, "equal": alike.together, "worth": alike.count - alike.together, "axis": alike.axis}
-    fix = Reinit(alike.tensor, "normal", TABLE_STD)
-    if alike.by_noise:
-        return Suspicion(alike.tensor, Severity.WARNING, data, fix, "noise")
-    return Suspicion(alike.tensor, Severity.ERROR, data, fix, "rows", proven=True)
+    stats = context.stats.get(alike.tensor)
+    size = 0.0 if stats is None else math.sqrt(stats.mean_square)
+    fix = Reinit(alike.tensor, "normal", size or TABLE_STD)  # factors keep theirs
+    severity, message = (Severity.WARNING, "noise") if alike.by_noise else (Severity.ERROR, "rows")
+    return Suspicion(alike.tensor, severity, data, fix, message, proven=not alike.by_noise)
 
 
 def _places(context: Context, layer: Layer, tensor: Tensor) -> tuple[str, ...]:
