@@ -5,7 +5,7 @@
 Two units with equal incoming weights separate if what they are used for differs: their gradients then differ too. If
 their outgoing weights are equal as well, both get the same gradient at every step, and the layer is as wide as the
 number of its different units. initlint takes a few scaled gradient steps and looks which units are still equal, up to
-rounding.
+rounding. Units that are get a few steps more for all outputs at the top level, as a loss may read boxes beside logits.
 
 Where a more telling rule speaks of the same tensor (constant or duplicated weights), that rule carries the verdict as
 its severity and this one stays silent.

@@ -8,8 +8,9 @@ step. Two zero factors in a row hold each other at zero for ever, and so does a 
 
 initlint takes at least four scaled gradient steps, on two batches where the inputs allow it and with different random
 losses, and puts all values back afterwards. A tensor is stuck if no step gave it a gradient although the outputs depend
-on it. Units that the batches did not switch on, what a choice left out (experts, a clip level above all values, a table
-of which only the padding was looked up) and outputs that the loss leaves out are not stuck; what lies beyond the edge of a flat part by four deviations of its values, at the nearest, no batch reaches.
+on it. Units that the batches did not switch on, what a choice left out (experts, a clip level above all values, a
+table of which only the padding was looked up) and outputs that the loss leaves out are not stuck; what lies beyond the
+edge of a flat part by four deviations of its values, at the nearest, no batch reaches.
 Nor is stuck what would have no gradient with any other values either: at the end everything that stands still is
 drawn anew, all at once, and what then has no gradient and moves no output has no influence.
 

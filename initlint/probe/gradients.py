@@ -29,6 +29,7 @@ from .backward import (
 from .backward_origin import gradient_origin
 from .batches import shuffled
 from .liveness import Shape, Walk
+from .objective import Counted
 from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Members, NonFiniteOrigin, Signals, Twin
 from .strays import strays
@@ -93,7 +94,8 @@ class BackwardProbe:
             gradient_origin=None if forward.origin else self._origin(made),
             activation_gradients={layer: flow.rms for layer, flow in flows.items() if flow.count},
         )
-        return self._with_liveness(found, gradients, self._invariant(flows), reads) if liveness else found
+        heads = self.differentiator.leaves_out(run.output, Counted.HEADS)
+        return self._with_liveness(found, gradients, self._invariant(flows), reads, heads) if liveness else found
 
     def _origin(self, made: Mapping[str, GradientSignal]) -> NonFiniteOrigin | None:
         whole = {address: signal for address, signal in made.items() if address in self.differentiator.parameters}
@@ -131,8 +133,9 @@ class BackwardProbe:
     # -- liveness ----------------------------------------------------------------------------------------------------
 
     def _with_liveness(
-        self, found: Signals, gradients: Gradients, invariant: frozenset[str], reads: Collection[int]
+        self, found: Signals, gradients: Gradients, invariant: frozenset[str], reads: Collection[int], heads: bool
     ) -> Signals:
+        """``heads`` tells that there are outputs that a loss may read and the random one does not."""
         parameters = self.differentiator.parameters
         walk = Walk(self.differentiator, [self.call], self._shapes(), invariant)
         walk.begin(gradients)
@@ -150,6 +153,8 @@ class BackwardProbe:
                     if pairs or members:  # those at hand were drawn for each member by itself
                         gradients = self.differentiator.gradients(self.call, 0)
                     walk.run(gradients, [*units, *members], pairs)
+                    if heads:
+                        walk.step_by_heads([*units, *members], pairs)
                     found = _with_symmetry(found, walk, units, members, pairs)
                     look_redrawn(walk, open_cases, multiplied(self.traced.recording))
             except TargetError:
