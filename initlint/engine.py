@@ -183,10 +183,10 @@ def _without_overridden(model: Model, findings: Sequence[Finding], rules: Mappin
 
 def _mute(findings: Sequence[Finding], rules: Mapping[str, Rule]) -> tuple[list[Finding], list[SkippedRule]]:
     """Some findings make whole categories meaningless for the model; say so once instead of reporting them."""
-    muted = {category: f.rule for f in findings for category in rules[f.rule].mutes}
-    kept = [finding for finding in findings if finding.category not in muted]
-    silent = [rule for rule in rules.values() if rule.category in muted]
-    return kept, [SkippedRule(rule.name, f"gives way to {muted[rule.category]}") for rule in silent]
+    muted = {muted: f.rule for f in findings for muted in rules[f.rule].mutes}
+    silent = {name: muted.get(name, muted.get(each.category, "")) for name, each in rules.items()}
+    skipped = [SkippedRule(name, f"gives way to {by}") for name, by in silent.items() if by]
+    return [finding for finding in findings if not silent[finding.rule]], skipped
 
 
 def in_reading_order(model: Model, findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -275,7 +275,7 @@ class Rule:
     overrides: tuple[str, ...]
     """Rules that stay silent at an address where this one speaks: one fault, one finding."""
     mutes: tuple[str, ...]
-    """Categories that mean nothing for a model in which this rule speaks."""
+    """Categories, or rules by name, that mean nothing for a model in which this rule speaks."""
     generate: Generator
     doc: str
 

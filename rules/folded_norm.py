@@ -46,7 +46,7 @@ RECIPE = (
 )
 def folded_norm(context: Context, options: object) -> Iterator[Suspicion]:
     folded = context.model.folded_norms
-    if folded:
+    if folded and context.model.format != "torch":  # of a module: frozen-norm
         yield Suspicion(
             at=context.model,
             severity=Severity.NOTE,

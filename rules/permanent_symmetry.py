@@ -5,7 +5,7 @@
 Two units with equal incoming weights separate if what they are used for differs: their gradients then differ too. If
 their outgoing weights are equal as well, both get the same gradient at every step, and the layer is as wide as the
 number of its different units. initlint takes a few scaled gradient steps and looks which units are still equal, up to
-rounding.
+rounding. Units that are get a few steps more for all outputs at the top level, as a loss may read boxes beside logits.
 
 The same goes for rows outside of layers: register tokens, soft prompts, latents, queries, slots. Attention treats its
 entries alike, so rows that start equal, without a position of their own, are worth one for good. A table of positions

@@ -17,7 +17,7 @@ from ..load.from_torch import named_inputs
 from ..load.graph import LINK
 from ..load.trace import Recording, Rewritten
 from ..model import NotChecked
-from .objective import Objective, split
+from .objective import Counted, Objective, heads, split
 from .signals import GradientSignal, LossStart
 from .taps import Tap
 from .torch_run import Call, Edge, Run, attributes_kept, differentiating, restored
@@ -54,10 +54,10 @@ class Differentiator:
         call: Call,
         draw: int,
         mode: AsInTraining | None = None,
-        everything: bool = False,
+        counted: Counted = Counted.LOSS,
         of: Collection[str] | None = None,
     ) -> Gradients:
-        """Gradients with the coefficients number ``draw``; ``everything`` takes all outputs.
+        """Gradients with the coefficients number ``draw``.
 
         Where those ``of`` a few parameters are enough, autograd goes no further back than to these.
         """
@@ -71,7 +71,7 @@ class Differentiator:
             output = self.module(*call[0], **call[1])
             if self.witness is not None:
                 self.witness(output, call)
-            return self._differentiate(output, call, draw, everything, of)
+            return self._differentiate(output, call, draw, counted, of)
 
     def outputs(self, call: Call, mode: AsInTraining) -> Any:
         """What the forward returns, without a graph."""
@@ -110,7 +110,7 @@ class Differentiator:
             mode,
         ):
             torch.manual_seed(seed)
-            return self._differentiate(self.module(*call[0], **call[1]), call, 0, True, names)
+            return self._differentiate(self.module(*call[0], **call[1]), call, 0, Counted.ALL, names)
 
     def of_run(self, run: Run, draw: int) -> Gradients:
         """Gradients of a run that is over; its graph can be gone through once."""
@@ -123,7 +123,7 @@ class Differentiator:
         ):
             for buffer, memory, values in run.rewritten:  # ``untouched`` puts them back
                 put_back(buffer, memory, values)
-            return self._differentiate(run.output, run.call, draw, False)
+            return self._differentiate(run.output, run.call, draw, Counted.LOSS)
 
     def loss_start(self, run: Run) -> LossStart | NotChecked | None:
         """None without a loss of the user's; one that works only once, or only where autograd watches, is said."""
@@ -135,12 +135,15 @@ class Differentiator:
         except Exception as error:  # noqa: BLE001 - the loss served for the gradients; this is a second use of it
             return NotChecked("the loss at the start", f"called without gradients, it raised {described(error)}")
 
-    def leaves_out(self, output: Any) -> bool:
-        """Whether the loss does not read all outputs."""
-        return self.objective.given is None and bool(split(output)[1])
+    def leaves_out(self, output: Any, counted: Counted = Counted.ALL) -> bool:
+        """Whether the loss does not read all outputs that are ``counted``."""
+        if self.objective.given is not None:
+            return False
+        chosen, rest = split(output)
+        return bool(rest) if counted is Counted.ALL else len(heads(output)) > len(chosen)
 
     def _differentiate(
-        self, output: Any, call: Call, draw: int, everything: bool, of: Collection[str] | None = None
+        self, output: Any, call: Call, draw: int, counted: Counted, of: Collection[str] | None = None
     ) -> Gradients:
         chosen, rest = split(output)
         if not self.registered:
@@ -149,9 +152,10 @@ class Differentiator:
             raise NoGradientError("none of the model's parameters is trainable: requires_grad is False for all")
         if not chosen and self.objective.given is None:
             raise NoGradientError("the output does not depend on a parameter in a way that autograd can follow")
-        loss = (
-            self.objective.linear([*chosen, *rest], draw) if everything else self.objective(output, _given(call), draw)
-        )
+        if counted is Counted.LOSS:
+            loss = self.objective(output, _given(call), draw)
+        else:
+            loss = self.objective.linear(heads(output) if counted is Counted.HEADS else [*chosen, *rest], draw)
         if not loss.requires_grad:
             raise NoGradientError("the loss does not depend on a parameter in a way that autograd can follow")
         names = [name for name in self.parameters if of is None or name in of]

@@ -32,6 +32,7 @@ from .batches import shuffled
 from .learnt_rows import learnt_rows, still_alike
 from .limits import SHARE
 from .liveness import Shape, Walk
+from .objective import Counted
 from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Members, NonFiniteOrigin, Signals, Twin
 from .strays import strays
@@ -99,7 +100,8 @@ class BackwardProbe:
         if not liveness:
             return found
         alike = share_by_sample(run.output, self.call) <= SHARE
-        return self._with_liveness(found, gradients, self._invariant(flows), reads, alike)
+        heads = self.differentiator.leaves_out(run.output, Counted.HEADS)
+        return self._with_liveness(found, gradients, self._invariant(flows), reads, alike, heads)
 
     def _origin(self, made: Mapping[str, GradientSignal]) -> NonFiniteOrigin | None:
         whole = {address: signal for address, signal in made.items() if address in self.differentiator.parameters}
@@ -137,8 +139,15 @@ class BackwardProbe:
     # -- liveness ----------------------------------------------------------------------------------------------------
 
     def _with_liveness(
-        self, found: Signals, gradients: Gradients, invariant: frozenset[str], reads: Collection[int], alike: bool
+        self,
+        found: Signals,
+        gradients: Gradients,
+        invariant: frozenset[str],
+        reads: Collection[int],
+        alike: bool,
+        heads: bool,
     ) -> Signals:
+        """``heads`` tells that there are outputs that a loss may read and the random one does not."""
         parameters = self.differentiator.parameters
         walk = Walk(self.differentiator, [self.call], self._shapes(), invariant, outputs_alike=alike)
         walk.begin(gradients)
@@ -158,6 +167,8 @@ class BackwardProbe:
                     if pairs or members:  # those at hand were drawn for each member by itself
                         gradients = self.differentiator.gradients(self.call, 0)
                     walk.run(gradients, [*units, *members, *(each.rows for each in tokens)], pairs)
+                    if heads:
+                        walk.step_by_heads([*units, *members], pairs)
                     found = _with_symmetry(found, walk, units, members, pairs)
                     found = replace(found, alike=still_alike(walk, tokens, self.seed))
                     look_redrawn(walk, open_cases, multiplied(self.traced.recording))

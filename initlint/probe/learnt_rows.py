@@ -20,6 +20,7 @@ from ..model import Model, Role
 from .backward import Gradients, tensor_inputs
 from .batches import varied
 from .liveness import REFUSALS, Walk
+from .objective import Counted
 from .signals import Alike
 from .symmetry import EqualRows, equal_classes, in_order
 
@@ -160,13 +161,13 @@ def _judged(
 def _gradients(walk: Walk, names: set[str], seed: int) -> Iterator[Gradients]:
     """Of all outputs, on every batch and on one whose places differ, should the given data not tell them apart."""
     for number, call in enumerate(walk.calls):
-        yield walk.differentiator.gradients(call, number, everything=True, of=names)
+        yield walk.differentiator.gradients(call, number, counted=Counted.ALL, of=names)
     args, kwargs = walk.calls[0]
     other = varied(args, seed), varied(kwargs, seed)
     pairs = zip(tensor_inputs(walk.calls[0]), tensor_inputs(other), strict=True)
     if any(one is not two for one, two in pairs):
         try:
-            yield walk.differentiator.gradients(other, 0, everything=True, of=names)
+            yield walk.differentiator.gradients(other, 0, counted=Counted.ALL, of=names)
         except REFUSALS:
             return  # it does not take these values: what the others have shown stands
 

@@ -29,6 +29,7 @@ from .backward import (
     tensor_inputs,
 )
 from .limits import SHARE
+from .objective import Counted
 from .standing import Made, made_of_parameters
 from .symmetry import TOLERANCE, EqualRows
 from .torch_run import Call, restored
@@ -170,6 +171,24 @@ class Walk:
         if self._asleep and self.finite:
             self._look_ajar(first_draw + self.steps + 1)
 
+    def step_by_heads(self, watched: Sequence[EqualRows], pairs: Sequence[tuple[str, str]]) -> None:
+        """A few steps more along gradients of all heads, while what started equal is so, as far as the loss can tell.
+
+        Boxes are refined by units that the logits beside them read, if at all, in an order of size.
+        """
+        parameters = self.differentiator.parameters
+        scales = {name: self._scale(name, parameter) for name, parameter in parameters.items()}
+        for step in range(STEPS):
+            if self._have_parted(watched, pairs):
+                return
+            call, draw = self.calls[step % len(self.calls)], LIMIT + 2 + step
+            gradients = self.differentiator.gradients(call, draw, counted=Counted.HEADS)
+            if not are_finite(gradients):
+                return
+            for each in watched:
+                each.note_moves(gradients[each.address])
+            self._move(gradients, scales)
+
     def _gradients(self, draw: int) -> Gradients:
         """On the next batch; one that the module does not take is left out from then on."""
         call = self.calls[self.steps % len(self.calls)]
@@ -238,7 +257,7 @@ class Walk:
         names = {name for name, _ in self.zero}.union(self.idle_rows)
         call = self.calls[-1]
         samples = next((len(tensor) for tensor in tensor_inputs(call) if tensor.ndim), 0)
-        return self.differentiator.gradients(call, draw, Ajar(closed, samples), everything=True, of=names)
+        return self.differentiator.gradients(call, draw, Ajar(closed, samples), counted=Counted.ALL, of=names)
 
     def _given(self, gradients: Gradients, cases: frozenset[Case]) -> frozenset[Case]:
         """Which of ``cases`` have a gradient."""

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import torch
@@ -17,6 +18,17 @@ from ..load.from_torch import output_tensors
 from ..settings import SEEDS
 from .limits import MEMBERS
 from .signals import Loss, LossStart
+
+
+class Counted(Enum):
+    """Which outputs count."""
+
+    LOSS = auto()
+    """Those that the loss reads."""
+    HEADS = auto()
+    """These, and all others that may be heads of their own."""
+    ALL = auto()
+
 
 UserLoss = Callable[..., torch.Tensor]
 """``loss(output)`` or ``loss(output, inputs)``, a scalar."""
@@ -124,6 +136,16 @@ def split(output: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         chosen = [tensor for tensor in top if tensor.shape == top[0].shape]
     known = {id(tensor) for tensor in chosen}
     return chosen, [tensor for tensor in everything if id(tensor) not in known]
+
+
+def heads(output: Any) -> list[torch.Tensor]:
+    """What the loss reads, and what it leaves out of the outputs that are no caches, nor states of every layer.
+
+    Tensors that stand at the top level: boxes beside logits. A loss of the user's reads them, as likely as not.
+    """
+    chosen, rest = split(output)
+    top = {id(tensor) for tensor in _top_level(output)}
+    return [*chosen, *(tensor for tensor in rest if id(tensor) in top)]
 
 
 def _top_level(output: Any) -> Iterator[torch.Tensor]:

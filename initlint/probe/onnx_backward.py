@@ -7,6 +7,7 @@ more is asked where that run, or a weight, looks suspicious.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -82,6 +83,11 @@ class TangentProbe:
         same = (name for name in self.outputs if name in self.setup.known)
         return [name for name in same if self.setup.known[name].shape == fact.shape]
 
+    @property
+    def _heads(self) -> list[str]:
+        """Other outputs that a loss may read; caches and states of layers are told by their names alone."""
+        return [name for name in self.outputs if name not in self.chosen and not _STATES.search(name)]
+
     # -- sizes -------------------------------------------------------------------------------------------------------
 
     def _gradients(self, forward: Signals) -> Signals:
@@ -139,7 +145,7 @@ class TangentProbe:
     # -- liveness ----------------------------------------------------------------------------------------------------
 
     def _liveness(self, found: Signals) -> Signals:
-        symmetry = Symmetry(self.setup, self.weights, self.chosen)
+        symmetry = Symmetry(self.setup, self.weights, self.chosen, self._heads)
         found = replace(
             found,
             still_equal=symmetry.still_equal(self.model, self.stats),
@@ -216,6 +222,10 @@ class TangentProbe:
         other = {**feeder.arrays(attempt, 1), **{name: _mixed(each) for name, each in feeder.given.items()}}
         same = all(np.array_equal(first[name], other[name]) for name in first)
         return [first] if same else [first, other]
+
+
+_STATES = re.compile(r"present|past|cache|hidden|attention|state", re.IGNORECASE)
+"""What caches, states of layers and maps of attention are called among the outputs of transformers."""
 
 
 def _loud(each: Sensitivity) -> float:

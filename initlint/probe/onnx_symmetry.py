@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class Symmetry:
     setup: Setup
     weights: Weights
     chosen: Sequence[str]
+    heads: Sequence[str] = ()
+    """Outputs that a loss may read as well: what differs there is not equal for good."""
     _halvings: int = field(default=HALVINGS, init=False)
     _singles: int = field(default=SINGLES, init=False)
 
@@ -52,10 +54,16 @@ class Symmetry:
                 if _has_equal_units(layer, tensor, stats):
                     classes = self._classes(layer, tensor)
                     for address, alike in _by_part(tensor, classes):
-                        found[address] = equal = self._still_equal(tensor, alike)
+                        found[address] = equal = self._equal_in_all(tensor, alike)
                         if address != tensor.address:
                             found[tensor.address] = found.get(tensor.address, 0) + equal
         return found
+
+    def _equal_in_all(self, tensor: Tensor, classes: list[Array]) -> int:
+        equal = self._still_equal(tensor, classes)
+        if not equal or not self.heads:
+            return equal
+        return min(equal, replace(self, chosen=[*self.chosen, *self.heads], heads=())._still_equal(tensor, classes))
 
     def _is_learnt(self, tensor: Tensor) -> bool:
         """Its rows move on their own: not those of a product of parameters, as of seeds that are queries alone."""

@@ -22,6 +22,7 @@ from ..load.from_torch import output_tensors
 from .ajar import Ajar
 from .backward import Gradients, are_finite
 from .liveness import REFUSALS, Case, Walk
+from .objective import Counted
 from .reach import ROUNDING
 from .symmetry import TOLERANCE
 from .torch_run import Call, restored
@@ -69,7 +70,7 @@ def _woken(walk: Walk, cases: set[Case], number: int) -> set[Case]:
     woken: set[Case] = set()
     reached: dict[str, torch.Tensor] = {}
     for call in walk.calls:
-        gradients = walk.differentiator.gradients(call, number, Ajar(), everything=True, of=asked)
+        gradients = walk.differentiator.gradients(call, number, Ajar(), counted=Counted.ALL, of=asked)
         if number and not are_finite(gradients):
             continue
         woken |= {case for case in cases if not walk.part_is_zero(case[0], gradients[case[0]], case[1])}
@@ -126,7 +127,7 @@ def _reached(walk: Walk, cases: set[Case], number: int) -> set[Case]:
     names = {name for name, _ in cases}
     woken: set[Case] = set()
     for call in walk.calls:
-        gradients = walk.differentiator.gradients(call, number, Ajar(), everything=True, of=names)
+        gradients = walk.differentiator.gradients(call, number, Ajar(), counted=Counted.ALL, of=names)
         woken |= {case for case in cases if not walk.part_is_zero(case[0], gradients[case[0]], case[1])}
     return woken
 
