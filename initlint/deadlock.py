@@ -36,12 +36,14 @@ def stuck_at_zero(model: Model, layer: Layer, stats: Stats) -> str:
 def zero_neighbour(model: Model, layer: Layer, stats: Stats) -> str:
     """Name of a zero map right behind the zero ``layer``, or before it, with no way around the two; or empty.
 
-    Each has to wait for the other to grow: "weight zeroed for the bias" in `benchmarks/results/bugs.md`.
+    Each has to wait for the other to grow: "weight zeroed for the bias" in `benchmarks/results/bugs.md`. One tensor in
+    both places grows in both at once.
     """
     if layer.bypassed or layer.uses != {Use.LAYER}:
         return ""
     for each in (*model.maps_after(layer), *model.maps_before(layer)):
-        if each.uses == {Use.LAYER} and not each.bypassed and _is_zero(each.weight.address, stats):
+        other = each.weight.address != layer.weight.address and _is_zero(each.weight.address, stats)
+        if other and each.uses == {Use.LAYER} and not each.bypassed:
             return each.name
     return ""
 

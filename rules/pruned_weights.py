@@ -7,7 +7,8 @@ train, if the zeros are not held there by a mask. Rules about scale are not sile
 counts the zeros, and that is what the signal feels. Where less than one weight per unit is left, most units see no
 input at all: a warning; an error where nothing at all gets through such a layer that everything has to pass.
 
-Zero units, zero layers, identities and kernels for up-sampling are other things, and not reported here.
+Zero units, zero layers, identities, kernels for up-sampling and whatever else has one value beside zero (`dirac_`) are
+other things, and not reported here; units that stay zero are stuck-parameters'.
 
 ## Example
 
@@ -26,6 +27,7 @@ None needed if it is meant. `nn.init.sparse_(layer.weight, sparsity)` scales not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -71,8 +73,10 @@ def _severity(context: Context, layer: Layer) -> Severity:
 
 
 def _structured(layer: Layer, stats: WeightStats) -> bool:
-    """An identity, a ramp on the diagonal, or more units wholly zero than independent zeros would leave."""
+    """An identity, a ramp on the diagonal, one value beside zero, or more zero units than independent ones would leave."""
     view = layer.weight.view
     by_chance = view.groups * view.units * (stats.zeros / stats.count) ** view.fan_in
     empty = stats.zero_units > 1 + 2 * by_chance
-    return stats.scheme.startswith(("identity", "orthogonal")) or stats.duplicate_units > 0 or empty
+    left = stats.count - stats.zeros  # sums and sums of squares agree (Cauchy-Schwarz) where these are all the same
+    same = math.isclose((stats.count * stats.mean) ** 2, left * stats.count * stats.mean_square, rel_tol=1e-6)
+    return same or stats.scheme.startswith(("identity", "orthogonal")) or stats.duplicate_units > 0 or empty

@@ -132,6 +132,25 @@ def down_at_zero(seed: int = 0, up: float | None = None) -> onnx.ModelProto:
     return graph.model(graph.linear("head", x, 32, 10))
 
 
+class Shared(nn.Module):
+    """One tensor of zeros in two places: its bias wakes it, and it needs no other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.one, self.two, self.head = (nn.Linear(16, 16) for _ in range(4))
+        nn.init.zeros_(self.one.weight)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.two(torch.relu(self.one(self.enter(x)))))
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+def shared(seed: int = 0) -> Built:
+    torch.manual_seed(seed)
+    return Shared(), torch.randn(32, 16)
+
+
 @cases(
     Good("near miss: a head that others read, detached", proposals),
     Good("near miss: shares of a router", shares),
@@ -182,6 +201,7 @@ def down_at_zero(seed: int = 0, up: float | None = None) -> onnx.ModelProto:
         ["blocks.0.attention.qkv.weight"],
         WARNING,
     ),
+    Bad("one tensor twice in a row", shared, ["one.weight"], WARNING),
     Bad("two in series", in_series, ["2.weight", "4.weight"], ERROR),
     Bad("two in series, kept awake by a bias", partial(in_series, bias=0.3), ["2.weight", "4.weight"], ERROR),
     Bad("sigmoid(0) is not 0", partial(in_series, activation="Sigmoid"), ["2.weight", "4.weight"], ERROR),
