@@ -58,6 +58,10 @@ def test_given_data_of_one_value_part_no_positions_and_others_would() -> None:
     assert probe(lambda seed: (module, (torch.ones(4, 3, 16, 16),))).alike == ()
 
 
+def test_tokens_that_one_head_reads_into_outputs_of_their_own_are_parted_by_targets() -> None:
+    assert probe(altered(tokens.roles, lambda module: setattr(module, "second", module.first))).alike == ()
+
+
 def test_copied_layers_do_not_make_queries_equal_that_are_asked_one_by_one() -> None:
     def copied(module: tokens.Latents) -> None:
         module.block = nn.Sequential(module.block, models.attention.Block(tokens.WIDTH, 4))
