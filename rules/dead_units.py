@@ -52,7 +52,8 @@ def dead_units(context: Context, options: Options) -> Iterator[Suspicion]:
         dead = sum(top <= edge for top in signal.unit_max)
         if units == 0 or dead / units < options.note_share:
             continue
-        proven = dead == units and units >= options.enough_units
+        few = edge > 0.0 and signal.samples < options.enough_units  # beyond an offset most units are off by chance
+        proven = dead == units and units >= options.enough_units and not few
         if layer.learnt_input and not proven:
             continue  # a few fixed places, or one, are off for many units by chance
         severity = Severity.NOTE if not proven else Severity.WARNING if layer.bypassed else Severity.ERROR

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from judging import findings
-from models import Built, fixup, pixel_shuffle, relu_mlp, tanh_mlp, zero_head
+from models import Built, fixup, pixel_shuffle, relu_mlp, tanh_mlp, tokens, vit, zero_head
 from models.altered import altered
 from models.initialised import seeded
 from torch import Tensor, nn
 
+import initlint
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
@@ -63,6 +66,10 @@ def streams() -> Built:
     return _Streams(), (torch.randn(32, 16),)
 
 
+def few_equal(module: tokens.Registers) -> None:
+    nn.init.normal_(module.registers, std=0.02)[:, :3] = 0.1
+
+
 @cases(
     Good("he-initialised mlp", relu_mlp, notes_ok=False),
     Good("zero head", zero_head, notes_ok=False),
@@ -79,6 +86,31 @@ def streams() -> Built:
     Good("near miss: zeros of which most units part", altered(tanh_mlp, few_readouts_copied), notes_ok=False),
     Bad("copied units with copied readouts", altered(tanh_mlp, copied_in_and_out), ["2.weight"], ERROR),
     Bad("zeros read by a constant", altered(tanh_mlp, zero_before_constant), ["2.weight"], ERROR),
+    Good(
+        "drawn registers", altered(tokens.registers, lambda m: nn.init.normal_(m.registers, std=0.02)), notes_ok=False
+    ),
+    Good("a vit", vit, notes_ok=False),
+    Good("near miss: one register", partial(tokens.registers, count=1), notes_ok=False),
+    Good("near miss: frozen registers", partial(tokens.registers, frozen=True), notes_ok=False, exporters=()),
+    Good("near miss: queries that are asked one by one", partial(tokens.latents, pooled=False), notes_ok=False),
+    Good("near miss: tables of zeros that the data part", tokens.tables, notes_ok=False),
+    Good("near miss: ids of which all are one", partial(tokens.tables, ids=torch.ones), notes_ok=False, exporters=()),
+    Good("near miss: equal rows with roles of their own", tokens.roles, notes_ok=False),
+    Bad("registers of zeros", tokens.registers, ["registers"], ERROR),
+    Bad("registers of one value", partial(tokens.registers, value=0.1), ["registers"], ERROR),
+    Bad("some registers of one value", altered(tokens.registers, few_equal), ["registers"], ERROR),
+    Bad("latents of zeros", tokens.latents, ["latents"], ERROR),
+    Bad("slots of zeros", partial(tokens.latents, compete=True), ["latents"], ERROR),
+    Bad("queries of zeros, pooled", partial(tokens.latents, embedding=True), ["latents.weight"], ERROR),
+    Bad("looked-up prompts of zeros", tokens.prompt, ["prompt.weight"], ERROR),
+    Bad("looked-up prompts of one value", partial(tokens.prompt, value=0.1), ["prompt.weight"], ERROR),
+    Bad("prefixes of zeros", tokens.prefix, ["prefix"], ERROR),
+    # a file's outputs do not depend on what a gate of zeros hides, and steps are not taken there
+    Bad(
+        "prefixes behind gates of zeros", partial(tokens.prefix, gated=True, value=0.1), ["prefix"], ERROR, exporters=()
+    ),
+    # the newer exporter leaves dropout out
+    Bad("registers and dropout", partial(tokens.registers, dropout=0.1), ["registers"], WARNING, exporters=("legacy",)),
 )
 def test_permanent_symmetry(case: Case) -> None:
     check("permanent-symmetry", case)
@@ -98,3 +130,17 @@ def test_the_rule_that_sees_the_reason_carries_the_verdict(change: object, rule:
 def test_units_that_separate_are_a_warning() -> None:
     build = altered(tanh_mlp, lambda m: m[2].weight.fill_(0.05))
     assert [finding.severity for finding in findings(build, select=["constant-weights"])] == [WARNING]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_equal_rows_of_a_table_are_told_once(value: float) -> None:
+    (finding,) = findings(partial(tokens.prompt, value=value))
+    assert (finding.rule, finding.address, finding.severity) == ("permanent-symmetry", "prompt.weight", ERROR)
+
+
+def test_a_fix_is_tried_and_shows_how_many_rows_it_parts() -> None:
+    (finding,) = initlint.check(*tokens.registers()).headlines
+    assert finding.verified
+    assert (finding.data["rows"], finding.data["worth"]) == (4, 1)
+    assert finding.before["equal rows"] == 3
+    assert finding.after["equal rows"] == 0
