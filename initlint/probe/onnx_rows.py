@@ -24,8 +24,9 @@ from .weights import Weights, normal
 
 DRAWS = 2
 """Of signs: rows that fall into two groups may happen to be balanced in one."""
-RUNS = 64
-"""Per model; two for each axis of a healthy table that starts constant, and a Swin has one in each of 24 blocks."""
+RUNS = 16
+"""Per model: a table of positions that starts constant takes two for each axis, and a Swin has one in each of 24
+blocks. What is looked up comes last: most such tables are of positions."""
 CURVED = 1e-2
 """Of what rows do together: curvature, which operators without a rule add, is below (``differentiation.STEP``)."""
 
@@ -38,6 +39,7 @@ class _Suspect:
     stored: str
     shape: tuple[int, ...]
     axis: int
+    looked_up: bool
     classes: Sequence[Array]
     """Numbers of the rows that are equal, class by class."""
 
@@ -53,6 +55,7 @@ class LearntRows:
     def alike(self, model: Model) -> tuple[Alike, ...]:
         """Of each tensor at most one, of the first axis along which rows stay equal."""
         suspects = [each for tensor in model.tensors for each in self._suspects(tensor)]
+        suspects.sort(key=lambda each: each.looked_up)
         return tuple(self._judged(suspects).values()) if suspects else ()
 
     def _judged(self, suspects: Sequence[_Suspect]) -> dict[str, Alike]:
@@ -80,7 +83,7 @@ class LearntRows:
             return
         for axis in (0,) if looked_up else range(array.ndim):
             if classes := _classes(array, axis):
-                yield _Suspect(tensor.address, stored, array.shape, axis, classes)
+                yield _Suspect(tensor.address, stored, array.shape, axis, looked_up, classes)
 
     def _stay(self, runs: TangentRuns, suspect: _Suspect) -> bool:
         together = strength(self._moved(runs, suspect, [np.ones(len(rows)) for rows in suspect.classes]), self.outputs)
