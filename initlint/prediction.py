@@ -11,7 +11,7 @@ from . import activations, mean_field
 from .fixes import Reinit, edits_of
 from .mean_field import Field, Weights
 from .model import Kind, Layer, Model, Source, Use
-from .paths import PlainPath, plain_paths
+from .paths import PlainPath, maps_up_to, plain_paths
 from .probe.signals import Forward, Signals
 from .redraw import redrawn
 from .scales import QuietScales, quiet_scales
@@ -177,9 +177,19 @@ def why_loud(model: Model, signals: Signals, stats: Statistics, layer: Layer, rm
     """How the signal grew, where all of it passes several layers in a row before ``layer``; else nothing."""
     for path in plain_paths(model, signals):
         if path.layers[-1] is layer and len(path) > 1 and path.entry < rms < math.inf:
-            growth = float((rms / path.entry) ** (1 / len(path)))
+            calls = _calls(model, path)
+            growth = float((rms / path.entry) ** (1 / calls))
+            if calls > len(path):
+                return f": on average each of them multiplies it by {growth:.2g}"
             return f": {outlook(model, path, stats, growth).growing()}"
     return ""
+
+
+def _calls(model: Model, path: PlainPath) -> int:
+    """Of the maps from the first layer of ``path`` to its last: branches count, and every call of a shared one."""
+    first, maps = path.layers[0], maps_up_to(model, path.layers[-1])
+    between = (each for each in maps if each is first or model.is_upstream(first.name, each.name))
+    return max(len(path), sum(each.calls for each in between))
 
 
 def _factor(stretch: Stretch) -> float:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from . import activations
 from .fixes import Edit, Fill, Reinit, Several
-from .model import Layer, Model, Role, Tensor, Use
+from .model import Layer, Model, Role, Source, Tensor, Use
 from .stats import WeightStats
 
 NO_STATS: Mapping[str, WeightStats] = MappingProxyType({})
@@ -60,12 +60,13 @@ def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Rei
     """How to draw a weight of ``layer`` (its main one by default).
 
     Recurrent weights are orthogonal (Saxe et al. 2014). In front of a bounded non-linearity Xavier's variance keeps
-    the signal where the slope is, times 1 over the slope at zero (1 for tanh, 4 for the sigmoid; Glorot & Bengio 2010,
-    section 4.2.1), gates and outputs apart. So it does in front of a steep sine (Sitzmann et al. 2020, section 3.2: w0
-    divides the bound). Everything else gets He's, which makes up for rectifiers (He et al. 2015, equation 10). What
-    joins a sum without a normalisation is divided by the root of the number of such sums, so that they add up to the
-    scale of one (Radford et al. 2019, section 2.3); one that is called n times adds the same direction each time, and
-    is divided by n, as the steps of an integration are (Chen et al. 2018, arXiv:1806.07366, equation 1).
+    the signal where the slope is, times 1 over the slope at zero (1 for tanh, 4 for the sigmoid; Glorot & Bengio
+    2010, section 4.2.1), gates and outputs apart. In front of a steep sine w0 divides He's bound, but in the first
+    layer, which has its own (Sitzmann et al. 2020, section 3.2), and Xavier's in front of whatever else is steep.
+    Everything else gets He's, which makes up for rectifiers (He et al. 2015, equation 10). What joins a sum without a
+    normalisation is divided by the root of the number of such sums, so that they add up to the scale of one (Radford
+    et al. 2019, section 2.3); one that is called n times adds the same direction each time, and is divided by n, as
+    the steps of an integration are (Chen et al. 2018, arXiv:1806.07366, equation 1).
     """
     tensor = tensor or layer.weight
     if tensor.role is Role.TABLE:
@@ -83,6 +84,10 @@ def recommended(model: Model, layer: Layer, tensor: Tensor | None = None) -> Rei
         sums = sum(Use.SUM in each.uses and each.bypassed and each.norm_after is None for each in model.layers)
         return Reinit(tensor.address, "xavier_normal", round(1 / (math.sqrt(sums) * layer.calls), 3))
     if (steeper := _steeper(model, layer)) > STEEP:
+        if layer.activation in activations.PERIODIC and layer.fan_in:
+            first = layer.input_source is Source.INPUT  # it turns coordinates into waves of up to w0 / 2 pi periods
+            std = 1 / (layer.fan_in * math.sqrt(3)) if first else math.sqrt(2 / layer.fan_in) / steeper
+            return Reinit(tensor.address, "normal", float(f"{std:.2g}"))
         return Reinit(tensor.address, "xavier_normal", float(f"{1 / steeper:.2g}"))
     return Reinit(tensor.address, "he_normal")
 

@@ -93,7 +93,7 @@ def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
         yield Suspicion(
             at=layer,
             severity=_severity(context, layer, ratio, options),
-            data={"rms": rms, "ratio": ratio, "depth": len(maps), "threshold": options.warn}
+            data={"rms": rms, "ratio": ratio, "depth": sum(each.calls for each in maps), "threshold": options.warn}
             | {"outlook": why_loud(context.model, context.signals, context.stats, layer, rms)},
             fix=redrawn(context.model, maps, context.stats),
             message="default" if context.probed else "predicted",

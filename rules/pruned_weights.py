@@ -73,7 +73,7 @@ def _severity(context: Context, layer: Layer) -> Severity:
 
 
 def _structured(layer: Layer, stats: WeightStats) -> bool:
-    """An identity, a ramp on the diagonal, one value beside zero, or more zero units than independent ones leave."""
+    """An identity, a ramp on the diagonal, one value beside zero, or more zero units than chance leaves."""
     view = layer.weight.view
     by_chance = view.groups * view.units * (stats.zeros / stats.count) ** view.fan_in
     empty = stats.zero_units > 1 + 2 * by_chance

@@ -157,12 +157,15 @@ def test_saturated_layers_take_the_finding_over() -> None:
 
 
 def test_a_siren_whose_frequency_was_not_divided_out() -> None:
-    """Uniform in sqrt(6 / fan_in), the bound without its omega; the fix knows the slope of 30."""
+    """Uniform in sqrt(6 / fan_in), the bound without its omega; the fix knows it, and the first layer has its own."""
     module, inputs = altered(siren, lambda m: [layer.weight.mul_(30.0) for layer in list(m)[2::2]])(0)
     report = initlint.check(module, inputs)
     (found,) = [finding for finding in report.headlines if finding.severity is ERROR]
     assert (found.rule, found.verified) == ("exploding-gradient", True)
-    assert all(edit.gain == pytest.approx(1 / 30, rel=0.1) for edit in edits_of(found.fix) if edit.tensor != "6.weight")
+    drawn = {edit.tensor: edit.gain for edit in edits_of(found.fix) if edit.scheme == "normal"}
+    first, others = 1 / (module[0].in_features * 3**0.5), (2 / 64) ** 0.5 / 30
+    wanted = {f"{2 * i}.weight": others if i else first for i in range(len(module) // 2)}
+    assert drawn == {address: pytest.approx(wanted[address], rel=0.1) for address in drawn} and len(drawn) > 1
 
 
 @pytest.mark.parametrize("number", [1, 2])

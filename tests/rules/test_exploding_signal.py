@@ -167,3 +167,37 @@ def test_the_end_of_a_function_that_is_called_again_and_again_is_to_be_smaller()
     assert 'model.get_parameter("last.weight"), gain=0.05' in finding.fix.code
     half = next(each for each in report.findings if each.rule == "half-precision-range")
     assert half.caused_by is not None and half.caused_by.rule == "exploding-signal"
+
+
+class Branches(nn.Module):
+    """A residual net without a norm, or one layer that is called ``calls`` times."""
+
+    def __init__(self, blocks: int, calls: int) -> None:
+        super().__init__()
+        self.enter, self.leave, self.shared = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 32)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32)) for _ in range(blocks)
+        )
+        self.calls = calls
+        for layer in self.blocks.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+        with torch.no_grad():
+            nn.init.kaiming_normal_(self.shared.weight).mul_(2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.enter(x)
+        for block in self.blocks:
+            x = x + block(x)
+        for _ in range(self.calls):
+            x = torch.relu(self.shared(x))
+        return self.leave(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("blocks", "calls", "layers"), [(20, 0, 42), (0, 10, 12)])
+def test_what_a_layer_multiplies_by_counts_branches_and_calls(blocks: int, calls: int, layers: int) -> None:
+    torch.manual_seed(0)
+    report = initlint.check(Branches(blocks, calls), torch.randn(64, 32), select=["exploding-signal"])
+    (finding,) = report.findings
+    said = finding.message.partition(" times the input's scale, after ")[2]
+    assert said.startswith(f"{layers} layers: on average each of them multiplies it by 1.")
