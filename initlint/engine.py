@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .causes import fold
 from .fixes import Fix, Several, edits_of
 from .holding import placed
-from .made import settable, to_blame
+from .made import is_idle, settable, to_blame
 from .maker import plain
 from .model import Layer, Model, Tensor
 from .plugin import Context, Finding, Needs, Rule, Suspicion, Value
@@ -106,13 +106,15 @@ def page_of(rule: Rule) -> str:
 
 
 def _editable(context: Context, fix: Fix | None) -> Fix | None:
-    """``fix`` as the model's code can say it; None where a tensor of it cannot be set."""
+    """``fix`` as the model's code can say it; None where a tensor of it cannot be set, or all are so already."""
     edits = edits_of(fix)
     if any(edit.tensor in context.model.makers for edit in edits):
         edits = tuple(settable(context.model, edits, context.stats))
         fix = None if not edits else Several(edits) if isinstance(fix, Several) else edits[0]
-    uneditable = any(edit.tensor in context.model.uneditable for edit in edits)
-    return None if uneditable else placed(context.model, fix)
+    if any(edit.tensor in context.model.uneditable for edit in edits):
+        return None
+    idle = edits and all(is_idle(edit, context.stats.get(edit.tensor)) for edit in edits)
+    return None if idle else placed(context.model, fix)
 
 
 def _checked(data: Mapping[str, object]) -> dict[str, Value]:

@@ -32,6 +32,11 @@ def _to_blame(model: Model, address: str, stats: Mapping[str, WeightStats]) -> M
     return own[0] if own else makers[0] if len(makers) == 1 else None
 
 
+def is_idle(edit: Edit, found: WeightStats | None) -> bool:
+    """Whether the tensor, of these statistics, is what ``edit`` would make of it."""
+    return isinstance(edit, Fill) and found is not None and found.constant and found.max == edit.value
+
+
 def settable(model: Model, edits: Iterable[Edit], stats: Mapping[str, WeightStats]) -> list[Edit]:
     """``edits`` of what is stored: of computed weights their makers', one for each; without what nobody can set."""
     found: dict[str, Edit] = {}

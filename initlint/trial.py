@@ -3,26 +3,31 @@
 The model is probed again with fixes applied, and the same rules judge it again. At most ``PROBES`` times, and never
 where nothing is suspected:
 
-1. With the fixes of all causes at once. What is gone is confirmed, with the numbers before and after.
-2. Where a symptom stays, also with every layer that it may come from drawn by the book. A symptom that stays even then
+1. With the fixes of all causes at once. What is gone is confirmed, with the numbers before and after. Before that,
+   where a symptom may come from it, with what no map owns of order one, if it is far above.
+2. Where tensors stand still side by side, with those of them that no map owns (thresholds, scales, centres) elsewhere:
+   one that sets the others free is their cause.
+3. Where a symptom stays, also with every layer that it may come from drawn by the book. A symptom that stays even then
    is no fault of the initialisation, and a note.
-3. With one cause's fixes alone, the likeliest first: what is gone is that cause's consequence, and folded under it.
+4. With one cause's fixes alone, the likeliest first: what is gone is that cause's consequence, and folded under it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
-from .causes import Place, fold, place, raised, rooted
-from .examined import Examined, numbers
-from .fixes import Edit, Fill, Reinit, Several, edits_of
-from .holding import placed
-from .made import settable
+from .causes import Place, fold, place
+from .examined import Examined
+from .fixes import Edit, Several, edits_of
+from .loosening import free_the_stuck
+from .made import is_idle, settable
 from .model import Layer, Model
-from .plugin import Cause, Finding, Liveness, Needs, Rule, Severity
+from .overflowing import follow_the_overflow
+from .plugin import Finding, Needs, Rule, Severity
 from .redraw import tamed, twin
+from .verdicts import settled
 
 PROBES = 5
 """A broken model costs at most this many probes beyond the first."""
@@ -35,11 +40,6 @@ MANY = 2
 
 MEASURED = Needs.SIGNAL | Needs.FORWARD | Needs.BACKWARD | Needs.LIVENESS
 """What another tensor's fix may change."""
-
-UNTRIED = "whether other weights would change this was not tried: they are computed of other parameters"
-
-OWN = "redrawing the weights does not change this, so it comes with the architecture or the inputs"
-
 
 Examine = Callable[[tuple[Edit, ...]], Examined]
 """Probes and judges with edits. Raises TargetError."""
@@ -54,11 +54,14 @@ def settle(start: Examined, rules: Mapping[str, Rule], examine: Examine) -> tupl
     subjects = _subjects(folded)
     if not subjects:
         return tuple(folded)
-    trial = _Trial(start, rules, examine, subjects)
+    trial = Trial(start, rules, examine, subjects)
+    trial.tame()
     trial.confirm()
+    free_the_stuck(trial)
+    follow_the_overflow(trial)
     trial.look_for_the_own()
     trial.attribute()
-    return trial.settled(folded)
+    return settled(trial, folded)
 
 
 def _subjects(folded: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -73,12 +76,17 @@ def _subjects(folded: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 @dataclass
-class _Trial:
+class Trial:
+    """What was tried, and what came of it."""
+
     start: Examined
     rules: Mapping[str, Rule]
     examine: Examine
     subjects: tuple[Finding, ...]
     left: int = PROBES
+    tried: set[Edit] = field(default_factory=set)
+    confirming: Examined | None = None
+    """With all causes' fixes at once."""
     revealed: dict[Place, Finding] = field(default_factory=dict)
     """Faults of tensors that no fix has touched, which the fixes of others brought to light."""
     causes: list[Finding] = field(default_factory=list)
@@ -88,8 +96,8 @@ class _Trial:
     verified: set[Place] = field(default_factory=set)
     fixes: dict[Place, Several] = field(default_factory=dict)
     """Of symptoms whose own fix does not help, or that have none, and that a redraw has cured."""
-    freed: dict[Place, str] = field(default_factory=dict)
-    """Of those the ones that a single tensor outside maps brings about, and its address."""
+    freed: dict[Place, tuple[str, ...]] = field(default_factory=dict)
+    """Of those the ones that tensors outside maps bring about, and their addresses."""
     own: set[Place] = field(default_factory=set)
     cause_of: dict[Place, Finding] = field(default_factory=dict)
 
@@ -107,6 +115,10 @@ class _Trial:
         rule = self.rules[finding.rule]
         asked = rule.needs if finding.tensor is not None else rule.needs | rule.uses
         return not finding.proven and bool(asked & MEASURED)
+
+    def is_overflow(self, finding: Finding) -> bool:
+        """Whether it tells where the forward pass first gives NaN or infinity."""
+        return finding.proven and finding.category == "signal"
 
     def depends(self, finding: Finding) -> bool:
         """Whether another tensor's fix could cure it at all."""
@@ -127,26 +139,49 @@ class _Trial:
     def _twin(self, layers: Iterable[Layer], by_the_book: bool) -> tuple[Edit, ...]:
         """What of the twin differs from the model and can be applied."""
         edits = settable(self.model, twin(self.model, layers, by_the_book), self.start.context.stats)
-        return tuple(edit for edit in edits if edit.tensor in self._editable and not self._is_idle(edit))
+        stats = self.start.context.stats
+        return tuple(
+            each for each in edits if each.tensor in self._editable and not is_idle(each, stats.get(each.tensor))
+        )
 
-    def _is_idle(self, edit: Edit) -> bool:
-        stats = self.start.context.stats.get(edit.tensor)
-        return isinstance(edit, Fill) and stats is not None and stats.min == stats.max == edit.value
-
-    def _try(self, findings: Iterable[Finding], first: Sequence[Edit] = ()) -> Examined:
+    def attempt(self, findings: Iterable[Finding], first: Sequence[Edit] = ()) -> Examined:
         """Of two edits of a tensor the later one holds: a finding knows better than the book what it wants."""
         edits = (*first, *(edit for finding in findings for edit in self.edits(finding)))
+        self.tried.update(edits)
         self.left -= 1
         return self.examine(tuple(dict.fromkeys(edits)))
 
     # -- 1 ---------------------------------------------------------------------------------------------------------
 
+    def tame(self) -> None:
+        """What is far above order one although nobody draws it so is likelier to blame than weights by the book."""
+        symptoms = [each for each in self.subjects if self.is_symptom(each)]
+        proven = {edit.tensor for each in self.subjects if each.proven for edit in self.edits(each)}
+        if not symptoms or proven.issuperset(edit.tensor for edit in self._free):
+            return
+        after = self.attempt((), self._free)
+        cured = [each for each in symptoms if self.is_cured(each, after)]
+        if self._surplus(after):
+            return
+        for each in cured:
+            self.found(each, self._free)
+        self.note_cured(after, cured)
+
+    def found(self, finding: Finding, edits: tuple[Edit, ...]) -> None:
+        """A fix of ``finding`` that is not its own."""
+        self.fixes[place(finding)] = Several(edits)
+        if edits == self._free:
+            self.freed[place(finding)] = tuple(edit.tensor for edit in edits)
+        self.causes.append(finding)
+
     def confirm(self) -> None:
         """All causes' fixes at once."""
-        self.causes = [each for each in self.subjects if each.caused_by is None and self.edits(each)]
-        if self.causes:
-            after = self._try(self.causes)
-            self._note_cured(after, self.causes)
+        heads = [each for each in self.subjects if each.caused_by is None and self.edits(each)]
+        untried = [each for each in heads if each not in self.causes]
+        self.causes += untried
+        if untried:
+            self.confirming = after = self.attempt(self.causes)
+            self.note_cured(after, self.causes)
             self._note_revealed(after)
 
     def _note_revealed(self, after: Examined) -> None:
@@ -154,13 +189,14 @@ class _Trial:
         touched = {self._tensor(edit.tensor) for cause in self.causes for edit in self.edits(cause)}
         for at, finding in after.loud.items():
             own = finding.tensor is not None and self._tensor(finding.tensor) not in touched
-            if at not in self.start.loud and own and not self.is_symptom(finding) and self.edits(finding):
+            another = not self.is_symptom(finding) and not self.is_overflow(finding)
+            if at not in self.start.loud and own and another and self.edits(finding):
                 self.revealed[at] = finding
         self.subjects += tuple(self.revealed.values())
 
-    def _note_cured(self, after: Examined, tried: Sequence[Finding]) -> None:
+    def note_cured(self, after: Examined, tried: Sequence[Finding]) -> None:
         """``tried`` are those whose fixes, or others in their place, were applied."""
-        cured = [finding for finding in self.subjects if self._is_cured(finding, after)]
+        cured = [finding for finding in self.subjects if self.is_cured(finding, after)]
         clean = not self._surplus(after)
         known = self.verified if clean else self.confirmed.keys()
         self.confirmed |= {place(finding): after for finding in cured if place(finding) not in known}
@@ -173,13 +209,13 @@ class _Trial:
                 if place(each) in places or applied.issuperset(self.edits(each) or (None,))
             }
 
-    def _is_cured(self, finding: Finding, after: Examined) -> bool:
+    def is_cured(self, finding: Finding, after: Examined) -> bool:
         """A symptom may also have moved: many rules name only the first layer that shows it."""
         loud = after.loud
         if place(finding) in loud:
             return False
         moved = any(rule == finding.rule for rule, _ in loud.keys() - self.start.loud.keys())
-        return not (moved and self.is_symptom(finding))
+        return not (moved and (self.is_symptom(finding) or self.is_overflow(finding)))
 
     def _surplus(self, after: Examined) -> list[Finding]:
         """What the fixes have brought about; not what others mend, and only shows now that the signal gets there."""
@@ -194,52 +230,48 @@ class _Trial:
             and {self._tensor(edit.tensor) for edit in self.edits(each)} <= touched
         ]
 
-    # -- 2 ---------------------------------------------------------------------------------------------------------
+    # -- 3 ---------------------------------------------------------------------------------------------------------
 
     def look_for_the_own(self) -> None:
         """What the first fixes left: faults of their own, symptoms that a redraw cures, and the architecture's."""
         known = {place(cause) for cause in self.causes}
-        untried = [each for each in self._left() if place(each) not in known and self.edits(each)]
+        left = [each for each in self.left_over() if place(each) not in known]
+        untried = [each for each in left if not self.tried.issuperset(self.edits(each))]
         if untried:  # taken for consequences and still there without their cause, or hidden behind it
             self.causes += untried
-            self._note_cured(self._try(self.causes), self.causes)
-        symptoms = [each for each in self._left() if self.is_symptom(each)]
-        suspects = {place(each): self._suspects(each) for each in symptoms}
+            self.note_cured(self.attempt(self.causes), self.causes)
+        symptoms = [each for each in self.left_over() if self.is_symptom(each) or self.is_overflow(each)]
+        suspects = {place(each): self.suspects(each) for each in symptoms}
         for redraw in self._redraws():
             redraws = {at: redraw(layers) for at, layers in suspects.items()}
             symptoms = [each for each in symptoms if place(each) not in self.confirmed and redraws[place(each)]]
-            if not symptoms:
+            if not symptoms or self.left <= 0:
                 return
             drawn = tuple(dict.fromkeys(edit for each in symptoms for edit in redraws[place(each)]))
-            after = self._try([each for each in self.causes if not self.is_symptom(each)], drawn)
-            self._note_cured(after, symptoms)
+            after = self.attempt([each for each in self.causes if not self.is_symptom(each)], drawn)
+            self.note_cured(after, symptoms)
             for each in symptoms:
                 if place(each) in self.confirmed:
-                    self.fixes[place(each)] = Several(redraws[place(each)])
-                    if redraws[place(each)] == self._free and len(self._free) == 1:
-                        self.freed[place(each)] = self._free[0].tensor
-                    self.causes.append(each)
-        self.own = {place(each) for each in symptoms if place(each) not in self.confirmed}
+                    self.found(each, redraws[place(each)])
+        self.own = {place(each) for each in symptoms if place(each) not in self.confirmed and self.is_symptom(each)}
 
     def _redraws(self) -> Iterator[Callable[[list[Layer]], tuple[Edit, ...]]]:
         """What may cure a symptom whose own fix does not, the likeliest first."""
         yield partial(self._twin, by_the_book=True)
         yield partial(self._twin, by_the_book=False)
-        if self._free:
-            yield lambda layers: self._free
 
     @cached_property
     def _free(self) -> tuple[Edit, ...]:
         """What no map owns, of order one."""
         return tuple(edit for edit in tamed(self.model, self.start.context.stats) if edit.tensor in self._editable)
 
-    def _left(self) -> list[Finding]:
+    def left_over(self) -> list[Finding]:
         return [each for each in self.subjects if place(each) not in self.confirmed]
 
-    def _suspects(self, finding: Finding) -> list[Layer]:
+    def suspects(self, finding: Finding) -> list[Layer]:
         """The layers that a symptom may come from: those before it, and those behind it too where gradients show it."""
         here = finding.layer
-        if here is None:
+        if here is None or self.is_overflow(finding):  # mended in one place, it comes up in the next
             return list(self.model.layers)
         back = finding.category == "gradient"
         return [
@@ -250,14 +282,7 @@ class _Trial:
             or (back and self.model.is_upstream(here, each.name))
         ]
 
-    def _is_sealed(self, finding: Finding) -> bool:
-        """Whether a weight that it may come from was in no redraw."""
-        stats = self.start.context.stats
-        weights = (layer.weight for layer in self._suspects(finding) if layer.kind.is_map or layer.kind.is_recurrent)
-        made = (each.address for each in weights if each.trainable and each.address in self.model.uneditable)
-        return not all(settable(self.model, [Reinit(each, "he_normal")], stats) for each in made)
-
-    # -- 3 ---------------------------------------------------------------------------------------------------------
+    # -- 4 ---------------------------------------------------------------------------------------------------------
 
     def attribute(self) -> None:
         """Which cause brings which other headline about."""
@@ -277,11 +302,11 @@ class _Trial:
             if not heads or not rest or self.left <= 0:
                 continue
             if number < len(groups) - 1:
-                after = self._try(heads)
-                tested -= {place(each) for each in heads if not self._is_cured(each, after)}
-                rest = [each for each in rest if self._is_cured(each, after)]
+                after = self.attempt(heads)
+                tested -= {place(each) for each in heads if not self.is_cured(each, after)}
+                rest = [each for each in rest if self.is_cured(each, after)]
                 self._part_of_another(heads, causes)
-            chain = self._chain(heads[0])
+            chain = self.chain(heads[0])
             self.cause_of |= {place(each): heads[0] for each in rest if place(each) not in chain}
 
     def _part_of_another(self, heads: Sequence[Finding], causes: Sequence[Finding]) -> None:
@@ -291,7 +316,7 @@ class _Trial:
         for head in (each for each in heads if each.category == "scale"):
             own = {edit.tensor for edit in self.edits(head)}
             whole = next((each for each in wholes if own < {edit.tensor for edit in self.edits(each)}), None)
-            if whole is not None and whole.severity >= head.severity and place(head) not in self._chain(whole):
+            if whole is not None and whole.severity >= head.severity and place(head) not in self.chain(whole):
                 self.cause_of[place(head)] = whole
 
     def _gathered(self, causes: Sequence[Finding]) -> list[Finding]:
@@ -311,7 +336,7 @@ class _Trial:
 
     def _misses(self, whole: Finding, off: Sequence[Finding], covered: Collection[str]) -> bool:
         """Whether a layer that it may come from is off in scale too, and its fix leaves it as it is."""
-        near = {layer.name for layer in self._suspects(whole)}
+        near = {layer.name for layer in self.suspects(whole)}
         return any(each.tensor not in covered and each.layer in near for each in off)
 
     def _groups(self, causes: Sequence[Finding]) -> list[list[Finding]]:
@@ -331,70 +356,9 @@ class _Trial:
             and (each.caused_by is None or place(each) in causes)
         ]
 
-    # -- the outcome -----------------------------------------------------------------------------------------------
-
-    def settled(self, folded: Sequence[Finding]) -> tuple[Finding, ...]:
-        """``folded`` with the verdicts; a cause takes over the severity that its consequences prove."""
-        found = [*(each for each in folded if place(each) not in self.revealed), *self.revealed.values()]
-        told = rooted([self._told(finding) for finding in found])
-        return tuple(map(self._readdressed, raised(told, self._mended(told))))
-
-    def _readdressed(self, finding: Finding) -> Finding:
-        """At the tensor that alone is to blame, where that is no layer's."""
-        cause = finding.caused_by
-        if cause is not None and place(cause) in self.freed:
-            return replace(finding, caused_by=Cause(cause.rule, self.freed[place(cause)]))
-        address = self.freed.get(place(finding), "")
-        if not address or cause is not None or not finding.verified:
-            return finding
-        owner = self.model.owner(address)
-        said = f"{finding.message}; with {address} of order one it is gone"
-        tensor = self.model.tensor(address)
-        milder = tensor is not None and tensor.size == 1 and not finding.proven  # bugs.md: Adam divides one factor out
-        severity = min(finding.severity, Severity.WARNING) if milder else finding.severity
-        layer = None if owner is None else owner.name
-        return replace(finding, severity=severity, layer=layer, tensor=address, message=said)
-
-    def _mended(self, told: Sequence[Finding]) -> set[tuple[Place, Place]]:
-        """(cause, consequence) where a fix that was tried has cured both, of whole tensors that were stuck."""
-        stuck = self.start.context.signals.liveness
-        pairs = {
-            (place(each.caused_by), place(each))
-            for each in told
-            if each.caused_by is not None and stuck.get(each.address) is Liveness.STUCK
-        }
-        return {(cause, each) for cause, each in pairs if cause in self.verified and each in self.confirmed}
-
-    def _chain(self, finding: Finding) -> dict[Place, Finding]:
+    def chain(self, finding: Finding) -> dict[Place, Finding]:
         """It and what explains it, over as many steps as it takes; never a circle."""
         found = {place(finding): finding}
         while (cause := self.cause_of.get(place(finding))) is not None and place(cause) not in found:
             found[place(cause)] = finding = cause
         return found
-
-    def _told(self, finding: Finding) -> Finding:
-        at = place(finding)
-        if finding not in self.subjects:
-            return finding
-        if at in self.own:
-            if self._is_sealed(finding):
-                known = finding.caused_by is not None
-                told = replace(finding, severity=Severity.NOTE, message=f"{finding.message}; {UNTRIED}")
-                return finding if known else told
-            return replace(finding, severity=Severity.NOTE, caused_by=None, message=f"{finding.message}; {OWN}")
-        cause = self.cause_of.get(at)
-        if cause is not None:
-            finding = replace(finding, caused_by=Cause(cause.rule, cause.address))
-        elif any(place(each) == at for each in self.causes):
-            finding = replace(finding, caused_by=None)
-        if at not in self.verified:
-            return finding
-        before, after = numbers(self.start, finding), numbers(self.confirmed[at], finding)
-        changed = [name for name, value in before.items() if name in after and after[name] != value]
-        return replace(
-            finding,
-            fix=placed(self.model, self.fixes.get(at, finding.fix)),
-            verified=True,
-            before={name: before[name] for name in changed},
-            after={name: after[name] for name in changed},
-        )

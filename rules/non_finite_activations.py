@@ -26,11 +26,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Needs, Severity, Suspicion, fresh, is_far, rule
+from initlint.plugin import Context, Fill, Fix, Needs, Role, Severity, Suspicion, Tensor, fresh, is_far, rule
 
 SQUARE_OVERFLOWS = 1.8e19
 """Root of the largest float32: no norm, variance or product of such values is finite."""
 
+SHIFTS = (Role.BIAS, Role.RECURRENT_BIAS, Role.SHIFT)
 WORDS = {"nan": "NaN", "masked": "NaN", "inf": "infinity", "overflow": "infinity (values outgrew float32)"}
 
 
@@ -44,6 +45,7 @@ WORDS = {"nan": "NaN", "masked": "NaN", "inf": "infinity", "overflow": "infinity
         "tensor": "the first forward pass gives {what} at {operation}, which reads {tensors}",
         "masked": "the first forward pass gives {what} at {operation}: a row of what it reads is -inf throughout, "
         "as where a mask hides every position",
+        "behind": "the first forward pass gives {what} at {operation}, which reads what comes of {at}",
         "far": "the first forward pass gives {what} at {operation}, behind {at}, of rms {rms}",
     },
     explains=(
@@ -67,10 +69,13 @@ def non_finite_activations(context: Context, options: object) -> Iterator[Suspic
     if origin.tensors:
         data["tensors"] = ", ".join(origin.tensors)
     far = _far(context, (*origin.tensors, *origin.behind))
-    if origin.kind != "masked" and (origin.tensors or far):
-        at = next(iter((*_enormous(context, origin.tensors), *far, *origin.tensors)))
-        fix = next((fresh(context.model, tensor) for tensor in context.model.tensors if tensor.address == at), None)
-        message = "tensor" if at in origin.tensors else "enormous"
+    likely = _likeliest_first(context, origin.tensors or origin.behind)
+    if origin.kind != "masked" and likely:
+        at = next(iter((*_enormous(context, origin.tensors), *far, *likely)))
+        tensor = context.model.tensor(at)
+        fix = None if tensor is None else _fix(context, tensor)
+        message = "tensor" if at in origin.tensors else "behind" if at in likely else "enormous"
+        data |= {"at": at} if message == "behind" else {}
         if far and at == far[0]:
             data |= {"at": at, "rms": math.sqrt(context.stats[at].mean_square)}
             message = "far"
@@ -79,6 +84,27 @@ def non_finite_activations(context: Context, options: object) -> Iterator[Suspic
     layer = next((each for each in context.model.layers if each.name == origin.layer), None)
     message = "masked" if origin.kind == "masked" else "default"
     yield Suspicion(layer or context.model, Severity.ERROR, data, message=message, proven=True)
+
+
+def _likeliest_first(context: Context, addresses: tuple[str, ...]) -> list[str]:
+    """What is zero, then what no map owns, then what gives the largest values."""
+
+    def rank(address: str) -> tuple[bool, bool, float]:
+        found, owner = context.stats.get(address), context.model.owner(address)
+        signal = None if owner is None else context.signal(owner)
+        loud = 0.0 if signal is None or signal.nonfinite else signal.rms
+        return not (found is not None and found.all_zero), owner is not None, -loud
+
+    known = [tensor for each in addresses if (tensor := context.model.tensor(each)) is not None]
+    trained = [each.address for each in known if each.trainable and each.role not in SHIFTS]
+    return sorted(trained, key=rank) or [each.address for each in known]
+
+
+def _fix(context: Context, tensor: Tensor) -> Fix | None:
+    """By the book; one for what is zero by the book already, as the divisor here may be."""
+    edit, found = fresh(context.model, tensor), context.stats.get(tensor.address)
+    idle = edit == Fill(tensor.address, 0.0) and found is not None and found.all_zero
+    return Fill(tensor.address, 1.0) if idle else edit
 
 
 def _far(context: Context, addresses: tuple[str, ...]) -> list[str]:

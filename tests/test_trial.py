@@ -15,7 +15,8 @@ from initlint.probe.on_torch import TorchSession
 from initlint.report import Report
 from initlint.settings import ProbeSettings
 from initlint.testing import honest_export
-from initlint.trial import OWN, PROBES
+from initlint.trial import PROBES
+from initlint.verdicts import OWN
 
 WIDTH = 32
 BATCH = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(0))
