@@ -30,6 +30,7 @@ from .backward_origin import gradient_origin
 from .batches import shuffled
 from .liveness import Shape, Walk
 from .objective import Counted
+from .readings import in_softmaxes_of_one, read_as_numbers
 from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Members, NonFiniteOrigin, Signals, Twin
 from .strays import strays
@@ -168,17 +169,27 @@ class BackwardProbe:
         verdicts = self._verdicts(walk, invariant, reads)
         unwatched = tuple(name for name in parameters if verdicts[name] is Liveness.FROZEN)
         rows = self._stuck_rows(walk, verdicts)
-        training = self._read_in_training([name for name, verdict in verdicts.items() if verdict is Liveness.UNUSED])
-        return replace(found, liveness=verdicts, stuck_rows=rows, unwatched=unwatched, in_training=training)
+        unused = [name for name, verdict in verdicts.items() if verdict is Liveness.UNUSED and name in parameters]
+        held = {name: buffers for (name, _), buffers in walk.switches.items()}
+        single, numbers = (each(self.traced.recording) if unused else () for each in _READINGS)
+        return replace(
+            found,
+            liveness=verdicts,
+            stuck_rows=rows,
+            unwatched=unwatched,
+            in_training=self._read_in_training(unused),
+            switched_off={name: held[name] for name in parameters if name in held and name in verdicts},
+            single_softmax=tuple(name for name in unused if name in single),
+            as_numbers=tuple(name for name in unused if name in numbers),
+        )
 
     def _read_in_training(self, unused: Sequence[str]) -> tuple[str, ...]:
-        """Those of the parameters, packed parts left out, that only a forward in training mode reads."""
-        names = [name for name in unused if name in self.differentiator.parameters]
+        """Those of the parameters that only a forward in training mode reads."""
         try:
-            read = self.differentiator.read_in_training(self.call, names, self.seed) if names else set()
+            read = self.differentiator.read_in_training(self.call, unused, self.seed) if unused else set()
         except Exception:  # noqa: BLE001 - the user's forward in a mode that may want targets, which nobody has given
             return ()
-        return tuple(name for name in names if name in read)
+        return tuple(name for name in unused if name in read)
 
     @contextmanager
     def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:
@@ -340,6 +351,8 @@ def _with_symmetry(
         twins=tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs),
     )
 
+
+_READINGS = (in_softmaxes_of_one, read_as_numbers)
 
 _ROUTING = frozenset({"TopK", "ArgMax", "aten::nonzero", "aten::where", "Where", "GatherND"})
 """Operators that choose by data which experts run."""
