@@ -15,6 +15,13 @@ One note stands for all tensors of a module that is wholly unused. What is read,
 whatever its values, is unused too: a projection of positions that are thrown away. Experts that the probe batch was not
 routed to are not counted, nor are tensors with `requires_grad=False`.
 
+A softmax over one value gives 1 whatever the value is: over the wrong axis of the scores of an attention that pools, it
+takes a mean, and what makes the scores never learns. That is a warning.
+
+A buffer of zeros that multiplies a branch switches it off. Where a forward in training mode does not write it, only a
+schedule of the user's can raise it, as one that grows a GAN does: one note per buffer, as it may have been meant to be
+a parameter.
+
 ## Example
 
     self.proj = nn.Linear(64, 64)   # never called in forward
@@ -30,7 +37,7 @@ Call the layer or remove it. `DistributedDataParallel(..., find_unused_parameter
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from initlint.plugin import Context, Liveness, Needs, Severity, Suspicion, rule
 
@@ -47,6 +54,15 @@ LIVE, UNUSED = Liveness.LIVE, Liveness.UNUSED
         "training": "outputs depend on it in training mode only, and the probe runs in evaluation mode",
         "training several": "outputs depend on it, and on {others} more of {module}, in training mode only, and the "
         "probe runs in evaluation mode",
+        "single": "all it does is to feed a softmax over one value, which gives 1 whatever that is: it can never learn",
+        "single several": "all that it, and {others} more of {module}, do is to feed a softmax over one value, which "
+        "gives 1 whatever that is: they can never learn",
+        "number": "the forward reads it as a plain number (item() or float()), so that no gradient comes back to it",
+        "number several": "the forward reads it and {others} more of {module} as plain numbers (item() or float()), so "
+        "that no gradient comes back to them",
+        "held": "no output depends on it while the buffer {buffer} is zero, which no forward in training mode changes",
+        "held several": "no output depends on it, nor on {others} more tensors, while the buffer {buffer} is zero, "
+        "which no forward in training mode changes",
         "unwatched": "it requires a gradient but is read under torch.no_grad() only, so it never gets one",
         "unwatched several": "it and {others} more require gradients, but are read under torch.no_grad() only",
     },
@@ -57,26 +73,43 @@ def unused_parameters(context: Context, options: object) -> Iterator[Suspicion]:
     later = set(context.signals.in_training)
     can = [None if at in later else verdict for at, verdict in verdicts.items() if verdict is not Liveness.FROZEN]
     futile = {"count": len(can)} if all(verdict in (UNUSED, Liveness.STUCK) for verdict in can) else {}
-    severity = Severity.ERROR if futile else Severity.NOTE
-    by_module: dict[tuple[str, bool], list[str]] = {}
-    parts = {at: each for at, each in context.signals.liveness.items() if verdicts.get(at.rpartition("[")[0]) is LIVE}
+    signals = context.signals
+    ways = {**dict.fromkeys(later, "training"), **dict.fromkeys(signals.as_numbers, "number")}
+    ways |= dict.fromkeys(signals.single_softmax, "single")
+    by_module: dict[tuple[str, str], list[str]] = {}
+    parts = {at: each for at, each in signals.liveness.items() if verdicts.get(at.rpartition("[")[0]) is LIVE}
     for address, verdict in {**verdicts, **parts}.items():
         if verdict is UNUSED:
             outermost = next((module for module in _around(address) if module not in used), address.rpartition(".")[0])
-            by_module.setdefault(("" if futile else outermost, address in later), []).append(address)
-    for (module, trained), addresses in by_module.items():
+            by_module.setdefault(("" if futile else outermost, ways.get(address, "default")), []).append(address)
+    for (module, way), addresses in by_module.items():
         others = {"others": len(addresses) - 1, "module": module or "the model", "tensors": addresses}
         data = {**(others if len(addresses) > 1 else {}), **futile}
-        message = "all" if futile else ("training several" if trained else "several")
-        if len(addresses) == 1 and not futile:
-            message = "training" if trained else "default"
-        yield Suspicion(addresses[0], severity, data, message=message, proven=bool(futile))
+        message = _SEVERAL[way] if len(addresses) > 1 else way
+        severity = Severity.ERROR if futile else Severity.WARNING if way == "single" else Severity.NOTE
+        message = "all" if futile and way != "single" else message
+        yield Suspicion(addresses[0], severity, data, message=message, proven=severity > Severity.NOTE)
+    yield from _held(context.signals.switched_off)
     unwatched = context.signals.unwatched
     if len(unwatched) > 1:
         data = {"others": len(unwatched) - 1, "tensors": list(unwatched)}
         yield Suspicion(unwatched[0], Severity.NOTE, data, message="unwatched several")
     elif unwatched:
         yield Suspicion(unwatched[0], Severity.NOTE, message="unwatched")
+
+
+_SEVERAL = {"default": "several", "training": "training several"}
+_SEVERAL |= {"single": "single several", "number": "number several"}
+
+
+def _held(switched_off: Mapping[str, Sequence[str]]) -> Iterator[Suspicion]:
+    by_buffers: dict[tuple[str, ...], list[str]] = {}
+    for address, buffers in switched_off.items():
+        by_buffers.setdefault(tuple(buffers), []).append(address)
+    for buffers, addresses in by_buffers.items():
+        data = {"buffer": ", ".join(buffers), "others": len(addresses) - 1, "tensors": addresses}
+        message = "held several" if len(addresses) > 1 else "held"
+        yield Suspicion(addresses[0], Severity.NOTE, data, message=message)
 
 
 def _around(address: str) -> Iterator[str]:

@@ -33,6 +33,7 @@ from .learnt_rows import learnt_rows, still_alike
 from .limits import SHARE
 from .liveness import Shape, Walk
 from .objective import Counted
+from .readings import in_softmaxes_of_one, read_as_numbers
 from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Members, NonFiniteOrigin, Signals, Twin
 from .strays import strays
@@ -185,20 +186,28 @@ class BackwardProbe:
         verdicts = self._verdicts(walk, invariant, reads)
         unwatched = tuple(name for name in parameters if verdicts[name] is Liveness.FROZEN)
         rows = self._stuck_rows(walk, verdicts)
-        found = replace(found, liveness=verdicts, stuck_rows=rows, unwatched=unwatched)
-        return self._with_training(found, [name for name, each in verdicts.items() if each is Liveness.UNUSED])
+        unused = [name for name, verdict in verdicts.items() if verdict is Liveness.UNUSED and name in parameters]
+        held = {name: buffers for (name, _), buffers in walk.switches.items()}
+        single, numbers = (each(self.traced.recording) if unused else () for each in _READINGS)
+        found = replace(
+            found,
+            liveness=verdicts,
+            stuck_rows=rows,
+            unwatched=unwatched,
+            switched_off={name: held[name] for name in parameters if name in held and name in verdicts},
+            single_softmax=tuple(name for name in unused if name in single),
+            as_numbers=tuple(name for name in unused if name in numbers),
+        )
+        return self._with_training(found, unused) if unused else found
 
     def _with_training(self, found: Signals, unused: Sequence[str]) -> Signals:
-        """``found`` with those of the parameters, packed parts left out, that only a forward in training mode reads."""
-        names = [name for name in unused if name in self.differentiator.parameters]
-        if not names:
-            return found
+        """``found`` with those of the parameters that only a forward in training mode reads."""
         try:
-            read = self.differentiator.read_in_training(self.call, names, self.seed)
+            read = self.differentiator.read_in_training(self.call, unused, self.seed)
         except Exception as error:  # noqa: BLE001 - the user's forward in a mode that may want targets, which nobody gave
             reason = f"its forward raised {described(error)}, so what is read there alone is not known"
             return replace(found, not_probed=(*found.not_probed, NotChecked("training mode", reason)))
-        return replace(found, in_training=tuple(name for name in names if name in read))
+        return replace(found, in_training=tuple(name for name in unused if name in read))
 
     @contextmanager
     def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:
@@ -360,6 +369,8 @@ def _with_symmetry(
         twins=tuple(Twin(one, other, walk.separated(one, other)) for one, other in pairs),
     )
 
+
+_READINGS = (in_softmaxes_of_one, read_as_numbers)
 
 _ROUTING = frozenset({"TopK", "ArgMax", "aten::nonzero", "aten::where", "Where", "GatherND"})
 """Operators that choose by data which experts run."""

@@ -84,6 +84,8 @@ class Walk:
     idle_rows: dict[str, torch.Tensor] = field(default_factory=dict)
     """By name of a weight of which some rows (units, experts) start at zero: which of those never had a gradient."""
 
+    switches: dict[Case, tuple[str, ...]] = field(default_factory=dict)
+    """Of what was not reached because a factor is zero: names of the buffers that hold it."""
     constant: set[str] = field(default_factory=set)
     """Names of matrices, tables and the like that start with one value throughout."""
     outputs_alike: bool = False

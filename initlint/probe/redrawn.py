@@ -49,8 +49,10 @@ def look_redrawn(walk: Walk, names: Collection[str], factors: Collection[str] = 
             _fill(switches)
             switched = _woken(walk, left, 1) if left and switches else set()
             left -= switched
-            with restored(states := dict(_zeros(held))):
-                left -= _held_by_masks(walk, left, {name: states[name] for name in states if name in factors})
+            with restored(states := dict(_zeros(held, factors))):
+                masks = {name: states[name] for name in states if name in factors}
+                left -= _held_by_masks(walk, left, masks)
+                _note_switches(walk, left, {name: masks[name] for name in masks if name not in unmoved})
                 _fill(states)
                 waiting = _woken(walk, left, 1) if left and states else set()
             left -= waiting
@@ -159,9 +161,10 @@ def _redraw(walk: Walk, cases: set[Case], idle_rows: Mapping[str, torch.Tensor],
         values[idle] = drawn.to(values)[idle]
 
 
-def _zeros(tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+def _zeros(tensors: Mapping[str, torch.Tensor], factors: Collection[str] = ()) -> Iterator[tuple[str, torch.Tensor]]:
+    """Those that hold zeros; whole numbers count and truth is a flag, unless they are ``factors``."""
     for name, tensor in tensors.items():
-        usable = tensor.is_floating_point() and tensor.numel() and not tensor.is_meta
+        usable = (tensor.is_floating_point() or name in factors) and tensor.numel() and not tensor.is_meta
         if usable and tensor.layout is torch.strided and not bool(tensor.detach().any()):
             yield name, tensor
 
@@ -180,6 +183,27 @@ def _held_by_masks(walk: Walk, cases: set[Case], masks: Mapping[str, torch.Tenso
         return set()
     _fill(masks)
     return _woken(walk, cases, 1) if _tells_batches_apart(walk) else set()
+
+
+def _note_switches(walk: Walk, cases: set[Case], switches: Mapping[str, torch.Tensor]) -> None:
+    """Which of ``cases`` wait for zero buffers that are factors and that no forward of training writes.
+
+    Somebody has to raise them, as a schedule does: a scale that was meant to be learned is none.
+    """
+    if not cases or not switches:
+        return
+    written = walk.differentiator.trained(walk.calls[0], AsInTraining(), 0)
+    fixed = {name: switch for name, switch in switches.items() if name not in written}
+    one_by_one = [{name: switch} for name, switch in fixed.items()] if len(fixed) <= _SWITCHES else []
+    for some in [*one_by_one, fixed] if fixed else []:
+        left = {case for case in cases if case not in walk.switches}
+        with restored(some):
+            _fill(some)
+            walk.switches.update(dict.fromkeys(_woken(walk, left, 1) if left else (), tuple(some)))
+
+
+_SWITCHES = 8
+"""More are not tried one by one."""
 
 
 def _tells_batches_apart(walk: Walk) -> bool:

@@ -235,6 +235,13 @@ class Signals:
     in_training: tuple[str, ...] = ()
     """Addresses of parameters that no output depends on in evaluation mode, as the probe runs, but one in training mode
     does."""
+    switched_off: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By address of a parameter that no output depends on while buffers of zeros multiply it, which no forward in
+    training mode writes: the names of these buffers."""
+    single_softmax: tuple[str, ...] = ()
+    """Addresses of parameters that no output depends on as they feed a softmax over one value, which is 1."""
+    as_numbers: tuple[str, ...] = ()
+    """Addresses of parameters that no output depends on in a way to differentiate: they are read as plain numbers."""
     overlapping: tuple[str, ...] = ()
     """Addresses of trainable parameters of which several values stand at one place in memory."""
     steps: int = 0
