@@ -118,7 +118,8 @@ class Trial:
 
     def is_overflow(self, finding: Finding) -> bool:
         """Whether it tells where the forward pass first gives NaN or infinity."""
-        return finding.proven and finding.category == "signal"
+        overflows = self.start.context.signals.origin is not None
+        return overflows and finding.proven and finding.category == "signal"
 
     def depends(self, finding: Finding) -> bool:
         """Whether another tensor's fix could cure it at all."""
