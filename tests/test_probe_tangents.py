@@ -8,13 +8,14 @@ import models
 import numpy as np
 import onnx
 import pytest
-from models import deadlocks, graphs
+from models import deadlocks, graphs, tokens
 from probing import Opened, graph
 
 import initlint
 from initlint.plugin import Liveness
 from initlint.probe.inputs import feeder_of
 from initlint.probe.on_onnx import OnnxProbe
+from initlint.probe.onnx_rows import LearntRows
 from initlint.probe.setup import Setup
 from initlint.probe.signals import Backward, Signals
 from initlint.probe.tangents import TangentRuns
@@ -200,3 +201,17 @@ def test_equal_units_cost_few_runs(monkeypatch: pytest.MonkeyPatch, zero: tuple[
     with open_session(model, ProbeSettings()) as session:
         session.probe(ProbeSettings(backward=True, liveness=True))
     assert 0 < len(runs) <= most
+
+
+def test_tables_of_zeros_that_the_data_part_cost_two_runs_an_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    moved = LearntRows._moved
+    monkeypatch.setattr(LearntRows, "_moved", lambda self, *given: runs.append(1) or moved(self, *given))
+    assert signals(tokens.tables).alike == ()
+    assert 0 < len(runs) <= 2 * 4  # positions, kinds, shifts by place and by head
+
+
+def test_tables_of_a_file_are_asked_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [each.tensor for each in signals(tokens.registers).alike] == ["registers"]
+    monkeypatch.setattr(LearntRows, "_left", 0)
+    assert signals(tokens.registers).alike == ()

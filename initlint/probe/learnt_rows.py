@@ -8,7 +8,6 @@ steps is asked once more: of every output with coefficients of its own, on data 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -99,12 +98,17 @@ def _slices(data: torch.Tensor, axis: int) -> torch.Tensor:
 def _differ(parameter: torch.Tensor, axis: int) -> bool:
     """Whether a few values of each slice tell that no two are equal, as of all that is drawn."""
     rows = parameter.movedim(axis, 0)
-    mixed = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-    for number in range(PLACES):  # at places spread over the slice; product and sum by themselves, to round all alike
+    values: list[tuple[float, ...]] = []
+    for number in range(PLACES):  # spread over the slice; one after the other, for the first mostly is enough
         place = [(size - 1) * number // (PLACES - 1) for size in rows.shape[1:]]
         index: tuple[slice | int, ...] = (slice(None), *place)
-        mixed = mixed + rows[index].double() * math.pi**number
-    return int(torch.unique(mixed).numel()) == len(mixed)
+        here = rows[index].tolist()
+        values = (
+            [(*before, each) for before, each in zip(values, here, strict=True)] if values else [(x,) for x in here]
+        )
+        if len(set(values)) == len(values):
+            return True
+    return False
 
 
 def alike(watched: EqualRows, gradient: torch.Tensor | None) -> int:
