@@ -72,12 +72,14 @@ def _severity(context: Context, layer: Layer) -> Severity:
     return Severity.ERROR if silent else Severity.WARNING
 
 
+_ROUNDING = 1e-6  # ten times that of float32
+
+
 def _structured(layer: Layer, stats: WeightStats) -> bool:
     """An identity, a ramp on the diagonal, one value beside zero, or more zero units than chance leaves."""
     view = layer.weight.view
     by_chance = view.groups * view.units * (stats.zeros / stats.count) ** view.fan_in
     empty = stats.zero_units > 1 + 2 * by_chance
     left = stats.count - stats.zeros  # sums and sums of squares agree (Cauchy-Schwarz) where these are all the same
-    sums = (stats.count * stats.mean) ** 2, left * stats.count * stats.mean_square
-    same = math.isclose(*sums, rel_tol=1e-6)  # ten times the rounding of float32
+    same = math.isclose((stats.count * stats.mean) ** 2, left * stats.count * stats.mean_square, rel_tol=_ROUNDING)
     return same or stats.scheme.startswith(("identity", "orthogonal")) or stats.duplicate_units > 0 or empty
