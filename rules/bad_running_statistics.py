@@ -9,7 +9,8 @@ The moving average forgets a wrong finite value in some dozens of steps, so that
 and is reported as non-finite-weights.
 
 Mean 0 and variance 1 are what a fresh norm has. Single channels of variance zero are only noted: in trained
-networks they belong to channels that are off.
+networks they belong to channels that are off. A `momentum` of 0 keeps a fresh norm at mean 0 and variance 1 through
+all of training, so that evaluation runs a net that nobody has trained.
 
 ## Example
 
@@ -31,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Fill, Needs, Role, Severity, Suspicion, Tensor, WeightStats, rule
+from initlint.plugin import Advice, Context, Fill, Needs, Role, Severity, Suspicion, Tensor, WeightStats, rule
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,24 @@ class Options:
 @rule(
     category="norm",
     needs=Needs.WEIGHTS,
+    uses=Needs.FORWARD,
     options=Options,
     message={
         "negative": "a running variance of {least}: evaluation gives NaN",
         "default": "{count} of {units} running variances are zero: in evaluation eps alone scales these channels",
+        "unmoved": "a momentum of 0 keeps mean 0 and variance 1 here: evaluation runs another net than training",
         "huge": "a {what} of {least}: in evaluation the channel is a constant",
     },
 )
 def bad_running_statistics(context: Context, options: Options) -> Iterator[Suspicion]:
+    for address in context.signals.unmoved_statistics:
+        yield Suspicion(
+            address,
+            Severity.WARNING,
+            fix=Advice(address, f"momentum=0.1  # in {address.rpartition('.')[0]}"),
+            message="unmoved",
+            proven=True,
+        )
     for tensor in context.model.tensors:
         stats = context.stats.get(tensor.address)
         if stats is not None and stats.count > stats.nan + stats.inf:

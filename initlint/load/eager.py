@@ -251,10 +251,15 @@ class AsInTraining(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in _DROPOUTS and (args or "input" in kwargs):
-            return args[0] if args else kwargs["input"]
+            share = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
+            return self.dropout(args[0] if args else kwargs["input"], share)
         if name == "batch_norm" and getattr(func, "__module__", "") == "torch.nn.functional":
             return self._batch_norm(func, args, kwargs)
         return self.call(name, func, args, kwargs)
+
+    def dropout(self, data: Any, share: Any) -> Any:
+        """What is left of ``data`` where ``share`` of it are to be dropped: all of it."""
+        return data
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Any other function."""
@@ -272,6 +277,17 @@ class AsInTraining(TorchFunctionMode):
         return func(data, mean, variance, **given)
 
 
+class DroppingAll(AsInTraining):
+    """The same, save that a dropout with p = 1 does what it does in training: there is no chance in that."""
+
+    def dropout(self, data: Any, share: Any) -> Any:
+        return data * 0.0 if drops_all(share) else data
+
+
+def drops_all(share: Any) -> bool:
+    return isinstance(share, int | float) and share >= 1
+
+
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _LOOKED_AT = frozenset(
     {"detach", _DATA.__name__, "instance_norm", "scaled_dot_product_attention", "einsum", *_RECURRENT}
@@ -285,6 +301,11 @@ class _Functions(AsInTraining):
     def __init__(self, recorder: Recorder, dispatch: _Dispatch) -> None:
         super().__init__()
         self._recorder, self._dispatch = recorder, dispatch
+
+    def dropout(self, data: Any, share: Any) -> Any:
+        if drops_all(share):
+            self._recorder.recording.drops.append(self._recorder.scopes[-1])
+        return data
 
     def call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if name not in _LOOKED_AT:

@@ -45,6 +45,8 @@ class Recording:
     live: set[str] = field(default_factory=set)
     detached: set[str] = field(default_factory=set)
     """Qualified names of the parameters that the model itself read past autograd."""
+    drops: list[str] = field(default_factory=list)
+    """Qualified names of the modules that were running when a dropout with p = 1 was called."""
     unregistered: dict[str, torch.Tensor] = field(default_factory=dict)
     """Leaf tensors that the forward uses and that belong to no parameter, buffer or input."""
 

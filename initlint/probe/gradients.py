@@ -12,6 +12,7 @@ import torch
 
 from ..errors import TargetError
 from ..foreign import described, is_own
+from ..load.eager import DroppingAll
 from ..load.from_torch import TracedModule
 from ..load.unfed import unfed
 from ..model import SCATTERED, Layer, Model, NotChecked, Role, Tensor
@@ -22,6 +23,7 @@ from .backward import (
     Gradients,
     NoGradientError,
     flowing_back,
+    is_zero,
     multiplied,
     reach_outputs,
     signals,
@@ -150,6 +152,7 @@ class BackwardProbe:
     ) -> Signals:
         """``heads`` tells that there are outputs that a loss may read and the random one does not."""
         parameters = self.differentiator.parameters
+        found = replace(found, dropped=self._dropped(gradients), dropped_at=tuple(dict.fromkeys(self._drops)))
         walk = Walk(self.differentiator, [self.call], self._shapes(), invariant, outputs_alike=alike)
         walk.begin(gradients)
         pairs, units = twins(parameters), list(equal_units(self.model, parameters))
@@ -199,6 +202,21 @@ class BackwardProbe:
             as_numbers=tuple(name for name in unused if name in numbers),
         )
         return self._with_training(found, unused) if unused else found
+
+    @property
+    def _drops(self) -> Sequence[str]:
+        return self.traced.recording.drops
+
+    def _dropped(self, gradients: Gradients) -> tuple[str, ...]:
+        """Which parameters have a gradient, and none where dropouts with p = 1 do what they do in training."""
+        if not self._drops:
+            return ()
+        names = [name for name, gradient in gradients.items() if not is_zero(gradient)]
+        try:
+            left = self.differentiator.gradients(self.call, 0, DroppingAll(), of=names)
+        except NoGradientError:
+            return tuple(names)
+        return tuple(name for name in names if is_zero(left[name]))
 
     def _with_training(self, found: Signals, unused: Sequence[str]) -> Signals:
         """``found`` with those of the parameters that only a forward in training mode reads."""

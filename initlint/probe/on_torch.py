@@ -115,6 +115,7 @@ class TorchSession:
             input_rms=self._input_rms(),
             origin=self._origin(run, layers, outputs),
             not_probed=tuple(not_probed),
+            unmoved_statistics=tuple(_unmoved_statistics(self.module)),
             overlapping=tuple(name for name, each in run.registered.parameters.items() if _overlaps(each)),
         )
         if not (settings.backward or settings.liveness):
@@ -201,6 +202,18 @@ class TorchSession:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _unmoved_statistics(module: torch.nn.Module) -> Iterator[str]:
+    """Running means of norms that learn, with a momentum of 0: as they were made, whatever training sees."""
+    for name, each in module.named_modules():
+        if not isinstance(each, torch.nn.modules.batchnorm._NormBase) or each.momentum != 0:
+            continue
+        mean, variance, gain = each.running_mean, each.running_var, each.weight
+        if mean is None or variance is None or mean.is_meta or (gain is not None and not gain.requires_grad):
+            continue
+        if not bool(mean.any()) and bool((variance == 1).all()):
+            yield f"{name}.running_mean".removeprefix(".")
 
 
 def _overlaps(parameter: torch.Tensor) -> bool:

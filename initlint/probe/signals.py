@@ -242,6 +242,12 @@ class Signals:
     """Addresses of parameters that no output depends on as they feed a softmax over one value, which is 1."""
     as_numbers: tuple[str, ...] = ()
     """Addresses of parameters that no output depends on in a way to differentiate: they are read as plain numbers."""
+    dropped: tuple[str, ...] = ()
+    """Addresses of parameters whose gradient a dropout with p = 1 takes away in training."""
+    dropped_at: tuple[str, ...] = ()
+    """Names of the modules that call such a dropout."""
+    unmoved_statistics: tuple[str, ...] = ()
+    """Addresses of running means at zero beside variances of one which a momentum of 0 keeps there in training."""
     overlapping: tuple[str, ...] = ()
     """Addresses of trainable parameters of which several values stand at one place in memory."""
     steps: int = 0

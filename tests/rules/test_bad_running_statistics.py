@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from models import batchnorm_resnet, normed_cnn
 from models.altered import altered
 from models.graphs import Array, Graph
 from onnx import ModelProto
+from torch import nn
 
+import initlint
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
@@ -57,3 +60,26 @@ def trained(values: Array) -> Array:
 )
 def test_bad_running_statistics(case: Case) -> None:
     check("bad-running-statistics", case, seeds=(0,))
+
+
+@pytest.mark.parametrize(("momentum", "told"), [(0.0, True), (0.1, False), (None, False)])
+def test_statistics_that_a_momentum_of_zero_keeps_are_told(momentum: float | None, told: bool) -> None:
+    module, inputs = batchnorm_resnet(0)
+    for each in module.modules():
+        if isinstance(each, nn.BatchNorm2d):
+            each.momentum = momentum
+    found = [each for each in initlint.check(module, *inputs).findings if each.rule == "bad-running-statistics"]
+    assert bool(found) is told
+    assert all(each.severity is WARNING for each in found)
+
+
+def test_nor_are_frozen_norms_or_statistics_that_were_measured() -> None:
+    module, inputs = batchnorm_resnet(0)
+    norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
+    for number, each in enumerate(norms):
+        each.momentum = 0.0
+        if number % 2:
+            each.running_var.mul_(0.5)
+        else:
+            each.weight.requires_grad_(False)
+    assert not [each for each in initlint.check(module, *inputs).findings if each.rule == "bad-running-statistics"]
