@@ -35,7 +35,7 @@ from .learnt_rows import learnt_rows, still_alike
 from .limits import SHARE
 from .liveness import Shape, Walk
 from .objective import Counted
-from .readings import in_softmaxes_of_one, read_as_numbers
+from .readings import in_softmaxes_of_one, looked_up, read_as_numbers
 from .redrawn import look_redrawn
 from .signals import Backward, GradientSignal, Liveness, Loss, Members, NonFiniteOrigin, Signals, Twin
 from .strays import strays
@@ -272,6 +272,10 @@ class BackwardProbe:
         return reach_outputs(self.traced.recording)
 
     @cached_property
+    def _tables(self) -> set[str]:
+        return looked_up(self.traced.recording)
+
+    @cached_property
     def _routed(self) -> bool:
         return any(node.op in _ROUTING for node in self.traced.recording.nodes)
 
@@ -325,28 +329,12 @@ class BackwardProbe:
         if any((name, part) in walk.unreached for part in zero):
             return Liveness.UNREACHED
         if all((name, part) in walk.inert for part in zero):
-            return Liveness.UNREACHED if name in self._looked_up else Liveness.UNUSED
+            return Liveness.UNREACHED if name in self._tables else Liveness.UNUSED
         if name in walk.absent:
             if id(parameter) not in reads:
                 return Liveness.FROZEN
             return Liveness.DETACHED if name in self.traced.recording.detached else Liveness.STOPPED
         return Liveness.STUCK
-
-    @cached_property
-    def _looked_up(self) -> set[str]:
-        """Parameters that go into tables of which the data choose rows: others may read what this batch did not."""
-        recording = self.traced.recording
-        carried = {value: {name} for value, name in recording.stored.items()}
-        found: set[str] = set()
-        for node in recording.nodes:
-            names = set().union(*(carried.get(value, ()) for value in node.inputs[:1]))
-            if node.op in _LOOKING_UP and recording.live.intersection(node.inputs[1:]):
-                found |= names
-            elif recording.live.isdisjoint(node.inputs):
-                names = names.union(*(carried.get(value, ()) for value in node.inputs[1:]))
-                for value in node.outputs if names else ():
-                    carried[value] = names
-        return found
 
     def _part_verdicts(self, walk: Walk, whole: Mapping[str, Liveness]) -> dict[str, Liveness]:
         made = {}
@@ -392,8 +380,6 @@ _READINGS = (in_softmaxes_of_one, read_as_numbers)
 
 _ROUTING = frozenset({"TopK", "ArgMax", "aten::nonzero", "aten::where", "Where", "GatherND"})
 """Operators that choose by data which experts run."""
-
-_LOOKING_UP = frozenset({"Gather", "GatherElements", "GatherND"})
 
 
 def _has_sibling(name: str, read: set[str]) -> bool:

@@ -56,3 +56,21 @@ def _upstream(node: Node, makers: dict[str, Node]) -> Iterator[Node]:
             fresh = [value for value in maker.inputs if value not in seen]
             seen.update(fresh)
             pending += fresh
+
+
+def looked_up(recording: Recording) -> set[str]:
+    """Parameters that go into tables of which the data choose rows: others may read what this batch did not."""
+    carried = {value: {name} for value, name in recording.stored.items()}
+    found: set[str] = set()
+    for node in recording.nodes:
+        names = set().union(*(carried.get(value, ()) for value in node.inputs[:1]))
+        if node.op in _LOOKING_UP and recording.live.intersection(node.inputs[1:]):
+            found |= names
+        elif recording.live.isdisjoint(node.inputs):
+            names = names.union(*(carried.get(value, ()) for value in node.inputs[1:]))
+            for value in node.outputs if names else ():
+                carried[value] = names
+    return found
+
+
+_LOOKING_UP = frozenset({"Gather", "GatherElements", "GatherND"})
