@@ -1,4 +1,4 @@
-"""How the forward reads what no gradient comes back to: by a softmax over one value, or as a number."""
+"""How the forward reads what no gradient comes back to: by a softmax over one value, as a number, or row by row."""
 
 from __future__ import annotations
 
