@@ -34,7 +34,7 @@ def _readdressed(trial: Trial, finding: Finding) -> Finding:
     if cause is not None and place(cause) in trial.freed:
         return replace(finding, caused_by=Cause(cause.rule, trial.freed[place(cause)][0]))
     addresses = trial.freed.get(place(finding), ())
-    if not addresses or cause is not None or not finding.verified:
+    if not addresses or cause is not None or not finding.verified or addresses[0] == finding.address:
         return finding
     owner, tensor = trial.model.owner(addresses[0]), trial.model.tensor(addresses[0])
     more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
@@ -97,7 +97,7 @@ def _own(trial: Trial, finding: Finding) -> Finding:
 def _without_failed_fix(trial: Trial, finding: Finding) -> Finding:
     """What was tried and has not helped is no fix."""
     edits = trial.edits(finding)
-    failed = place(finding) not in trial.verified and edits and trial.tried.issuperset(edits)
+    failed = place(finding) not in trial.confirmed and edits and trial.tried.issuperset(edits)
     return replace(finding, fix=None) if failed else finding
 
 
