@@ -33,19 +33,38 @@ def stuck_at_zero(model: Model, layer: Layer, stats: Stats) -> str:
     return ""
 
 
-def zero_neighbour(model: Model, layer: Layer, stats: Stats) -> str:
-    """Name of a zero map right behind the zero ``layer``, or before it, with no way around the two; or empty.
+def zeros_in_a_row(model: Model, stats: Stats) -> tuple[int, frozenset[str]]:
+    """How many zero maps, tables and recurrences the signal cannot but pass, and the names of all that can be those.
 
-    Each has to wait for the other to grow: "weight zeroed for the bias" in `benchmarks/results/bugs.md`. One tensor in
-    both places grows in both at once.
+    Counted is on the way from the inputs to an output that passes fewest: behind a shortcut there are none. They wait
+    for each other, be they next to each other or not. One tensor in two places grows in both at once.
     """
-    if layer.bypassed or layer.uses != {Use.LAYER}:
-        return ""
-    for each in (*model.maps_after(layer), *model.maps_before(layer)):
-        other = each.weight.address != layer.weight.address and _is_zero(each.weight.address, stats)
-        if other and each.uses == {Use.LAYER} and not each.bypassed:
-            return each.name
-    return ""
+    if not model.has_dataflow:
+        return 0, frozenset()
+    shared = {each for pair in model.tied for each in pair}
+    own = {each.name: int(_starts_at_zero(each, stats) and shared.isdisjoint(_names(each))) for each in model.layers}
+    before: dict[str, int] = {}
+    for layer in model.layers:
+        ways = [before[each] + own[each] for each in layer.producers if each in before]
+        if not layer.learnt_input or layer.reads_inputs:
+            before[layer.name] = 0 if layer.reads_inputs else min(ways, default=0)
+    behind: dict[str, int] = {}
+    for layer in reversed(model.layers):
+        ways = [behind[each] + own[each] for each in layer.consumers if each in behind]
+        if ways or Use.OUTPUT in layer.uses:
+            behind[layer.name] = 0 if Use.OUTPUT in layer.uses else min(ways)
+    ways_through = {name: before[name] + own[name] + behind[name] for name in before.keys() & behind.keys()}
+    fewest = min(ways_through.values(), default=0)
+    return fewest, frozenset(name for name, count in ways_through.items() if own[name] and count == fewest)
+
+
+def _starts_at_zero(layer: Layer, stats: Stats) -> bool:
+    counts = layer.kind.is_map or layer.kind.is_recurrent or layer.kind is Kind.EMBEDDING
+    return counts and _is_zero(layer.weight.address, stats)
+
+
+def _names(layer: Layer) -> tuple[str, str]:
+    return layer.name, layer.weight.address
 
 
 def uses_at_the_end(model: Model, layer: Layer, stats: Stats) -> frozenset[Use]:

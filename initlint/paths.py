@@ -52,6 +52,59 @@ def plain_paths(model: Model, signals: Signals) -> tuple[PlainPath, ...]:
     return tuple(found)
 
 
+def stages(model: Model) -> tuple[tuple[Layer, ...], ...]:
+    """Maps side by side, stage behind stage, where all of the signal passes one after the other; empty if it does not.
+
+    So it is in message passing, relu(A x W + x U): each of the two maps leads around the other, and nothing around both
+    of them. Fixed maps are looked through. Empty for plain nets too, which are paths, and where a norm stands anywhere.
+    """
+    place = {layer.name: number for number, layer in enumerate(model.layers)}
+    found: dict[str, int] = {}
+    for layer in model.layers:
+        if not layer.kind.is_map or layer.norm_after is not None or layer.input_source is Source.NORM:
+            return ()
+        if not layer.weight.trainable:
+            continue
+        before, through = _trained_before(model, layer, place)
+        known = {found[name] for name in before} if before <= found.keys() else set()
+        if (before and not known) or (layer.reads_inputs and before) or (len(known) > 1 and not through):
+            return ()
+        found[layer.name] = max(known, default=-1) + 1
+    depth = max(found.values(), default=-1) + 1
+    made = tuple(tuple(each for each in model.layers if found.get(each.name) == number) for number in range(depth))
+    beside = [each for stage in made if len(stage) > 1 for each in stage]
+    return made if beside and all(each.bypassed for each in beside) else ()
+
+
+def staged_path(model: Model, signals: Signals) -> tuple[PlainPath, list[float]] | None:
+    """All maps of the ``stages``, and the largest standard deviation over inputs of each hidden stage; None without."""
+    found = stages(model)
+    if not found:
+        return None
+    path = PlainPath(tuple(each for stage in found for each in stage), entry_rms(model, found[0][0], signals))
+    hidden = [stage for stage in found if set(stage) <= set(path.hidden)]
+    known = ([signals.layers[each.name].std for each in stage if each.name in signals.layers] for stage in hidden)
+    return path, [max(each, default=math.nan) for each in known]
+
+
+def _trained_before(model: Model, layer: Layer, place: Mapping[str, int]) -> tuple[set[str], bool]:
+    """Names of the trained maps before ``layer``, and whether a fixed one that is applied again and again is between,
+    which reads the stages before the last one as well."""
+    found: set[str] = set()
+    pending, seen, repeated = [layer], {layer.name}, False
+    while pending:
+        for each in model.producers(pending.pop()):
+            if each.name in seen or (each.weight.trainable and place[each.name] > place[layer.name]):
+                continue
+            seen.add(each.name)
+            if each.weight.trainable:
+                found.add(each.name)
+            else:
+                repeated |= each.calls > 1
+                pending.append(each)
+    return found, repeated
+
+
 def ways(model: Model, layer: Layer) -> tuple[int, int]:
     """How many maps and recurrences lie on the shortest and on the longest way to ``layer``, itself included.
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from . import activations
 from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
-from .deadlock import stuck_at_zero, uses_at_the_end, zero_neighbour
+from .deadlock import stuck_at_zero, uses_at_the_end, zeros_in_a_row
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
 from .heads import heads, is_spread, loudest_end, made_by, measured_heads, to_blame
@@ -33,6 +33,7 @@ from .paths import (
     peers,
     perturbation_growth,
     plain_paths,
+    staged_path,
     ways,
 )
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
@@ -103,6 +104,7 @@ __all__ = [
     "peers",
     "perturbation_growth",
     "plain_paths",
+    "staged_path",
     "predicted_heads",
     "redrawn",
     "rule",
@@ -114,7 +116,7 @@ __all__ = [
     "uses_at_the_end",
     "ways",
     "why_loud",
-    "zero_neighbour",
+    "zeros_in_a_row",
 ]
 
 Value = str | int | float | bool | list[str]

@@ -38,7 +38,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from initlint.plugin import Context, Needs, PlainPath, Severity, Suspicion, outlook, plain_paths, redrawn, rule
+from initlint.plugin import (
+    Context,
+    Needs,
+    PlainPath,
+    Severity,
+    Suspicion,
+    outlook,
+    plain_paths,
+    redrawn,
+    rule,
+    staged_path,
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,9 @@ def _paths(context: Context) -> Iterator[tuple[PlainPath, list[float]]]:
                 break
             spreads.append(signal.std)
         yield path, spreads
+    # where maps stand side by side, as in message passing: the loudest of each stage, as they are added up
+    if (staged := staged_path(context.model, context.signals)) is not None and all(map(math.isfinite, staged[1])):
+        yield staged
 
 
 def _severity(context: Context, ratio: float, options: Options) -> Severity:

@@ -40,7 +40,7 @@ from initlint.plugin import (
     rule,
     stuck_at_zero,
     uses_at_the_end,
-    zero_neighbour,
+    zeros_in_a_row,
 )
 
 IDIOMS = {
@@ -60,7 +60,8 @@ IDIOMS = {
         "idiom": "all {count} {weights} start at zero; {idiom}",
         "stuck": "all {count} {weights} are zero and can never change: {proof}",
         "product": "all {count} {weights} are zero and its outputs multiply each other: each holds the other at zero",
-        "row": "all {count} {weights} start at zero, and so do those of {other} next to it: each waits for the other",
+        "row": "all {count} {weights} start at zero; with it, {row} such layers are in the way of all there is: "
+        "each waits for the others",
         "default": "all {count} {weights} start at zero, so the layer passes neither signal nor gradient at first",
     },
     explains=("dead-units", "vanishing-signal", "dead-relu-bias", "stuck-parameters", "vanishing-gradient"),
@@ -68,17 +69,18 @@ IDIOMS = {
 )
 def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
     zero = {address for address, stats in context.stats.items() if stats.all_zero}
+    row = zeros_in_a_row(context.model, context.stats)
     for layer in context.model.layers:
         for tensor in (each for each in layer.tensors if each.trainable and each.address not in context.alike):
             if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
                 continue
             if tensor.address in zero:
-                yield _judge(context, layer, tensor)
+                yield _judge(context, layer, tensor, row)
             else:
                 yield from (_judge_part(context, tensor, part) for part in tensor.part_addresses if part in zero)
 
 
-def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
+def _judge(context: Context, layer: Layer, tensor: Tensor, row: tuple[int, frozenset[str]]) -> Suspicion:
     fix = fresh_at(context.model, tensor, tensor.address)
     if proof := _proof(context, layer, tensor):
         return Suspicion(tensor, Severity.ERROR, {**_told(tensor), "proof": proof}, fix, "stuck")
@@ -86,6 +88,9 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
     idiom = next((text for use, text in IDIOMS.items() if use in uses), "")
     if not context.model.has_dataflow:
         return _idiom(tensor, _told(tensor), "whether something wakes it up cannot be seen without the network")
+    fewest, names = row
+    if fewest > 1 and layer.name in names and tensor is layer.weight and Use.OUTPUT not in uses:
+        return Suspicion(tensor, Severity.ERROR, {**_told(tensor), "row": fewest}, fix, "row")
     if layer.multiplies_itself and Use.SUM not in layer.uses:
         return Suspicion(tensor, Severity.WARNING, _told(tensor), fix, "product")
     if idiom and (Use.LAYER not in uses or layer.bypassed or Use.OUTPUT in layer.uses):
@@ -94,8 +99,6 @@ def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
         return _idiom(tensor, _told(tensor), "the recurrence starts without memory and learns it")
     if tensor.role is Role.TABLE and layer.bypassed:
         return _idiom(tensor, _told(tensor), "it joins another input, as a table of positions does")
-    if other := zero_neighbour(context.model, layer, context.stats):
-        return Suspicion(tensor, Severity.ERROR, {**_told(tensor), "other": other}, fix, "row")
     return Suspicion(tensor, Severity.WARNING, _told(tensor), fix)
 
 
