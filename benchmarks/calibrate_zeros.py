@@ -24,7 +24,6 @@ from torch import nn
 from training import observe, tasks, tune
 from truth import blocks
 
-
 PLAIN = (
     ("relu", nn.ReLU, None),
     ("tanh", nn.Tanh, None),

@@ -33,14 +33,14 @@ def stuck_at_zero(model: Model, layer: Layer, stats: Stats) -> str:
     return ""
 
 
-def zeros_in_a_row(model: Model, stats: Stats) -> tuple[int, frozenset[str]]:
-    """How many zero maps, tables and recurrences the signal cannot but pass, and the names of all that can be those.
+def zeros_in_a_row(model: Model, stats: Stats) -> Mapping[str, int]:
+    """Names of the zero maps, tables and recurrences that wait for each other, with their number on the way of all.
 
-    Counted is on the way from the inputs to an output that passes fewest: behind a shortcut there are none. They wait
-    for each other, be they next to each other or not. One tensor in two places grows in both at once.
+    Counted is on the way from the inputs to an output that passes fewest: behind a shortcut there are none. They need
+    not be next to each other. A head alone waits for nothing. One tensor in two places grows in both at once.
     """
     if not model.has_dataflow:
-        return 0, frozenset()
+        return {}
     shared = {each for pair in model.tied for each in pair}
     own = {each.name: int(_starts_at_zero(each, stats) and shared.isdisjoint(_names(each))) for each in model.layers}
     before: dict[str, int] = {}
@@ -55,7 +55,14 @@ def zeros_in_a_row(model: Model, stats: Stats) -> tuple[int, frozenset[str]]:
             behind[layer.name] = 0 if Use.OUTPUT in layer.uses else min(ways)
     ways_through = {name: before[name] + own[name] + behind[name] for name in before.keys() & behind.keys()}
     fewest = min(ways_through.values(), default=0)
-    return fewest, frozenset(name for name, count in ways_through.items() if own[name] and count == fewest)
+    waiting = [name for name, count in ways_through.items() if own[name] and count == fewest > 1]
+    return {name: fewest for name in waiting if Use.OUTPUT not in model.layer(name).uses}
+
+
+def all_maps_zero(model: Model, stats: Stats) -> bool:
+    """Of several in a row, be there ways around them: then nothing but the heads can learn at first."""
+    maps = [each for each in model.layers if each.kind.is_map]
+    return len(maps) > 1 and all(_is_zero(each.weight.address, stats) for each in maps)
 
 
 def _starts_at_zero(layer: Layer, stats: Stats) -> bool:

@@ -6,10 +6,10 @@ Along such a stretch the gains multiply; a skip connection around it or a normal
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from . import activations
 from .model import Layer, Model, Source, Use
@@ -76,15 +76,24 @@ def stages(model: Model) -> tuple[tuple[Layer, ...], ...]:
     return made if beside and all(each.bypassed for each in beside) else ()
 
 
-def staged_path(model: Model, signals: Signals) -> tuple[PlainPath, list[float]] | None:
-    """All maps of the ``stages``, and the largest standard deviation over inputs of each hidden stage; None without."""
-    found = stages(model)
-    if not found:
-        return None
-    path = PlainPath(tuple(each for stage in found for each in stage), entry_rms(model, found[0][0], signals))
-    hidden = [stage for stage in found if set(stage) <= set(path.hidden)]
-    known = ([signals.layers[each.name].std for each in stage if each.name in signals.layers] for stage in hidden)
-    return path, [max(each, default=math.nan) for each in known]
+def spreads_along(model: Model, signals: Signals) -> Iterator[tuple[PlainPath, list[float]]]:
+    """Paths with the standard deviation over inputs at each hidden layer, as far as it was measured.
+
+    Of maps side by side, as in message passing, the loudest of each stage: their outputs are summed or joined.
+    """
+    for path in plain_paths(model, signals):
+        known = (_std(signals, layer) for layer in path.hidden)
+        yield path, list(takewhile(math.isfinite, known))
+    if found := stages(model):
+        path = PlainPath(tuple(each for stage in found for each in stage), entry_rms(model, found[0][0], signals))
+        hidden = [stage for stage in found if set(stage) <= set(path.hidden)]
+        spreads = [max(_std(signals, each) for each in stage) for stage in hidden]
+        if all(map(math.isfinite, spreads)):
+            yield path, spreads
+
+
+def _std(signals: Signals, layer: Layer) -> float:
+    return signals.layers[layer.name].std if layer.name in signals.layers else math.nan
 
 
 def _trained_before(model: Model, layer: Layer, place: Mapping[str, int]) -> tuple[set[str], bool]:
