@@ -43,20 +43,33 @@ def zeros_in_a_row(model: Model, stats: Stats) -> Mapping[str, int]:
         return {}
     shared = {each for pair in model.tied for each in pair}
     own = {each.name: int(_starts_at_zero(each, stats) and shared.isdisjoint(_names(each))) for each in model.layers}
-    before: dict[str, int] = {}
-    for layer in model.layers:
-        ways = [before[each] + own[each] for each in layer.producers if each in before]
-        if not layer.learnt_input or layer.reads_inputs:
-            before[layer.name] = 0 if layer.reads_inputs else min(ways, default=0)
-    behind: dict[str, int] = {}
-    for layer in reversed(model.layers):
-        ways = [behind[each] + own[each] for each in layer.consumers if each in behind]
-        if ways or Use.OUTPUT in layer.uses:
-            behind[layer.name] = 0 if Use.OUTPUT in layer.uses else min(ways)
-    ways_through = {name: before[name] + own[name] + behind[name] for name in before.keys() & behind.keys()}
-    fewest = min(ways_through.values(), default=0)
-    waiting = [name for name, count in ways_through.items() if own[name] and count == fewest > 1]
-    return {name: fewest for name in waiting if Use.OUTPUT not in model.layer(name).uses}
+    passed: dict[str, int] = {}
+    nearest: dict[str, list[str]] = {}
+    for number, layer in enumerate(model.layers):
+        ways = [way for each in model.producers(layer) if (way := _way(model, each, number, passed))]
+        before = min((max(passed[name] for name in way) for way in ways), default=0)
+        if layer.reads_inputs or not layer.learnt_input:
+            before = 0 if layer.reads_inputs else before
+            passed[layer.name] = before + own[layer.name]
+            nearest[layer.name] = [name for way in ways for name in way if passed[name] == before > 0]
+    ends = [each.name for each in model.layers if Use.OUTPUT in each.uses and each.name in passed]
+    fewest = min((passed[name] for name in ends), default=0)
+    pending, found = [name for name in ends if passed[name] == fewest], set[str]()
+    while pending and fewest > 1:
+        name = pending.pop()
+        pending += [each for each in nearest[name] if each not in found]
+        found.add(name)
+    return {name: fewest for name in found if own[name] and Use.OUTPUT not in model.layer(name).uses}
+
+
+def _way(model: Model, producer: Layer, end: int, passed: Mapping[str, int]) -> list[str]:
+    """The layers that give what the layer at ``end`` reads of ``producer``: itself, as far as it is known by now.
+
+    One that is applied again and again, as a graph's adjacency is, hands on what it read last.
+    """
+    earlier = {each.name for each in model.layers[:end]} if producer.calls > 1 else set()
+    last = [name for name in producer.producers if name in earlier and name in passed and name != producer.name]
+    return last or [producer.name for name in (producer.name,) if name in passed]
 
 
 def all_maps_zero(model: Model, stats: Stats) -> bool:

@@ -56,14 +56,14 @@ def stages(model: Model) -> tuple[tuple[Layer, ...], ...]:
     """Maps side by side, stage behind stage, where all of the signal passes one after the other; empty if it does not.
 
     So it is in message passing, relu(A x W + x U): each of the two maps leads around the other, and nothing around both
-    of them. Fixed maps are looked through. Empty for plain nets too, which are paths, and where a norm stands anywhere.
+    of them. Empty for plain nets too, which are paths, and where a norm stands anywhere.
     """
     place = {layer.name: number for number, layer in enumerate(model.layers)}
     found: dict[str, int] = {}
     for layer in model.layers:
         if not layer.kind.is_map or layer.norm_after is not None or layer.input_source is Source.NORM:
             return ()
-        if not layer.weight.trainable:
+        if _is_looked_through(layer):
             continue
         before, through = _trained_before(model, layer, place)
         known = {found[name] for name in before} if before <= found.keys() else set()
@@ -85,7 +85,8 @@ def spreads_along(model: Model, signals: Signals) -> Iterator[tuple[PlainPath, l
         known = (_std(signals, layer) for layer in path.hidden)
         yield path, list(takewhile(math.isfinite, known))
     if found := stages(model):
-        path = PlainPath(tuple(each for stage in found for each in stage), entry_rms(model, found[0][0], signals))
+        layers, fed = tuple(each for stage in found for each in stage), any(each.reads_inputs for each in found[0])
+        path = PlainPath(layers, signals.input_rms or 1.0 if fed else entry_rms(model, found[0][0], signals))
         hidden = [stage for stage in found if set(stage) <= set(path.hidden)]
         spreads = [max(_std(signals, each) for each in stage) for stage in hidden]
         if all(map(math.isfinite, spreads)):
@@ -96,22 +97,26 @@ def _std(signals: Signals, layer: Layer) -> float:
     return signals.layers[layer.name].std if layer.name in signals.layers else math.nan
 
 
+def _is_looked_through(layer: Layer) -> bool:
+    """What is applied to every stage, as a graph's adjacency is: a fixed map, in a file any that is used again."""
+    return not layer.weight.trainable or layer.calls > 1
+
+
 def _trained_before(model: Model, layer: Layer, place: Mapping[str, int]) -> tuple[set[str], bool]:
-    """Names of the trained maps before ``layer``, and whether a fixed one that is applied again and again is between,
-    which reads the stages before the last one as well."""
+    """Names of the maps before ``layer``, and whether one that is used again is between: it reads earlier ones too."""
     found: set[str] = set()
-    pending, seen, repeated = [layer], {layer.name}, False
+    pending, seen, again = [layer], {layer.name}, False
     while pending:
         for each in model.producers(pending.pop()):
-            if each.name in seen or (each.weight.trainable and place[each.name] > place[layer.name]):
+            if each.name in seen or (not _is_looked_through(each) and place[each.name] > place[layer.name]):
                 continue
             seen.add(each.name)
-            if each.weight.trainable:
-                found.add(each.name)
-            else:
-                repeated |= each.calls > 1
+            if _is_looked_through(each):
+                again |= each.calls > 1
                 pending.append(each)
-    return found, repeated
+            else:
+                found.add(each.name)
+    return found, again
 
 
 def ways(model: Model, layer: Layer) -> tuple[int, int]:
