@@ -90,7 +90,7 @@ def _shutting(context: Context) -> list[Tensor]:
     found = []
     for layer in context.model.layers:
         stats = context.stats.get(layer.bias.address) if layer.bias is not None else None
-        hidden = layer.kind.is_map and layer.fan_in and Use.OUTPUT not in layer.uses
+        hidden = layer.kind.is_map and layer.fan_in and not layer.uses & {Use.OUTPUT, Use.PRODUCT}
         if layer.bias is not None and stats is not None and hidden and stats.max < -1 / math.sqrt(layer.fan_in or 1):
             found.append(layer.bias)
     return found
