@@ -57,12 +57,13 @@ class Options:
     explains=("unused-parameters", "dead-units", "vanishing-signal", "collapsed-inputs"),
 )
 def constant_outputs(context: Context, options: Options) -> Iterator[Suspicion]:
-    if not context.signals.outputs_alike:
-        return
-    if shut := _shutting(context):
+    alike, shut = context.signals.outputs_alike, _shutting(context)
+    if shut and (alike or context.signals.outputs_shut):
         fix = Several(tuple(Fill(each.address, 0.0) for each in shut))
         yield Suspicion(shut[0], Severity.ERROR, {"biases": len(shut)}, fix, "shut")
         return
+    if not alike:
+        return  # another batch, a code book once it is filled, a loss of its own may let the inputs through
     blind = [layer for layer in context.model.layers if _is_blind(context, layer, options)]
     for layer in blind:
         before = context.model.producers(layer)
