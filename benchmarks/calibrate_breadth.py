@@ -30,6 +30,7 @@ from truth.families import RELU, Family
 from truth.initialisations import (
     Initialisation,
     Intent,
+    alternating,
     constant,
     default,
     everything,
@@ -268,6 +269,8 @@ def faults() -> Iterator[Initialisation]:
         yield Initialisation(f"head x{value:g}", Intent.FAULT, to(heads, times(value)))
     for value in (-3.0, 1.0, 2.0, 5.0, 10.0, 20.0):
         yield Initialisation(f"bias {value:g}", Intent.FAULT, to(hidden_biases, fill(value)))
+    for value in (5.0, 10.0, 20.0, 40.0):
+        yield Initialisation(f"bias +-{value:g}", Intent.FAULT, to(hidden_biases, alternating(value)))
     for value in (10.0, 100.0):
         yield Initialisation(f"head bias {value:g}", Intent.FAULT, to(head_biases, fill(value)))
     yield Initialisation("all constant", Intent.FAULT, of_pieces(everything, constant))
@@ -300,6 +303,8 @@ def measure(cell: Cell, facts: Facts) -> Row:
 def row_of(cell: Cell, facts: Facts, model: Model, stats: Mapping[str, WeightStats], signals: Signals) -> Row:
     maps = [layer for layer in model.layers if layer.kind.is_map]
     values: dict[str, float] = {}
+    if any(layer.bypassed for layer in maps) and (ratios := list(_ratios(model, stats, signals))):
+        values["branches"] = min(ratios)
     if any(layer.kind.is_norm for layer in model.layers) and maps:
         gains = sorted(expected_gain(layer, stats[layer.weight.address]) for layer in maps)
         values["median"] = gains[(len(gains) - 1) // 2]
@@ -318,9 +323,17 @@ def row_of(cell: Cell, facts: Facts, model: Model, stats: Mapping[str, WeightSta
     return Row(cell.family.name, facts.better, {"adam": "", "sgd": ""} | dict(facts.labels), values)
 
 
+def _ratios(model: Model, stats: Mapping[str, WeightStats], signals: Signals) -> Iterator[float]:
+    """As oversized-bias has it: rms of the bias over what depends on the input, of each hidden map."""
+    for layer in model.layers:
+        if layer.kind.is_map and layer.bias is not None and Use.OUTPUT not in layer.uses:
+            yield math.sqrt(stats[layer.bias.address].mean_square) / max(signals.layers[layer.name].std, 0.4)
+
+
 TABLES = (
     ("median", "Median gain: nets with norms", (0.0, 1.5, 2.5, 4.7, 9.0, 10.0, 20.0, 50.0, math.inf)),
     ("bias", "Biases of all hidden layers", (0.0, 3.0, 6.0, 9.0, 12.0, 20.0, math.inf)),
+    ("branches", "Biases of all hidden layers, where shortcuts are", (0.0, 1.5, 3.0, 6.0, 9.0, 12.0, 20.0, math.inf)),
     ("spread", "One output, several loud layers", (0.0, 3.0, 10.0, 30.0, 100.0, math.inf)),
     ("single", "One output, one loud layer", (0.0, 3.0, 10.0, 30.0, 100.0, 1000.0, math.inf)),
     ("flat", "Outputs of tanh: share that is flat", (0.0, 0.1, 0.5, 0.8, 0.95, 1.01)),

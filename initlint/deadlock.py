@@ -33,19 +33,58 @@ def stuck_at_zero(model: Model, layer: Layer, stats: Stats) -> str:
     return ""
 
 
-def zero_neighbour(model: Model, layer: Layer, stats: Stats) -> str:
-    """Name of a zero map right behind the zero ``layer``, or before it, with no way around the two; or empty.
+def zeros_in_a_row(model: Model, stats: Stats) -> Mapping[str, int]:
+    """Names of the zero maps, tables and recurrences that wait for each other, with their number on the way of all.
 
-    Each has to wait for the other to grow: "weight zeroed for the bias" in `benchmarks/results/bugs.md`. One tensor in
-    both places grows in both at once.
+    Counted is on the way from the inputs to an output that passes fewest: behind a shortcut there are none. They need
+    not be next to each other. A head alone waits for nothing. One tensor in two places grows in both at once.
     """
-    if layer.bypassed or layer.uses != {Use.LAYER}:
-        return ""
-    for each in (*model.maps_after(layer), *model.maps_before(layer)):
-        other = each.weight.address != layer.weight.address and _is_zero(each.weight.address, stats)
-        if other and each.uses == {Use.LAYER} and not each.bypassed:
-            return each.name
-    return ""
+    if not model.has_dataflow:
+        return {}
+    shared = {each for pair in model.tied for each in pair}
+    own = {each.name: int(_starts_at_zero(each, stats) and shared.isdisjoint(_names(each))) for each in model.layers}
+    passed: dict[str, int] = {}
+    nearest: dict[str, list[str]] = {}
+    for number, layer in enumerate(model.layers):
+        ways = [way for each in model.producers(layer) if (way := _way(model, each, number, passed))]
+        before = min((max(passed[name] for name in way) for way in ways), default=0)
+        if layer.reads_inputs or not layer.learnt_input:
+            before = 0 if layer.reads_inputs else before
+            passed[layer.name] = before + own[layer.name]
+            nearest[layer.name] = [name for way in ways for name in way if passed[name] == before > 0]
+    ends = [each.name for each in model.layers if Use.OUTPUT in each.uses and each.name in passed]
+    fewest = min((passed[name] for name in ends), default=0)
+    pending, found = [name for name in ends if passed[name] == fewest], set[str]()
+    while pending and fewest > 1:
+        name = pending.pop()
+        pending += [each for each in nearest[name] if each not in found]
+        found.add(name)
+    return {name: fewest for name in found if own[name] and Use.OUTPUT not in model.layer(name).uses}
+
+
+def _way(model: Model, producer: Layer, end: int, passed: Mapping[str, int]) -> list[str]:
+    """The layers that give what the layer at ``end`` reads of ``producer``: itself, as far as it is known by now.
+
+    One that is applied again and again, as a graph's adjacency is, hands on what it read last.
+    """
+    earlier = {each.name for each in model.layers[:end]} if producer.calls > 1 else set()
+    last = [name for name in producer.producers if name in earlier and name in passed and name != producer.name]
+    return last or [producer.name for name in (producer.name,) if name in passed]
+
+
+def all_maps_zero(model: Model, stats: Stats) -> bool:
+    """Of several in a row, be there ways around them: then nothing but the heads can learn at first."""
+    maps = [each for each in model.layers if each.kind.is_map]
+    return len(maps) > 1 and all(_is_zero(each.weight.address, stats) for each in maps)
+
+
+def _starts_at_zero(layer: Layer, stats: Stats) -> bool:
+    counts = layer.kind.is_map or layer.kind.is_recurrent or layer.kind is Kind.EMBEDDING
+    return counts and _is_zero(layer.weight.address, stats)
+
+
+def _names(layer: Layer) -> tuple[str, str]:
+    return layer.name, layer.weight.address
 
 
 def uses_at_the_end(model: Model, layer: Layer, stats: Stats) -> frozenset[Use]:

@@ -196,6 +196,8 @@ class Layer:
     """Two factors of one product are its own output, as in a packed projection to queries and keys."""
     learnt_input: bool = False
     """It is applied to parameters and constants alone, as to learnt queries: to the same for every sample."""
+    reads_inputs: bool = False
+    """Something of the model's inputs reaches it past all other layers."""
     calls: int = 1
     segment: str = ""
     """Names the recurrent direction ("forward", "reverse") or is empty."""

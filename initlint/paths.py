@@ -6,10 +6,10 @@ Along such a stretch the gains multiply; a skip connection around it or a normal
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from . import activations
 from .model import Layer, Model, Source, Use
@@ -50,6 +50,73 @@ def plain_paths(model: Model, signals: Signals) -> tuple[PlainPath, ...]:
         taken.add(layer.name)
         found.append(PlainPath(tuple(chain), entry_rms(model, layer, signals)))
     return tuple(found)
+
+
+def stages(model: Model) -> tuple[tuple[Layer, ...], ...]:
+    """Maps side by side, stage behind stage, where all of the signal passes one after the other; empty if it does not.
+
+    So it is in message passing, relu(A x W + x U): each of the two maps leads around the other, and nothing around both
+    of them. Empty for plain nets too, which are paths, and where a norm stands anywhere.
+    """
+    place = {layer.name: number for number, layer in enumerate(model.layers)}
+    found: dict[str, int] = {}
+    for layer in model.layers:
+        if not layer.kind.is_map or layer.norm_after is not None or layer.input_source is Source.NORM:
+            return ()
+        if _is_looked_through(layer):
+            continue
+        before, through = _trained_before(model, layer, place)
+        known = {found[name] for name in before} if before <= found.keys() else set()
+        if (before and not known) or (layer.reads_inputs and before) or (len(known) > 1 and not through):
+            return ()
+        found[layer.name] = max(known, default=-1) + 1
+    depth = max(found.values(), default=-1) + 1
+    made = tuple(tuple(each for each in model.layers if found.get(each.name) == number) for number in range(depth))
+    beside = [each for stage in made if len(stage) > 1 for each in stage]
+    return made if beside and all(each.bypassed for each in beside) else ()
+
+
+def spreads_along(model: Model, signals: Signals) -> Iterator[tuple[PlainPath, list[float]]]:
+    """Paths with the standard deviation over inputs at each hidden layer, as far as it was measured.
+
+    Of maps side by side, as in message passing, the loudest of each stage: their outputs are summed or joined.
+    """
+    for path in plain_paths(model, signals):
+        known = (_std(signals, layer) for layer in path.hidden)
+        yield path, list(takewhile(math.isfinite, known))
+    if found := stages(model):
+        layers, fed = tuple(each for stage in found for each in stage), any(each.reads_inputs for each in found[0])
+        path = PlainPath(layers, signals.input_rms or 1.0 if fed else entry_rms(model, found[0][0], signals))
+        hidden = [stage for stage in found if set(stage) <= set(path.hidden)]
+        spreads = [max(_std(signals, each) for each in stage) for stage in hidden]
+        if all(map(math.isfinite, spreads)):
+            yield path, spreads
+
+
+def _std(signals: Signals, layer: Layer) -> float:
+    return signals.layers[layer.name].std if layer.name in signals.layers else math.nan
+
+
+def _is_looked_through(layer: Layer) -> bool:
+    """What is applied to every stage, as a graph's adjacency is: a fixed map, in a file any that is used again."""
+    return not layer.weight.trainable or layer.calls > 1
+
+
+def _trained_before(model: Model, layer: Layer, place: Mapping[str, int]) -> tuple[set[str], bool]:
+    """Names of the maps before ``layer``, and whether one that is used again is between: it reads earlier ones too."""
+    found: set[str] = set()
+    pending, seen, again = [layer], {layer.name}, False
+    while pending:
+        for each in model.producers(pending.pop()):
+            if each.name in seen or (not _is_looked_through(each) and place[each.name] > place[layer.name]):
+                continue
+            seen.add(each.name)
+            if _is_looked_through(each):
+                again |= each.calls > 1
+                pending.append(each)
+            else:
+                found.add(each.name)
+    return found, again
 
 
 def ways(model: Model, layer: Layer) -> tuple[int, int]:

@@ -19,8 +19,9 @@ from functools import cached_property
 from typing import Any
 
 from . import activations
+from .biases import gives_data, passed_on
 from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
-from .deadlock import stuck_at_zero, uses_at_the_end, zero_neighbour
+from .deadlock import all_maps_zero, stuck_at_zero, uses_at_the_end, zeros_in_a_row
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
 from .heads import heads, is_spread, loudest_end, made_by, measured_heads, to_blame
@@ -33,6 +34,7 @@ from .paths import (
     peers,
     perturbation_growth,
     plain_paths,
+    spreads_along,
     ways,
 )
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
@@ -42,6 +44,7 @@ from .saturation import held_flat
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
 from .stats import WeightStats
+from .zero_starts import zero_on_purpose
 
 __all__ = [
     "FAR",
@@ -85,9 +88,11 @@ __all__ = [
     "View",
     "WeightStats",
     "activations",
+    "all_maps_zero",
     "expected_gain",
     "fresh",
     "fresh_at",
+    "gives_data",
     "heads",
     "held_back",
     "held_flat",
@@ -100,9 +105,11 @@ __all__ = [
     "measured_heads",
     "misfit",
     "outlook",
+    "passed_on",
     "peers",
     "perturbation_growth",
     "plain_paths",
+    "spreads_along",
     "predicted_heads",
     "redrawn",
     "rule",
@@ -111,10 +118,11 @@ __all__ = [
     "stuck_at_zero",
     "tame",
     "to_blame",
-    "uses_at_the_end",
     "ways",
     "why_loud",
-    "zero_neighbour",
+    "uses_at_the_end",
+    "zero_on_purpose",
+    "zeros_in_a_row",
 ]
 
 Value = str | int | float | bool | list[str]

@@ -6,7 +6,7 @@ A net that answers the same whatever it is asked has learnt nothing but an avera
 through, nothing of the loss comes back. That may be so at the start: a zero head answers alike for all inputs, and
 differs after the first step. initlint takes a few steps. Where the outputs still agree after them, the way is blocked
 by what no step changes: a frozen table of zeros, a mask that was never set, a norm whose epsilon outweighs what comes
-in, a rounding to a grid that is too coarse.
+in, a rounding to a grid that is too coarse, units that are off for every input.
 
 Where another finding tells why, this one is folded under it.
 
@@ -27,10 +27,11 @@ Look at the first layer where nothing depends on the input any more, and at what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Layer, Needs, Severity, Suspicion, rule
+from initlint.plugin import Context, Fill, Layer, Needs, Several, Severity, Suspicion, Tensor, Use, rule
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,21 @@ class Options:
         "default": "the outputs are the same for all inputs, and training does not change that",
         "layer": "the outputs are the same for all inputs, and training does not change that: from here on nothing "
         "depends on the input",
+        "shut": "the outputs are the same for all inputs of the probe, and its steps did not change that: "
+        "{biases} biases, all negative, shut what follows",
         "norm": "the outputs are the same for all inputs, and training does not change that: this norm gives {share} "
         "of its gain, as its epsilon outweighs what comes in",
     },
     explains=("unused-parameters", "dead-units", "vanishing-signal", "collapsed-inputs"),
 )
 def constant_outputs(context: Context, options: Options) -> Iterator[Suspicion]:
-    if not context.signals.outputs_alike:
+    alike, shut = context.signals.outputs_alike, _shutting(context)
+    if shut and (alike or context.signals.outputs_shut):
+        fix = Several(tuple(Fill(each.address, 0.0) for each in shut))
+        yield Suspicion(shut[0], Severity.ERROR, {"biases": len(shut)}, fix, "shut")
         return
+    if not alike:
+        return  # another batch, a code book once it is filled, a loss of its own may let the inputs through
     blind = [layer for layer in context.model.layers if _is_blind(context, layer, options)]
     for layer in blind:
         before = context.model.producers(layer)
@@ -76,6 +84,17 @@ def _is_blind(context: Context, layer: Layer, options: Options) -> bool:
         return False
     share = _share_of_gain(context, layer) if layer.kind.is_norm else None
     return signal.std <= options.share * signal.rms or (share is not None and share <= options.norm)
+
+
+def _shutting(context: Context) -> list[Tensor]:
+    """Hidden biases that are negative throughout, and beyond PyTorch's default bound."""
+    found = []
+    for layer in context.model.layers:
+        stats = context.stats.get(layer.bias.address) if layer.bias is not None else None
+        hidden = layer.kind.is_map and layer.fan_in and not layer.uses & {Use.OUTPUT, Use.PRODUCT}
+        if layer.bias is not None and stats is not None and hidden and stats.max < -1 / math.sqrt(layer.fan_in or 1):
+            found.append(layer.bias)
+    return found
 
 
 def _share_of_gain(context: Context, layer: Layer) -> float | None:

@@ -28,7 +28,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Needs, Role, Severity, Suspicion, WeightStats, rule
+from initlint.plugin import Context, Needs, Role, Severity, Suspicion, Tensor, WeightStats, rule
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Options:
     spread: float = 2.0  # units' scales vary at least twice as much as independent draws' do
     smallest: int = 1000  # values; below, trained and drawn cannot be told apart
     fewest_units: int = 8  # to estimate how much units differ
+    thin: float = 2.5  # estimated rank; as in low-rank-weights: units drawn once and scaled differ as widely
     zero_share: float = 0.05  # a twentieth, as for duplicates; trained tables have a zero row for padding
 
 
@@ -62,7 +63,7 @@ def looks_trained(context: Context, options: Options) -> Iterator[Suspicion]:
         if stats is None or tensor.role not in (Role.WEIGHT, Role.TABLE) or layer.kind.is_recurrent:
             continue
         units = tensor.view.groups * tensor.view.units
-        if stats.count >= options.smallest and units >= options.fewest_units and _learned(stats, units, options):
+        if stats.count >= options.smallest and units >= options.fewest_units and _learned(tensor, stats, options):
             yield Suspicion(
                 at=tensor,
                 severity=Severity.NOTE,
@@ -70,9 +71,16 @@ def looks_trained(context: Context, options: Options) -> Iterator[Suspicion]:
             )
 
 
-def _learned(stats: WeightStats, units: int, options: Options) -> bool:
+def _units(tensor: Tensor) -> int:
+    return tensor.view.groups * tensor.view.units
+
+
+def _learned(tensor: Tensor, stats: WeightStats, options: Options) -> bool:
+    units = _units(tensor)
     if stats.constant or stats.nan or stats.inf or stats.duplicate_units:
         return False
+    if tensor.view.fan_in > 1 and max(units, tensor.view.fan_in) <= options.thin * max(stats.orthogonality, 1.0) ** 2:
+        return False  # an outer product of draws has units of all sizes
     if stats.zero_units > options.zero_share * units or stats.zeros > options.zero_share * stats.count:
         return False  # it is the zeros that make the units' scales differ, as those of a mask do
     spread_error = math.sqrt(2.0 / units)  # of a sample variance over ``units`` normal values, relative

@@ -6,7 +6,7 @@ What a layer hands on is its bias plus what it makes of its input. A bias ten ti
 non-linearity behind it into a constant or a straight line, and everything behind it sees the same large pattern for
 every sample: the loss is steep along that pattern and flat along all others. SGD fails, Adam takes long, and
 from a thousand times on both fail, unless there is a way around the layer. Where all layers of a plain row have such
-biases the patterns add up, and ten times is enough: that is one finding for the row.
+biases the patterns add up, and ten times is enough, twenty if there are shortcuts: one finding for all of them.
 
 Biases of outputs, gates, coordinates and attention logits, those that a batch or instance norm takes away again, and
 those beside a weight that is zero (they drown nothing yet) are left alone. See also saturating-bias, dead-relu-bias.
@@ -34,21 +34,21 @@ from dataclasses import dataclass
 from initlint.plugin import (
     Context,
     Fill,
-    Kind,
     Layer,
     Needs,
     Several,
     Severity,
     Suspicion,
     Tensor,
-    Use,
-    WeightStats,
-    activations,
+    gives_data,
+    passed_on,
     plain_paths,
     rule,
 )
 
 from .non_finite_weights import SIGNAL_RULES
+
+Measured = tuple[Tensor, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Options:
     fail: float = 900.0  # calibrate_bias.md: from 875 on both optimisers fail for every ReLU and GELU net
     row: float = 1.5  # calibrate_breadth.md, biases: what counts as such a row
     row_warn: float = 6.0  # calibrate_breadth.md, biases: from 6 (largest) to 9, 1 of 21 rows trains
+    around: float = 20.0  # calibrate_breadth.md, branches: with shortcuts, 0 of 21 train if all exceed it
     row_fail: float = 12.0  # calibrate_breadth.md, biases: from 12 on 0 of 26 rows train
     least_scale: float = 0.4  # of W x, for unit inputs: PyTorch's default; smaller weights are variance-mismatch's
 
@@ -67,22 +68,21 @@ class Options:
     options=Options,
     message={
         "default": "biases of rms {bias} drown what depends on the input (std {std}), {ratio} to 1",
-        "row": "biases of {layers} layers in a row drown what depends on the input, here {bias} to {std}",
+        "row": "biases of {layers} layers drown what depends on the input, here {bias} to {std}",
     },
     explains=SIGNAL_RULES,
     overrides=("dead-relu-bias",),
 )
 def oversized_bias(context: Context, options: Options) -> Iterator[Suspicion]:
-    measured = ((layer, _measured(context, layer, options)) for layer in context.model.layers if _is_hidden(layer))
+    measured = ((layer, _measured(context, layer, options)) for layer in context.model.layers if gives_data(layer))
     found = {layer.name: each for layer, each in measured if each is not None}
-    for path in plain_paths(context.model, context.signals):
-        row = [found[layer.name] for layer in path.hidden if layer.name in found]
+    for row, warn, fail in _rows(context, found, options):
         ratios = [data["ratio"] for _, data in row]
-        if len(row) >= max(2, len(path.hidden)) and min(ratios) >= options.row and max(ratios) >= options.row_warn:
+        if max(ratios) >= warn:
             bias, data = row[ratios.index(max(ratios))]
-            severity = Severity.ERROR if max(ratios) >= options.row_fail else Severity.WARNING
+            severity = Severity.ERROR if max(ratios) >= fail else Severity.WARNING
             fix = Several(tuple(Fill(each.address, 0.0) for each, _ in row))
-            yield Suspicion(bias, severity, {**data, "layers": len(row), "threshold": options.row_warn}, fix, "row")
+            yield Suspicion(bias, severity, {**data, "layers": len(row), "threshold": warn}, fix, "row")
             found = {name: each for name, each in found.items() if each not in row}
     for name, (bias, data) in found.items():
         if data["ratio"] > options.warn:
@@ -91,30 +91,27 @@ def oversized_bias(context: Context, options: Options) -> Iterator[Suspicion]:
             yield Suspicion(bias, severity, {**data, "threshold": options.warn}, Fill(bias.address, 0.0))
 
 
-def _measured(context: Context, layer: Layer, options: Options) -> tuple[Tensor, dict[str, float]] | None:
+def _rows(
+    context: Context, found: dict[str, Measured], options: Options
+) -> Iterator[tuple[list[Measured], float, float]]:
+    """All of a plain row, with what is too large in it; and all there are, if there are ways around them."""
+    for path in plain_paths(context.model, context.signals):
+        row = [found[layer.name] for layer in path.hidden if layer.name in found]
+        if len(row) >= max(2, len(path.hidden)) and min(data["ratio"] for _, data in row) >= options.row:
+            yield row, options.row_warn, options.row_fail
+    maps = [context.model.layer(name) for name in found if context.model.layer(name).kind.is_map]
+    row = [found[layer.name] for layer in maps if len(maps) > 1 and any(each.bypassed for each in maps)]
+    if row and min(data["ratio"] for _, data in row) >= options.around:
+        yield row, options.around, options.around
+
+
+def _measured(context: Context, layer: Layer, options: Options) -> Measured | None:
     """Its bias and what is to be told of it; None where it has none, or one that is no data for others."""
     signal, weight = context.signal(layer), context.stats.get(layer.weight.address)
     bias = context.stats.get(layer.bias.address) if layer.bias is not None else None
     if layer.bias is None or bias is None or signal is None or weight is None or weight.all_zero:
         return None
-    rms, scale = _passed_on(layer, bias), max(signal.std, options.least_scale)
+    rms, scale = passed_on(layer, bias), max(signal.std, options.least_scale)
     if not math.isfinite(rms + scale):
         return None
     return layer.bias, {"bias": rms, "std": signal.std, "ratio": rms / scale}
-
-
-_EXCUSED = frozenset({Use.OUTPUT, Use.PRODUCT, Use.COORDINATE, Use.SOFTMAX})
-
-
-def _is_hidden(layer: Layer) -> bool:
-    """Its output is data for others: no prior, gate, offset or logit; and nothing takes its mean away again."""
-    taken_away = layer.norm_after in (Kind.BATCH_NORM, Kind.INSTANCE_NORM)
-    bounded = activations.get(layer.activation).bounded or layer.activation in activations.PERIODIC
-    return not (taken_away or bounded or layer.kind.is_recurrent or layer.uses & _EXCUSED)
-
-
-def _passed_on(layer: Layer, bias: WeightStats) -> float:
-    """Root mean square over units of what gets past the non-linearity: a ReLU stops negative biases."""
-    if layer.dead_below is None or layer.norm_after is not None:
-        return math.sqrt(bias.mean_square)
-    return math.sqrt(sum(max(0.0, b) ** 2 for b in bias.values) / max(1, len(bias.values)))

@@ -33,12 +33,11 @@ one step less than a measurement, unless no doubt is left.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from initlint.plugin import Context, Needs, PlainPath, Severity, Suspicion, outlook, plain_paths, redrawn, rule
+from initlint.plugin import Context, Needs, PlainPath, Severity, Suspicion, outlook, redrawn, rule, spreads_along
 
 
 @dataclass(frozen=True)
@@ -93,14 +92,7 @@ def _paths(context: Context) -> Iterator[tuple[PlainPath, list[float]]]:
     if not context.probed:
         yield from ((stretch.path, stretch.spreads) for stretch in context.predicted)
         return
-    for path in plain_paths(context.model, context.signals):
-        spreads = []
-        for layer in path.hidden:
-            signal = context.signal(layer)
-            if signal is None or not math.isfinite(signal.std):
-                break
-            spreads.append(signal.std)
-        yield path, spreads
+    yield from spreads_along(context.model, context.signals)
 
 
 def _severity(context: Context, ratio: float, options: Options) -> Severity:

@@ -5,9 +5,9 @@
 A zero weight (or a drawn one times a mask that nobody set) passes nothing on, and no gradient back.
 - The end of a residual branch, a gate, a head, one factor of a product has a gradient and wakes up at once: a note.
 - A zero layer in front of a ReLU whose bias is not positive never wakes up (relu'(0) is 0). Nor do two zero layers in a
-  row without a bias between them that wakes one, and then the other. These are errors.
-- A zero layer whose outputs multiply each other (a packed projection to queries and keys) holds most of itself at zero;
-  elsewhere (in front of tanh, say) it wakes up late: warnings. Without a network a note, unless all weights are zero.
+  row; with a bias between them they do, too late: errors.
+- A zero layer whose outputs multiply each other (packed queries and keys) holds most of itself at zero; elsewhere (in
+  front of tanh, say) it wakes up late: warnings. Without a network a note, unless all weights are zero.
 
 ## Example
 
@@ -19,12 +19,13 @@ A zero weight (or a drawn one times a mask that nobody set) passes nothing on, a
 
 ## References
 
+- `benchmarks/results/calibrate_zeros.md`: how many in a row still train
 - Zhang et al. 2019 (Fixup, arXiv:1901.09321); Hu et al. 2021 (LoRA, arXiv:2106.09685); VowpalWabbit PR #1033
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from initlint.plugin import (
     Context,
@@ -36,20 +37,13 @@ from initlint.plugin import (
     Suspicion,
     Tensor,
     Use,
+    all_maps_zero,
     fresh_at,
     rule,
     stuck_at_zero,
-    uses_at_the_end,
-    zero_neighbour,
+    zero_on_purpose,
+    zeros_in_a_row,
 )
-
-IDIOMS = {
-    Use.SUM: "it joins a sum, as the end of a residual branch or a shift does",
-    Use.PRODUCT: "it is one factor of a product, as a gate is",
-    Use.SOFTMAX: "it gives logits of a softmax, which start out uniform",
-    Use.COORDINATE: "it gives offsets or coordinates, which start at the identity",
-    Use.OUTPUT: "it is a head, which gets its gradient from the loss",
-}
 
 
 @rule(
@@ -60,7 +54,9 @@ IDIOMS = {
         "idiom": "all {count} {weights} start at zero; {idiom}",
         "stuck": "all {count} {weights} are zero and can never change: {proof}",
         "product": "all {count} {weights} are zero and its outputs multiply each other: each holds the other at zero",
-        "row": "all {count} {weights} start at zero, and so do those of {other} next to it: each waits for the other",
+        "row": "all {count} {weights} start at zero, in one of {row} such layers that the signal cannot but pass: "
+        "each waits for the others",
+        "all": "all {count} {weights} start at zero, and so do those of all other layers: each waits for the others",
         "default": "all {count} {weights} start at zero, so the layer passes neither signal nor gradient at first",
     },
     explains=("dead-units", "vanishing-signal", "dead-relu-bias", "stuck-parameters", "vanishing-gradient"),
@@ -68,35 +64,31 @@ IDIOMS = {
 )
 def zero_weights(context: Context, options: object) -> Iterator[Suspicion]:
     zero = {address for address, stats in context.stats.items() if stats.all_zero}
+    waiting = zeros_in_a_row(context.model, context.stats)
     for layer in context.model.layers:
         for tensor in (each for each in layer.tensors if each.trainable and each.address not in context.alike):
             if tensor.role not in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
                 continue
             if tensor.address in zero:
-                yield _judge(context, layer, tensor)
+                yield _judge(context, layer, tensor, waiting)
             else:
                 yield from (_judge_part(context, tensor, part) for part in tensor.part_addresses if part in zero)
 
 
-def _judge(context: Context, layer: Layer, tensor: Tensor) -> Suspicion:
-    fix = fresh_at(context.model, tensor, tensor.address)
+def _judge(context: Context, layer: Layer, tensor: Tensor, waiting: Mapping[str, int]) -> Suspicion:
+    fix, told = fresh_at(context.model, tensor, tensor.address), _told(tensor)
     if proof := _proof(context, layer, tensor):
-        return Suspicion(tensor, Severity.ERROR, {**_told(tensor), "proof": proof}, fix, "stuck")
-    uses = uses_at_the_end(context.model, layer, context.stats)
-    idiom = next((text for use, text in IDIOMS.items() if use in uses), "")
+        return Suspicion(tensor, Severity.ERROR, {**told, "proof": proof}, fix, "stuck")
     if not context.model.has_dataflow:
-        return _idiom(tensor, _told(tensor), "whether something wakes it up cannot be seen without the network")
-    if layer.multiplies_itself and Use.SUM not in layer.uses:
-        return Suspicion(tensor, Severity.WARNING, _told(tensor), fix, "product")
-    if idiom and (Use.LAYER not in uses or layer.bypassed or Use.OUTPUT in layer.uses):
-        return _idiom(tensor, _told(tensor), idiom)
-    if tensor.role is Role.RECURRENT_WEIGHT:
-        return _idiom(tensor, _told(tensor), "the recurrence starts without memory and learns it")
-    if tensor.role is Role.TABLE and layer.bypassed:
-        return _idiom(tensor, _told(tensor), "it joins another input, as a table of positions does")
-    if other := zero_neighbour(context.model, layer, context.stats):
-        return Suspicion(tensor, Severity.ERROR, {**_told(tensor), "other": other}, fix, "row")
-    return Suspicion(tensor, Severity.WARNING, _told(tensor), fix)
+        return _idiom(tensor, told, "whether something wakes it up cannot be seen without the network")
+    if layer.name in waiting and tensor is layer.weight:
+        return Suspicion(tensor, Severity.ERROR, {**told, "row": waiting[layer.name]}, fix, "row")
+    product = layer.multiplies_itself and Use.SUM not in layer.uses
+    if not product and (idiom := zero_on_purpose(context.model, layer, tensor, context.stats)):
+        return _idiom(tensor, told, idiom)
+    if all_maps_zero(context.model, context.stats):
+        return Suspicion(tensor, Severity.ERROR, told, fix, "all")
+    return Suspicion(tensor, Severity.WARNING, told, fix, "product" if product else "default")
 
 
 def _proof(context: Context, layer: Layer, tensor: Tensor) -> str:

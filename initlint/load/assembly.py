@@ -185,6 +185,7 @@ class _Assembly:
             shuffles_units=flow.shuffles_units and not weight.parts,
             multiplies_itself=flow.multiplies_itself,
             learnt_input=flow.learnt_input,
+            reads_inputs=flow.reads_inputs,
             segment=op.segment,
         )
 

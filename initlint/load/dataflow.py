@@ -13,7 +13,7 @@ from .constants import Constants
 from .dominators import Dominators
 from .elementwise import Regions
 from .entries import Entries
-from .graph import LINK, Graph, Node
+from .graph import LINK, Graph, Node, carried
 from .links import UNKNOWN, Link, Links
 from .norm_sites import NormSite
 from .readings import Readings
@@ -83,6 +83,7 @@ class Flow:
     shuffles_units: bool = False
     multiplies_itself: bool = False
     learnt_input: bool = False
+    reads_inputs: bool = False
     position: int = 0
 
 
@@ -112,7 +113,8 @@ class Dataflow:
         self._readings = Readings(graph, constants, regions)
         self._shuffles = Shuffles(graph, constants, regions, self._norm_of_source, slopes_of(operations))
         entries = Entries(graph, constants, regions, frozenset(self._op_nodes)).found()
-        self._dominators = Dominators(graph, entries or graph.learnt)
+        self._entries = frozenset(entries or graph.learnt)
+        self._dominators = Dominators(graph, self._entries)
 
     def flow(self, position: int) -> Flow:
         op = self._operations[position]
@@ -124,6 +126,7 @@ class Dataflow:
         flow.producers = sorted(self._feeding(position))
         flow.bypassed = not self._dominators.dominates_output(op.node)
         flow.learnt_input = bool(op.inputs) and self._graph.fed.isdisjoint(op.inputs)
+        flow.reads_inputs = not self._untouched.isdisjoint(op.inputs)
         return flow
 
     # -- forwards ------------------------------------------------------------------------------------------------
@@ -317,6 +320,15 @@ class Dataflow:
     def position(self, node: Node) -> int | None:
         """Which operation the node belongs to; None where it has no weights."""
         return self._op_nodes.get(node.index)
+
+    @cached_property
+    def _untouched(self) -> frozenset[str]:
+        """Values that something of the inputs reaches past all operations."""
+        reached = set(self._entries)
+        for node in self._graph.nodes:
+            if node.index not in self._op_nodes and node.op not in ("Shape", "Size"):
+                reached.update(node.outputs if any(value in reached for value in carried(node)) else ())
+        return frozenset(reached)
 
     @cached_property
     def _feeds(self) -> dict[str, frozenset[int]]:

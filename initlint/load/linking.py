@@ -24,6 +24,7 @@ def called_again(layer: Layer, flow: Flow) -> Layer:
         bias_removed=layer.bias_removed and flow.bias_removed,
         bypassed=layer.bypassed and flow.bypassed,
         learnt_input=layer.learnt_input and flow.learnt_input,
+        reads_inputs=layer.reads_inputs or flow.reads_inputs,
     )
 
 

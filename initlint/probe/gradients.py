@@ -182,8 +182,9 @@ class BackwardProbe:
                 return replace(found, backward_reason=f"no steps could be taken: {described(error)}")
             draws = walk.steps + 1 if found.loss is Loss.RANDOM_LINEAR else 1
             found = replace(found, batches=len(walk.calls), draws=draws, steps=walk.steps)
-            # what another batch, a state or a loss of its own would open may let the inputs through as well
-            found = replace(found, outputs_alike=walk.outputs_alike and walk.finite and not walk.unreached)
+            if walk.outputs_alike and walk.finite:
+                # what another batch, a state or a loss of its own would open may let the inputs through as well
+                found = replace(found, outputs_alike=not walk.unreached, outputs_shut=bool(walk.unreached))
         if not walk.finite:
             return found
         verdicts = self._verdicts(walk, invariant, reads)

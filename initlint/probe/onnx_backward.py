@@ -187,8 +187,11 @@ class TangentProbe:
             made.pop(address, None)
         if search.rounds:
             found = replace(found, steps=search.rounds, batches=len(search.batches), draws=search.rounds)
-        alike = not search.unreached and seem_alike(found.outputs) and self._stay_alike(search.weights)
-        return replace(found, liveness=made, stuck_rows=onnx_liveness.stuck_rows(search, made), outputs_alike=alike)
+        alike = seem_alike(found.outputs) and self._stay_alike(search.weights)
+        found = replace(
+            found, outputs_alike=alike and not search.unreached, outputs_shut=alike and bool(search.unreached)
+        )
+        return replace(found, liveness=made, stuck_rows=onnx_liveness.stuck_rows(search, made))
 
     def _stay_alike(self, weights: Weights) -> bool:
         trained = [each for each in self.model.tensors if each.trainable and not each.computed]

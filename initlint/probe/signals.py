@@ -225,6 +225,8 @@ class Signals:
     """By address of the weights that have them: rows (units, experts) that start at zero and never get a gradient."""
     outputs_alike: bool = False
     """The outputs are the same for all inputs, up to rounding, and the steps have not changed that."""
+    outputs_shut: bool = False
+    """The same, but something was not reached that another batch, or a loss of its own, may open."""
     twins: tuple[Twin, ...] = ()
     members: tuple[Members, ...] = ()
     alike: tuple[Alike, ...] = ()

@@ -7,7 +7,9 @@ from functools import partial
 import models
 import torch
 from models import Built
+from models.altered import altered
 from models.initialised import seeded
+from models.messages import messages, shut
 from torch import Tensor, nn
 
 import initlint
@@ -87,6 +89,10 @@ def beside_a_mask_of_large_numbers() -> Built:
     Good("near miss: equal samples have equal outputs", zero_head_on_equal_samples, notes_ok=True),
     Good("a fine grid", partial(rounded, step=0.01)),
     Good("near miss: masked logits", beside_a_mask_of_large_numbers),
+    Good("near miss: message passing with biases of -0.1", altered(messages, partial(shut, bias=-0.1))),
+    Bad(
+        "message passing, shut", altered(messages, partial(shut, bias=-2.0)), at=["own.0.bias"], severity=Severity.ERROR
+    ),
     Bad("an epsilon of 1e7", partial(normed, eps=1e7), at=["1"], severity=Severity.ERROR),
     Bad("a grid that is too coarse", rounded, at=["head"], severity=Severity.ERROR),
     Bad("a mask that was never set", masked, at=["head"], severity=Severity.ERROR),

@@ -49,6 +49,11 @@ def staircase(weight: Array) -> Array:
     return np.asarray(np.where(seen, np.random.default_rng(0).standard_normal(weight.shape) * 0.2, 0.0), np.float32)
 
 
+def outer(weight: Array) -> Array:
+    one, other = (np.random.default_rng(seed).standard_normal(size) for seed, size in enumerate(weight.shape))
+    return np.asarray(np.outer(one, other) * 0.1, np.float32)
+
+
 @cases(
     Good("he-initialised mlp", mlp, notes_ok=False),
     Good("orthogonal", partial(mlp, changes={"2.weight": orthogonal, "4.weight": orthogonal}), notes_ok=False),
@@ -60,6 +65,7 @@ def staircase(weight: Array) -> Array:
     Good("gpt", gpt, notes_ok=False, exporters=LEGACY),
     Good("packed projections", torch_encoder, notes_ok=False, exporters=LEGACY),
     Good("stacked experts", mixture_of_experts, notes_ok=False, exporters=LEGACY),
+    Good("near miss: an outer product of draws", partial(mlp, changes={"2.weight": outer, "4.weight": outer})),
     Good("near miss: masked connections", partial(mlp, changes={"2.weight": staircase})),
     Good(
         "near miss: heavy tails in rows of one scale",

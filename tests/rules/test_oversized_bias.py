@@ -15,6 +15,7 @@ from initlint.testing import Bad, Case, Good, cases, check
 
 WARNING = Severity.WARNING
 LEGACY = ("legacy",)
+FCS = ("fc1", "fc2")
 
 
 def alternating(size: float) -> object:
@@ -78,6 +79,12 @@ def _column() -> Array:
     Bad("-30 before GELU's leaky kin", partial(mlp, activation="LeakyRelu", changes={"2.bias": -30.0}), ["2.bias"]),
     Bad("+3000 before ReLU", partial(mlp, changes={"2.bias": 3000.0}), ["2.bias"], Severity.ERROR),
     Bad("in a residual branch", partial(residual, changes={"blocks.1.fc1.bias": 30.0}), ["blocks.1.fc1.bias"], WARNING),
+    Bad(
+        "+-20 in every layer of a residual net",
+        partial(residual, changes={f"blocks.{n}.{each}.bias": alternating(20.0) for n in range(3) for each in FCS}),
+        ["blocks.0.fc2.bias"],
+        Severity.ERROR,
+    ),
     Bad("the shift of a norm", partial(normed, at="norm.bias"), ["norm.bias"], WARNING),
 )
 def test_oversized_bias(case: Case) -> None:

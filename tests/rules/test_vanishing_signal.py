@@ -11,7 +11,10 @@ import onnx
 import pytest
 import torch
 from models import batchnorm_resnet, gpt, rms_norm_mlp, selu_mlp, sigmoid_mlp, tanh_mlp, torch_default_mlp
+from models.altered import altered
 from models.graphs import mlp, residual
+from models.messages import messages
+from models.messages import scaled as quiet
 from torch import nn
 
 import initlint
@@ -53,6 +56,9 @@ def scaled(seed: int = 0, **options: Any) -> tuple[nn.Module, torch.Tensor]:
     Good("xavier tanh", tanh_mlp, notes_ok=False, exporters=LEGACY),
     Good("xavier sigmoid, 3 layers", sigmoid_mlp, notes_ok=False, exporters=LEGACY),
     Good("std 0.02 and residual branches", gpt, notes_ok=False, exporters=LEGACY),
+    Good("message passing, two maps side by side", messages, notes_ok=False),
+    Good("near miss: a third of it", altered(messages, partial(quiet, factor=1 / 3)), notes_ok=False),
+    Bad("message passing, far too small", altered(messages, partial(quiet, factor=0.01)), ["own.2"], ERROR),
     Good("batch norm", batchnorm_resnet, notes_ok=False, exporters=LEGACY),
     Good(
         "PyTorch's default with normalisation", partial(rms_norm_mlp, depth=20), notes_ok=False, exporters=("dynamo",)

@@ -11,12 +11,21 @@ from models import Built, adaln_zero, gpt, lora, relu_mlp, zero_head
 from models.altered import altered
 from models.graphs import Graph, mlp, residual
 from models.initialised import seeded
+from models.messages import emptied, messages
 from torch import nn
 
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
+
+
+def _all_zero(module: nn.Module) -> None:
+    for each in module.modules():
+        if isinstance(each, nn.Linear):
+            nn.init.zeros_(each.weight)
+            if each.bias is not None:
+                nn.init.uniform_(each.bias, -0.1, 0.1)
 
 
 def in_series(seed: int = 0, activation: str = "Tanh", bias: float = 0.0) -> onnx.ModelProto:
@@ -202,6 +211,21 @@ def shared(seed: int = 0) -> Built:
         WARNING,
     ),
     Bad("one tensor twice in a row", shared, ["one.weight"], WARNING),
+    Good("near miss: one of two maps side by side", altered(messages, lambda m: m.own[1].weight.zero_()), exporters=()),
+    Bad(
+        "two rounds of two maps side by side, with biases",
+        altered(messages, partial(emptied, rounds=2)),
+        ["messages.1.weight"],
+        ERROR,
+        exporters=(),  # which store equal tensors once, as if they were one
+    ),
+    Bad(
+        "all maps of a residual net",
+        altered(gpt, _all_zero),
+        [f"blocks.{block}.{name}.weight" for block in range(3) for name in ("attention.qkv", "mlp.fc1")],
+        ERROR,
+        exporters=("legacy",),
+    ),
     Bad("two in series", in_series, ["2.weight", "4.weight"], ERROR),
     Bad("two in series, kept awake by a bias", partial(in_series, bias=0.3), ["2.weight", "4.weight"], ERROR),
     Bad("sigmoid(0) is not 0", partial(in_series, activation="Sigmoid"), ["2.weight", "4.weight"], ERROR),
