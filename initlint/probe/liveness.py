@@ -272,7 +272,7 @@ class Walk:
 
     def _made_of_parameters(self) -> Made:
         try:
-            return made_of_parameters(self.differentiator, self.calls)
+            return made_of_parameters(self.differentiator, self.calls, self.outputs_alike)
         except REFUSALS:
             return {}  # it cannot be told
 
