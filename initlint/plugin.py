@@ -37,7 +37,7 @@ from .paths import (
 )
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
 from .probe.signals import Alike, Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
-from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame
+from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame, tame_all
 from .saturation import held_flat
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
@@ -110,6 +110,7 @@ __all__ = [
     "shut",
     "stuck_at_zero",
     "tame",
+    "tame_all",
     "to_blame",
     "uses_at_the_end",
     "ways",

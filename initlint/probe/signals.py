@@ -152,6 +152,8 @@ class SoftmaxSignal:
     """Share of rows in which one entry has all but a thousandth."""
     excess: float
     """Mean cross-entropy, in nats, of entries drawn at random, above that of even rows."""
+    joining: tuple[str, ...] = ()
+    """Addresses of the tensors that join the logits on the way from these layers: scales, biases by position."""
 
 
 @dataclass(frozen=True, slots=True)
