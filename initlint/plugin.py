@@ -36,7 +36,18 @@ from .paths import (
     ways,
 )
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
-from .probe.signals import Alike, Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
+from .probe.signals import (
+    Alike,
+    Backward,
+    Forward,
+    GradientSignal,
+    LayerSignal,
+    Liveness,
+    Loss,
+    NonFiniteOrigin,
+    Signals,
+    Twin,
+)
 from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame, tame_all
 from .saturation import held_flat
 from .schemes import misfit
@@ -47,6 +58,7 @@ __all__ = [
     "FAR",
     "Advice",
     "Alike",
+    "Backward",
     "Builds",
     "Context",
     "Fill",
@@ -61,6 +73,7 @@ __all__ = [
     "Layer",
     "LayerSignal",
     "Liveness",
+    "Loss",
     "Model",
     "Needs",
     "NoOptions",
