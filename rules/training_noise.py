@@ -28,10 +28,10 @@ something is divided by a probability, see that this is not 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from initlint.plugin import Advice, Context, Needs, Severity, Suspicion, rule
+from initlint.plugin import Advice, Context, Fix, Needs, Severity, Suspicion, rule, tame
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Options:
 @rule(
     category="signal",
     needs=Needs.LIVENESS,
+    uses=Needs.WEIGHTS,
     options=Options,
     message={
         "default": "the noise of training mode is {share} times as large as the outputs (threshold {threshold})",
@@ -63,10 +64,20 @@ def training_noise(context: Context, options: Options) -> Iterator[Suspicion]:
         if not scales:
             yield Suspicion(context.model, Severity.ERROR, found, proven=True)
             return
-        fix = Advice(scales[0], "0.5 / math.sqrt(fan_in)  # the size of the weights that the noise is added to")
+        at, fix = _to_blame(context, scales)
         found["scales"] = ", ".join(scales[:_NAMED]) + (", ..." if len(scales) > _NAMED else "")
-        yield Suspicion(scales[0], Severity.ERROR, found, fix, message="tensors", proven=True)
+        yield Suspicion(at, Severity.ERROR, found, fix, message="tensors", proven=True)
 
 
 _NAMED = 4
 """Tensors that the message names."""
+
+
+def _to_blame(context: Context, scales: Sequence[str]) -> tuple[str, Fix | None]:
+    """The largest of ``scales``, as far as they were looked at; what only training mode reads at all was not."""
+    known = [address for address in scales if address in context.stats]
+    if not known:
+        return scales[0], Advice(scales[0], "0.5 / math.sqrt(fan_in)  # in the size of the weights beside it")
+    at = max(known, key=lambda address: context.stats[address].mean_square)
+    tensor = context.model.tensor(at)
+    return at, None if tensor is None else tame(context.model, tensor, context.stats[at])

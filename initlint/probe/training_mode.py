@@ -80,8 +80,7 @@ def noise_of_training(differentiator: Differentiator, call: Call, output: Any, s
         with _watching(differentiator.module) as places:
             _look(differentiator, call, seed)
         return TrainingNoise(math.inf, places[0] if places else "")
-    ratios = (_ratio(*pair) for pair in zip(still, *looks, strict=True))
-    return TrainingNoise(max((each for each in ratios if math.isfinite(each)), default=0.0))
+    return TrainingNoise(max((_ratio(*pair) for pair in zip(still, *looks, strict=True)), default=0.0))
 
 
 def _look(differentiator: Differentiator, call: Call, seed: int) -> list[torch.Tensor]:
@@ -95,10 +94,14 @@ def _is_finite(output: torch.Tensor) -> bool:
 
 def _ratio(still: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> float:
     """What two draws of the noise make of the same inputs, apart, over what comes without it, or order one."""
-    if not still.is_floating_point() or not still.numel():
+    if not still.is_floating_point():
         return 0.0
-    apart = float((one.double() - other.double()).square().mean().sqrt()) / math.sqrt(2.0)
-    return apart / max(float(still.double().square().mean().sqrt()), 1.0)
+    known = still.isfinite() & one.isfinite() & other.isfinite()  # masked logits are at minus infinity
+    if not bool(known.any()):
+        return 0.0
+    values, *noisy = (each[known].double() for each in (still, one, other))
+    apart = float((noisy[0] - noisy[1]).square().mean().sqrt()) / math.sqrt(2.0)
+    return apart / max(float(values.square().mean().sqrt()), 1.0)
 
 
 @contextmanager

@@ -68,9 +68,9 @@ class Variational(nn.Module):
         self.mean, self.spread, self.head = nn.Linear(16, 8), nn.Linear(16, 8), nn.Linear(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = self.mean(x)
+        mean, spread = self.mean(x), (0.5 * self.spread(x)).exp()
         if self.training:
-            mean = torch.distributions.Normal(mean, (0.5 * self.spread(x)).exp()).rsample()
+            mean = torch.distributions.Normal(mean, spread).rsample()
         out: Tensor = self.head(mean)
         return out.masked_fill(torch.arange(4) == 3, -math.inf)
 
@@ -99,6 +99,13 @@ def test_it_is_an_error_and_the_only_one(build: partial[Built]) -> None:
     module, inputs = build()
     (finding,) = (each for each in initlint.check(module, *inputs).headlines if each.severity > Severity.NOTE)
     assert (finding.rule, finding.severity) == ("training-noise", Severity.ERROR)
+
+
+def test_a_bias_that_makes_the_noise_loud_is_the_cause() -> None:
+    module, inputs = variational()
+    nn.init.constant_(module.spread.bias, 16.0)
+    (finding,) = (each for each in initlint.check(module, *inputs).headlines if each.severity > Severity.NOTE)
+    assert (finding.rule, finding.address, finding.severity) == ("oversized-bias", "spread.bias", Severity.ERROR)
 
 
 def test_what_has_no_noise_but_dropout_is_not_run_in_training_mode() -> None:
