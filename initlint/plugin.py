@@ -38,8 +38,19 @@ from .paths import (
     ways,
 )
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
-from .probe.signals import Alike, Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
-from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame
+from .probe.signals import (
+    Alike,
+    Backward,
+    Forward,
+    GradientSignal,
+    LayerSignal,
+    Liveness,
+    Loss,
+    NonFiniteOrigin,
+    Signals,
+    Twin,
+)
+from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame, tame_all
 from .saturation import held_flat
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
@@ -50,6 +61,7 @@ __all__ = [
     "FAR",
     "Advice",
     "Alike",
+    "Backward",
     "Builds",
     "Context",
     "Fill",
@@ -64,6 +76,7 @@ __all__ = [
     "Layer",
     "LayerSignal",
     "Liveness",
+    "Loss",
     "Model",
     "Needs",
     "NoOptions",
@@ -117,6 +130,7 @@ __all__ = [
     "shut",
     "stuck_at_zero",
     "tame",
+    "tame_all",
     "to_blame",
     "ways",
     "why_loud",

@@ -107,9 +107,9 @@ def tamed(model: Model, stats: Mapping[str, WeightStats]) -> tuple[Edit, ...]:
     return tuple(edit for edit in edits if edit is not None)
 
 
-def tame(model: Model, tensor: Tensor, found: WeightStats | None) -> Edit | None:
+def tame(model: Model, tensor: Tensor, found: WeightStats | None, far: float = FAR) -> Edit | None:
     """The same for one tensor, a bias included; None where it is of usual size, a map's weight, or cannot be set."""
-    if found is None or not is_far(model, tensor, found):
+    if found is None or not is_far(model, tensor, found, far):
         return None
     if tensor.role in SHIFTS:
         return Fill(tensor.address, 0.0)
@@ -118,10 +118,17 @@ def tame(model: Model, tensor: Tensor, found: WeightStats | None) -> Edit | None
     return Fill(tensor.address, math.copysign(1.0, found.mean))
 
 
-def is_far(model: Model, tensor: Tensor, found: WeightStats | None) -> bool:
-    """Whether a bias, or what no map owns, is far above order one."""
+def tame_all(model: Model, stats: Mapping[str, WeightStats], addresses: Iterable[str], far: float) -> Several | None:
+    """One fix for those of ``addresses`` that are ``far`` above order one; None where none is."""
+    tensors = [tensor for each in addresses if (tensor := model.tensor(each)) is not None]
+    edits = [edit for each in tensors if (edit := tame(model, each, stats.get(each.address), far)) is not None]
+    return Several(tuple(edits)) if edits else None
+
+
+def is_far(model: Model, tensor: Tensor, found: WeightStats | None, far: float = FAR) -> bool:
+    """Whether a bias, or what no map owns, is ``far`` above order one."""
     free = tensor.trainable and tensor.role in (Role.OTHER, Role.SLOPE, *SHIFTS)
-    return free and found is not None and found.mean_square > FAR**2 and tensor.address not in model.uneditable
+    return free and found is not None and found.mean_square > far**2 and tensor.address not in model.uneditable
 
 
 def _weights(model: Model, layer: Layer, by_the_book: bool = True) -> Iterator[Edit]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 from .causes import Place, fold, place
+from .dependence import is_drowned
 from .examined import Examined
 from .fixes import Edit, Several, edits_of
 from .loosening import free_the_stuck
@@ -181,9 +182,28 @@ class Trial:
         untried = [each for each in heads if each not in self.causes]
         self.causes += untried
         if untried:
-            self.confirming = after = self.attempt(self.causes)
-            self.note_cured(after, self.causes)
-            self._note_revealed(after)
+            self.confirming = self.attempt(self.causes)
+            after = self._with_what_drowns(self.confirming)
+            if after is not None:
+                self.note_cured(after, self.causes)
+                self._note_revealed(after)
+
+    def _with_what_drowns(self, after: Examined) -> Examined | None:
+        """With the fixes of what was as loud as a cause, and drowns the inputs without it; None where none helps."""
+        if not is_drowned(self.start.context.signals, after.context.signals):
+            return after
+        loud = [each for at, each in after.loud.items() if at not in self.start.loud]
+        fresh = [each for each in loud if each.severity is Severity.ERROR]
+        more = tuple(dict.fromkeys(edit for each in fresh for edit in self.edits(each)))
+        if not more or self.left <= 0:
+            return None
+        again = self.attempt(self.causes, more)
+        if is_drowned(self.start.context.signals, again.context.signals):
+            return None
+        for each in self.causes:
+            self.fixes[place(each)] = Several((*self.edits(each), *more))
+        self.confirming = again
+        return again
 
     def _note_revealed(self, after: Examined) -> None:
         """What is wrong with a tensor may show only once the signal gets there."""

@@ -70,7 +70,7 @@ class Options:
         "default": "biases of rms {bias} drown what depends on the input (std {std}), {ratio} to 1",
         "row": "biases of {layers} layers drown what depends on the input, here {bias} to {std}",
     },
-    explains=SIGNAL_RULES,
+    explains=(*SIGNAL_RULES, "training-noise"),
     overrides=("dead-relu-bias",),
 )
 def oversized_bias(context: Context, options: Options) -> Iterator[Suspicion]:

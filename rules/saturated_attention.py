@@ -18,7 +18,8 @@ fewer than four positions is left alone, and so is any other softmax: routers an
 
 ## Fix
 
-`nn.init.xavier_normal_` for both projections; divide the logits by the root of the head's width.
+`nn.init.xavier_normal_` for both projections; divide the logits by the root of the head's width. A learned scale or
+bias between them and the softmax starts at order one; of an exponentiated scale the logarithm does.
 
 ## References
 
@@ -30,7 +31,7 @@ fewer than four positions is left alone, and so is any other softmax: routers an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from initlint.plugin import (
@@ -48,6 +49,7 @@ from initlint.plugin import (
     Use,
     expected_gain,
     rule,
+    tame_all,
 )
 
 
@@ -55,6 +57,7 @@ from initlint.plugin import (
 class Options:
     warn: float = 0.15  # calibrate_bias.md, bare: SGD fails there and Adam is slow; healthy models: above 0.7
     shortest: float = 4.0  # rows of two or three entries are certain by chance: three normal logits of std 3 often are
+    far: float = 4.7  # ln 100 = 4.6: where CLIP and Swin v2 clamp the logarithm of the scale of their logits
     loud: float = 2.0  # a projection of more than twice the gain of its scheme is to blame; He and Xavier differ by 1.4
 
 
@@ -68,9 +71,7 @@ class Options:
 )
 def saturated_attention(context: Context, options: Options) -> Iterator[Suspicion]:
     for place, softmax in context.signals.softmaxes.items():
-        if not softmax.attention or softmax.length < options.shortest:
-            continue
-        if softmax.entropy >= options.warn:
+        if not softmax.attention or softmax.length < options.shortest or softmax.entropy >= options.warn:
             continue
         makers = [context.model.layer(name) for name in softmax.layers]
         makers = [layer for layer in makers if {Use.PRODUCT, Use.SOFTMAX} <= layer.uses]
@@ -81,17 +82,22 @@ def saturated_attention(context: Context, options: Options) -> Iterator[Suspicio
             "length": softmax.length,
             "threshold": options.warn,
         }
-        at, fix = _blame(context, makers, options)
+        at, fix = _blame(context, makers, softmax.joining, options)
         severity = Severity.NOTE if isinstance(at, Model) or at in makers else Severity.WARNING
         yield Suspicion(at, severity, data, fix)
 
 
-def _blame(context: Context, makers: list[Layer], options: Options) -> tuple[Tensor | Layer | Model, Fix | None]:
-    """The loudest of its projections; the fix draws all of them anew."""
+def _blame(
+    context: Context, makers: list[Layer], joining: Sequence[str], options: Options
+) -> tuple[Tensor | Layer | Model, Fix | None]:
+    """The loudest of its projections; the fix draws all of them anew. Or what stands between these and the softmax."""
+    gains = {layer.name: _gain(context, layer) for layer in makers}
+    far = tame_all(context.model, context.stats, joining, options.far)
+    if far is not None and max(gains.values(), default=0.0) <= options.loud:
+        return context.model.tensor(far.tensor) or context.model, far
     if not makers:
         return context.model, None
     edits = [edit for layer in makers for edit in _edits(context, layer)]
-    gains = {layer.name: _gain(context, layer) for layer in makers}
     loudest = max(makers, key=lambda layer: gains[layer.name])
     at = loudest.weight if gains[loudest.name] > options.loud else loudest
     return at, edits[0] if len(edits) == 1 else Several(tuple(edits))

@@ -129,15 +129,15 @@ def test_rows_that_are_all_equal_give_nothing_to_what_chooses_among_them() -> No
 class Concrete(nn.Module):
     """Gates that start at 1 exactly, a hundredth beyond where they have a slope; noise takes them there in training."""
 
-    def __init__(self, noisy: bool = True) -> None:
+    def __init__(self, noisy: bool = True, start: float = 2.5) -> None:
         super().__init__()
-        self.inner, self.gates, self.head = nn.Linear(8, 32), nn.Parameter(torch.full((32,), 2.5)), nn.Linear(32, 4)
+        self.inner, self.gates, self.head = nn.Linear(8, 32), nn.Parameter(torch.full((32,), start)), nn.Linear(32, 4)
         self.noisy = noisy
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.gates
         if self.noisy and self.training:
-            drawn = torch.rand_like(logits)
+            drawn = torch.rand_like(logits).clamp(1e-6, 1.0 - 1e-6)
             logits = logits + drawn.log() - (1.0 - drawn).log()
         return self.head(torch.relu(self.inner(x)) * (1.2 * torch.sigmoid(logits) - 0.1).clamp(0.0, 1.0))
 
@@ -182,6 +182,14 @@ def test_what_parameters_alone_close_no_batch_opens(build: Build) -> None:
 def test_gates_without_the_noise_that_would_open_them_stay_shut() -> None:
     torch.manual_seed(0)
     assert [each.address for each in errors(Concrete(noisy=False), FLAT)] == ["gates"]
+
+
+@pytest.mark.parametrize("start", [-12.0, -10.0])
+def test_gates_that_the_noise_hardly_ever_opens_are_told(start: float) -> None:
+    torch.manual_seed(0)
+    (found,) = errors(Concrete(start=start), FLAT)
+    assert (found.rule, found.address, found.verified) == ("stuck-parameters", "gates", True)
+    assert errors(Concrete(start=-4.0), FLAT) == []  # a third of the steps opens one
 
 
 @pytest.mark.parametrize("build", [Between, Concrete, lambda: Scaled(lambda scale: scale.clamp(0.1, 1.0), 0.2)])

@@ -264,3 +264,28 @@ def test_a_fix_is_not_blamed_for_what_the_repair_brings_to_light() -> None:
         ("zero-weights", "3.0.weight", True),
         ("variance-mismatch", "8.0.weight", True),
     ]
+
+
+class LoudTogether(nn.Module):
+    """A table and learned positions, both a thousand times too large, in front of a residual branch and a norm."""
+
+    def __init__(self, positions: float) -> None:
+        super().__init__()
+        self.table, self.norm, self.head = nn.Embedding(16, 32), nn.LayerNorm(32), nn.Linear(32, 10)
+        self.branch = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32))
+        self.positions = nn.Parameter(torch.randn(8, 32) * positions)
+        nn.init.normal_(self.table.weight, std=1000.0)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.table(tokens) + self.positions
+        out: torch.Tensor = self.head(self.norm(x + self.branch(x)))
+        return out
+
+
+@pytest.mark.parametrize("positions", [500.0, 0.02])
+def test_a_fix_that_would_drown_the_inputs_takes_along_what_drowns_them(positions: float) -> None:
+    torch.manual_seed(0)
+    report = initlint.check(LoudTogether(positions), torch.randint(0, 16, (32, 8)))
+    (finding,) = report.headlines
+    assert finding.verified and finding.address == "table.weight" and finding.fix is not None
+    assert ("positions" in finding.fix.code) == (positions > 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 
 import numpy as np
@@ -124,9 +124,11 @@ class _Assembly:
             tied=tied(layers),
         )
         held = {value: tuple(addresses) for value, addresses in roots.items()}
-        return Assembled(
-            model, taps, held, self._stored | made.stored, tuple(softmax_taps(self._graph, self._dataflow, names))
-        )
+        softmaxes = softmax_taps(self._graph, self._dataflow, names, partial(self._held, roots))
+        return Assembled(model, taps, held, self._stored | made.stored, tuple(softmaxes))
+
+    def _held(self, roots: Mapping[str, Sequence[str]], value: str) -> Iterator[str]:
+        return (at for root in self._constants.roots(value) for at in roots.get(root, ()))
 
     # -- layers --------------------------------------------------------------------------------------------------
 

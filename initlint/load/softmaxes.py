@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..probe.taps import SoftmaxTap
 from .dataflow import ATTENTIONS, PRODUCTS_OF_MATRICES, Dataflow
@@ -17,8 +17,13 @@ _PER_AXIS = 13
 """From this opset on a softmax runs over one axis; before, over all axes from the given one on."""
 
 
-def softmax_taps(graph: Graph, dataflow: Dataflow, names: Sequence[tuple[str, ...]]) -> Iterator[SoftmaxTap]:
-    """Every softmax of the main graph whose logits depend on the inputs; ``names`` are those of the operations."""
+def softmax_taps(
+    graph: Graph, dataflow: Dataflow, names: Sequence[tuple[str, ...]], held: Callable[[str], Iterable[str]]
+) -> Iterator[SoftmaxTap]:
+    """Every softmax of the main graph whose logits depend on the inputs; ``names`` are those of the operations.
+
+    ``held`` gives the addresses of the tensors that a stored or computed constant is made of.
+    """
     places: dict[str, int] = {}
     for node in graph.nodes:
         fused = node.op in ATTENTIONS
@@ -38,6 +43,7 @@ def softmax_taps(graph: Graph, dataflow: Dataflow, names: Sequence[tuple[str, ..
             layers=tuple(dict.fromkeys(name for i in sorted(dataflow.feeding(logits)) for name in names[i])),
             attention=fused or _is_product(graph, dataflow, logits[0]),
             at_output=not fused and _leaves(graph, node),
+            joining=tuple(dict.fromkeys(at for value in _joining(graph, dataflow, node) for at in held(value))),
         )
 
 
@@ -64,6 +70,19 @@ def _is_product(graph: Graph, dataflow: Dataflow, value: str) -> bool:
         pending.extend(operands - seen)
         seen |= operands
     return False
+
+
+def _joining(graph: Graph, dataflow: Dataflow, softmax: Node) -> Iterator[str]:
+    """Constants that something on the way from the operations to the logits reads: scales, biases by position."""
+    pending, seen = [softmax], {id(softmax)}
+    while pending and len(seen) < _WALK:
+        node = pending.pop(0)
+        yield from (each for each in node.inputs if each and each not in graph.live)
+        for value in node.inputs:
+            maker = graph.producer.get(value) if value in graph.live else None
+            if maker is not None and id(maker) not in seen and not dataflow.is_operation(maker):
+                seen.add(id(maker))
+                pending.append(maker)
 
 
 def _leaves(graph: Graph, node: Node) -> bool:

@@ -78,6 +78,19 @@ class Differentiator:
         with restored(self.overwritten), torch.no_grad(), attributes_kept(self.module), untouched(self.module), mode:
             return self.module(*call[0], **call[1])
 
+    def outputs_of_training(self, call: Call, mode: AsInTraining, seed: int) -> Any:
+        """What the forward returns in training mode; it draws its noise from ``seed``."""
+        with (
+            restored(self.overwritten),
+            torch.no_grad(),
+            attributes_kept(self.module),
+            untouched(self.module),
+            in_training_mode(self.module),
+            mode,
+        ):
+            torch.manual_seed(seed)
+            return self.module(*call[0], **call[1])
+
     def trained(self, call: Call, mode: AsInTraining, seed: int) -> set[str]:
         """Names of the buffers that a forward in training mode writes; it draws its noise from ``seed``."""
         before, rewritten = dict(self.module.named_buffers()), list[Rewritten]()

@@ -32,7 +32,7 @@ from .backward import (
 from .backward_origin import gradient_origin
 from .batches import shuffled
 from .learnt_rows import learnt_rows, still_alike
-from .limits import SHARE
+from .limits import OF_ORDER_ONE, SHARE
 from .liveness import Shape, Walk
 from .objective import Counted
 from .readings import in_softmaxes_of_one, looked_up, read_as_numbers
@@ -41,6 +41,7 @@ from .signals import Backward, GradientSignal, Liveness, Loss, Members, NonFinit
 from .strays import strays
 from .symmetry import EqualRows, equal_members, equal_units, is_turned, twins
 from .torch_run import Call, Run, restored
+from .training_mode import with_noise, with_reads
 
 CANCELS = 1e-5
 """|sum g| over sum |g| of a bias: independent terms cancel to 1 / sqrt(samples), rounding in float32 leaves 1e-7."""
@@ -102,7 +103,8 @@ class BackwardProbe:
         )
         if not liveness:
             return found
-        alike = share_by_sample(run.output, self.call) <= SHARE
+        found = with_noise(found, self.differentiator, self.call, run.output)
+        alike = share_by_sample(run.output, self.call, OF_ORDER_ONE) <= SHARE
         heads = self.differentiator.leaves_out(run.output, Counted.HEADS)
         return self._with_liveness(found, gradients, self._invariant(flows), reads, alike, heads)
 
@@ -202,7 +204,7 @@ class BackwardProbe:
             single_softmax=tuple(name for name in unused if name in single),
             as_numbers=tuple(name for name in unused if name in numbers),
         )
-        return self._with_training(found, unused) if unused else found
+        return with_reads(found, self.differentiator, self.call, unused) if unused else found
 
     @property
     def _drops(self) -> Sequence[str]:
@@ -218,15 +220,6 @@ class BackwardProbe:
         except NoGradientError:
             return tuple(names)
         return tuple(name for name in names if is_zero(left[name]))
-
-    def _with_training(self, found: Signals, unused: Sequence[str]) -> Signals:
-        """``found`` with those of the parameters that only a forward in training mode reads."""
-        try:
-            read = self.differentiator.read_in_training(self.call, unused, self.seed)
-        except Exception as error:  # noqa: BLE001 - the user's forward in a mode that may want targets, which nobody gave
-            reason = f"its forward raised {described(error)}, so what is read there alone is not known"
-            return replace(found, not_probed=(*found.not_probed, NotChecked("training mode", reason)))
-        return replace(found, in_training=tuple(name for name in unused if name in read))
 
     @contextmanager
     def _telling_no_twins_apart(self, twins: bool) -> Iterator[None]:

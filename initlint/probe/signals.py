@@ -152,6 +152,19 @@ class SoftmaxSignal:
     """Share of rows in which one entry has all but a thousandth."""
     excess: float
     """Mean cross-entropy, in nats, of entries drawn at random, above that of even rows."""
+    joining: tuple[str, ...] = ()
+    """Addresses of the tensors that join the logits on the way from these layers: scales, biases by position."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingNoise:
+    """What a module's own noise, which it draws in training mode, does to the outputs. Dropout is off meanwhile."""
+
+    share: float
+    """Root mean square of what it adds, over that of the outputs in evaluation mode, or over 1 where these are less;
+    infinite where outputs are not finite, that are without it."""
+    place: str = ""
+    """Of what is not finite: name of the first module to give that of finite inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +257,8 @@ class Signals:
     """Addresses of parameters that no output depends on as they feed a softmax over one value, which is 1."""
     as_numbers: tuple[str, ...] = ()
     """Addresses of parameters that no output depends on in a way to differentiate: they are read as plain numbers."""
+    training_noise: TrainingNoise | None = None
+    """None where the module draws none in training mode, or nothing could be compared."""
     dropped: tuple[str, ...] = ()
     """Addresses of parameters whose gradient a dropout with p = 1 takes away in training."""
     dropped_at: tuple[str, ...] = ()

@@ -64,6 +64,7 @@ def signal_of(tap: SoftmaxTap, logits: NDArray[Any]) -> SoftmaxSignal | None:
         entropy=float((entropy / np.log(lengths)).mean()),
         certain=float((1.0 - largest < CERTAIN).mean()),
         excess=float(excess.mean()),
+        joining=tap.joining,
     )
 
 

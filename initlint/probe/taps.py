@@ -63,3 +63,5 @@ class SoftmaxTap:
     """The logits are a product of two live tensors."""
     at_output: bool
     """What it gives leaves the network."""
+    joining: tuple[str, ...] = ()
+    """Addresses of the tensors that join on the way from these layers: scales, biases by position."""

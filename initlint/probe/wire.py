@@ -41,6 +41,7 @@ _DATACLASSES: tuple[type[Any], ...] = (
     signals.LayerSignal,
     signals.SoftmaxSignal,
     signals.LossStart,
+    signals.TrainingNoise,
     signals.NonFiniteOrigin,
     signals.GradientSignal,
     signals.Twin,

@@ -9,12 +9,14 @@ import torch
 from models import Built, gpt, mixture_of_experts, seeded, torch_encoder, vit
 from models.altered import altered
 from torch import Tensor, nn
+from torch.nn import functional
 
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
 WARNING = Severity.WARNING
 LEGACY = ("legacy",)
+DYNAMO = ("dynamo",)
 
 
 class Explicit(nn.Module):
@@ -58,6 +60,28 @@ def explicit(mask: Callable[[Tensor], Tensor] = none, factor: float = 1.0, scale
     return module, (torch.randn(8, 12, 32),)
 
 
+class Relative(nn.Module):
+    """Cosine attention with a learned scale, held as its logarithm, and a learned bias by distance."""
+
+    def __init__(self, scale: float, bias: float) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(32, 32) for _ in range(4))
+        self.scale, self.bias = nn.Parameter(torch.full((1,), scale)), nn.Parameter(torch.randn(23) * bias)
+        self.index: Tensor
+        self.register_buffer("index", torch.arange(12)[:, None] - torch.arange(12) + 11)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cosines = functional.normalize(self.q(x), dim=-1) @ functional.normalize(self.k(x), dim=-1).transpose(1, 2)
+        logits = cosines * self.scale.exp() + self.bias[self.index]
+        return x + self.out(logits.softmax(-1) @ self.v(x))
+
+
+@seeded
+def relative(scale: float = 2.3, bias: float = 0.02) -> Built:
+    module = nn.Sequential(Relative(scale, bias), nn.LayerNorm(32), nn.Linear(32, 10))
+    return module, (torch.randn(8, 12, 32),)
+
+
 class Router(nn.Module):
     """A softmax over eight experts that is sharp."""
 
@@ -86,6 +110,11 @@ def router() -> Built:
     Good("near miss: BERT's mask leaves three", partial(explicit, mask=bert), notes_ok=False, exporters=LEGACY),
     Good("near miss: one leaves two", partial(explicit, mask=itself, factor=100.0), notes_ok=False, exporters=LEGACY),
     Good("near miss: a sharp router is no attention", router, notes_ok=False, exporters=LEGACY),
+    Good("cosine attention with biases by distance", relative, notes_ok=False, exporters=DYNAMO),
+    Good("near miss: the largest scale of Swin v2", partial(relative, scale=4.6), exporters=DYNAMO),
+    Good("near miss: biases of order one", partial(relative, bias=1.0), notes_ok=False, exporters=DYNAMO),
+    Bad("a scale of e^11", partial(relative, scale=11.0), ["0.scale"], WARNING, DYNAMO),
+    Bad("biases of 100", partial(relative, bias=100.0), ["0.bias"], WARNING, DYNAMO),
     Bad("queries 100 times too large", partial(explicit, factor=100.0), ["0.q.weight"], WARNING),
     Bad("the same under a causal mask", partial(explicit, mask=causal, factor=100.0), ["0.q.weight"], WARNING, LEGACY),
     Bad(

@@ -164,3 +164,4 @@ def test_parts_that_have_no_influence_are_told_though_the_tensor_has(scale: floa
     torch.manual_seed(0)
     report = initlint.check(_Uniform(scale), torch.randn(8, 6, 16), select=["unused-parameters"])
     assert [each.address for each in report.findings] == told
+    assert all(each.severity is Severity.WARNING for each in report.findings)  # nobody means an attention to stay even
