@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from typing import Any
@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.modules import module as module_hooks
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
 
 from ..probe.torch_rows import of_attention
 from .registered import modules_of, tensors_of
+from .stand_ins import standing_in
 from .trace import Recorder, Rewritten, storage_of
 
 _DROPOUTS = frozenset(
@@ -54,13 +56,13 @@ def untouched(module: torch.nn.Module, rewritten: list[Rewritten] | None = None)
     modes = [each for each in modules if getattr(each, "training", False)]  # one that is frozen has none
     parameters, held = tensors_of(modules)
     memory = [(parameter, parameter.data) for parameter in parameters]
-    buffers = [(buffer, buffer.data, buffer.detach().clone()) for buffer in held]
+    buffers = [(buffer, buffer.data, buffer.detach().clone()) for buffer in held if not is_lazy(buffer)]
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     stack = ExitStack()
     try:
         stack.enter_context(_uncompiled())
-        stack.enter_context(_without_checkpoints())
+        stack.enter_context(standing_in())
         for each in modes:
             _switch(each, training=False)
         yield
@@ -100,6 +102,9 @@ def in_training_mode(module: torch.nn.Module) -> Iterator[None]:
 def put_back(buffer: torch.Tensor, data: torch.Tensor, values: torch.Tensor) -> None:
     """The memory, the shape (observers of quantisation resize theirs at the first batch) and the values; past autograd,
     which may have kept the buffer for the backward pass."""
+    if buffer.layout is not torch.strided:  # copying into ``data`` would give new entries to that alias alone
+        buffer.data = values.clone()
+        return
     if buffer.shape != data.shape or storage_of(buffer) != storage_of(data):
         buffer.data = data
     buffer.data.copy_(values)
@@ -133,45 +138,25 @@ def _forget_optimised(module: torch.nn.Module) -> None:
                 flush()
 
 
-@contextmanager
-def _without_checkpoints() -> Iterator[None]:
-    """Checkpoints keep what they compute: run again behind the probe's back it would come out differently, and those
-    of the older kind refuse gradients of chosen tensors."""
-    checkpoint = sys.modules.get("torch.utils.checkpoint")
-    before = {name: getattr(checkpoint, name) for name in _STAND_INS if hasattr(checkpoint, name)}
-    for name in before:
-        setattr(checkpoint, name, _STAND_INS[name])
-    try:
-        yield
-    finally:
-        for name, own in before.items():
-            setattr(checkpoint, name, own)
-
-
-class _Plain:
-    """In the place of a reentrant checkpoint."""
-
-    @staticmethod
-    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
-        return function(*args)
-
-
-def _plain(*args: Any, **kwargs: Any) -> Iterator[None]:
-    """In the place of the other kind, around the function: nothing before it and nothing after it."""
-    yield
-
-
-_STAND_INS: dict[str, Any] = {
-    "CheckpointFunction": _Plain,
-    "_checkpoint_without_reentrant_generator": _plain,
-    "_checkpoint_without_reentrant_generator_impl": _plain,  # its name from PyTorch 2.14 on
-}
-
-
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.layout is not torch.strided:  # PyTorch does not compare sparse tensors
+        return all(_same_bits(a, b) for a, b in zip(_stored(one), _stored(other), strict=True))
+    if one.shape != other.shape:  # another number of entries
+        return False
     if one.is_floating_point():
         return bool(((one == other) | (one.isnan() & other.isnan())).all())
     return torch.equal(one, other)
+
+
+def _stored(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The strided tensors that a sparse one is made of: its values last."""
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor.to_dense(),)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ..model import Model, NotChecked
 from ..settings import ProbeSettings
 from ..stats import WeightStats
 from . import softmax_rows
-from .backward import Differentiator, tensor_inputs
+from .backward import Differentiator, entries, tensor_inputs
 from .edits import edited, edited_stats
 from .gradients import BackwardProbe
 from .objective import Objective, UserLoss
@@ -187,7 +187,7 @@ class TorchSession:
         floats = [t.detach() for _, t in named_inputs(*self.call) if t.is_floating_point() and t.numel()]
         if not floats:
             return 0.0
-        squares = sum(float(torch.linalg.vector_norm(t, dtype=torch.float64)) ** 2 for t in floats)
+        squares = sum(float(torch.linalg.vector_norm(entries(t), dtype=torch.float64)) ** 2 for t in floats)
         return float((squares / sum(t.numel() for t in floats)) ** 0.5)
 
     def builds(self) -> Builds:
