@@ -2,7 +2,8 @@
 
 JAX and Flax keep the weights of equal layers in one stack and scan over it (``lax.scan``, ``nn.scan``): every round of
 a Scan or Loop takes the next matrix. Within the body that matrix has no values of its own; written out, each round
-reads its own piece of the stack, and is a layer like any other. Loops over time, whose rounds share their weights, stay.
+reads its own piece of the stack, and is a layer like any other. Loops over time, whose rounds share their weights,
+stay.
 """
 
 from __future__ import annotations
