@@ -11,7 +11,7 @@ from onnx import ModelProto
 from ..model import Model, NotChecked
 from ..probe.taps import SoftmaxTap, Tap
 from ..probe.weights import Weights
-from . import drawing, onnx_file, sparse
+from . import drawing, onnx_file, sparse, unrolled
 from . import graph as flat
 from .anchoring import anchored, is_enclosed
 from .assembly import Assembled, assemble, pieces
@@ -77,6 +77,7 @@ _ENCLOSED = "it is made inside an If, Loop or Scan, where no fix can be tried an
 def open_onnx(source: Path | bytes) -> Opened:
     """Load ``source``; raises TargetError where it is no model initlint can read."""
     file = onnx_file.read(source)
+    unrolled.unroll(file.proto, file.base_dir)
     graph, constants, found = _assembled(file)
     drawn = {root for each in found.stored_at.values() for root in constants.roots(each.value)}
     if drawing.settle(file.proto, drawn):
