@@ -37,7 +37,7 @@ from .paths import (
 )
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
 from .probe.signals import Alike, Forward, GradientSignal, LayerSignal, Liveness, NonFiniteOrigin, Signals, Twin
-from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame
+from .redraw import FAR, fresh, fresh_at, is_far, named_role, redrawn, tame
 from .saturation import held_flat
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
@@ -99,6 +99,7 @@ __all__ = [
     "measured_gain",
     "measured_heads",
     "misfit",
+    "named_role",
     "outlook",
     "peers",
     "perturbation_growth",
