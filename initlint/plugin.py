@@ -24,6 +24,7 @@ from .deadlock import stuck_at_zero, uses_at_the_end, zero_neighbour
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
 from .heads import heads, is_spread, loudest_end, made_by, measured_heads, to_blame
+from .made import is_formula
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import (
     PlainPath,
@@ -91,6 +92,7 @@ __all__ = [
     "heads",
     "held_back",
     "held_flat",
+    "is_formula",
     "is_spread",
     "loudest_end",
     "is_far",
