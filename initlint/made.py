@@ -32,6 +32,16 @@ def _to_blame(model: Model, address: str, stats: Mapping[str, WeightStats]) -> M
     return own[0] if own else makers[0] if len(makers) == 1 else None
 
 
+def is_formula(model: Model, tensor: Tensor, stats: Mapping[str, WeightStats]) -> bool:
+    """Whether fewer values make it, none of which scales it, as a window is made of its width.
+
+    No draw of them gives it another size.
+    """
+    makers = model.makers.get(tensor.address, ())
+    fewer = (each.address in stats and stats[each.address].count < tensor.size for each in makers)
+    return bool(makers) and not any(each.linear for each in makers) and all(fewer)
+
+
 def is_idle(edit: Edit, found: WeightStats | None) -> bool:
     """Whether the tensor, of these statistics, is what ``edit`` would make of it."""
     return isinstance(edit, Fill) and found is not None and found.constant and found.max == edit.value

@@ -25,6 +25,7 @@ from .deadlock import all_maps_zero, stuck_at_zero, uses_at_the_end, zeros_in_a_
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
 from .heads import heads, is_spread, loudest_end, made_by, measured_heads, to_blame
+from .made import is_formula
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import (
     PlainPath,
@@ -50,7 +51,7 @@ from .probe.signals import (
     Signals,
     Twin,
 )
-from .redraw import FAR, fresh, fresh_at, is_far, redrawn, tame, tame_all
+from .redraw import FAR, fresh, fresh_at, is_far, named_role, redrawn, tame, tame_all
 from .saturation import held_flat
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
@@ -109,6 +110,7 @@ __all__ = [
     "heads",
     "held_back",
     "held_flat",
+    "is_formula",
     "is_spread",
     "loudest_end",
     "is_far",
@@ -117,6 +119,7 @@ __all__ = [
     "measured_gain",
     "measured_heads",
     "misfit",
+    "named_role",
     "outlook",
     "passed_on",
     "peers",

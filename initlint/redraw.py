@@ -18,6 +18,8 @@ TABLE_STD = 0.02
 STEEP = 2.0
 """What is steeper than this is no rectifier's scale but a frequency, or a temperature."""
 SHIFTS = (Role.BIAS, Role.RECURRENT_BIAS, Role.SHIFT)
+RUNNING = {"running_mean": Role.RUNNING_MEAN, "running_var": Role.RUNNING_VARIANCE}
+"""PyTorch's names: a module that was probed on batch statistics shows no other sign of what the buffers are for."""
 FAR = 10.0
 """A scale, a temperature or a token is far above order one beyond a decade."""
 
@@ -48,7 +50,12 @@ def fresh(model: Model, tensor: Tensor) -> Edit:
     layer = model.owner(tensor.address)
     if layer is not None and tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
         return recommended(model, layer, tensor)
-    return Fill(tensor.address, 1.0 if tensor.role in (Role.GAIN, Role.RUNNING_VARIANCE) else 0.0)
+    return Fill(tensor.address, 1.0 if named_role(tensor) in (Role.GAIN, Role.RUNNING_VARIANCE) else 0.0)
+
+
+def named_role(tensor: Tensor) -> Role:
+    """What ``tensor`` does; by its name, where only the name tells running statistics from any other buffer."""
+    return tensor.role if tensor.trainable else RUNNING.get(tensor.address.rpartition(".")[2], tensor.role)
 
 
 def fresh_at(model: Model, tensor: Tensor, address: str) -> Edit:

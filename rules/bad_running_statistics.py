@@ -32,7 +32,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Advice, Context, Fill, Needs, Role, Severity, Suspicion, Tensor, WeightStats, rule
+from initlint.plugin import (
+    Advice,
+    Context,
+    Fill,
+    Needs,
+    Role,
+    Severity,
+    Suspicion,
+    Tensor,
+    WeightStats,
+    named_role,
+    rule,
+)
 
 
 @dataclass(frozen=True)
@@ -66,13 +78,9 @@ def bad_running_statistics(context: Context, options: Options) -> Iterator[Suspi
     for tensor in context.model.tensors:
         stats = context.stats.get(tensor.address)
         if stats is not None and stats.count > stats.nan + stats.inf:
-            role = _NAMES.get(tensor.address.rpartition(".")[2], tensor.role)
+            role = named_role(tensor)
             if role in (Role.RUNNING_MEAN, Role.RUNNING_VARIANCE):
                 yield from _judge(tensor, role is Role.RUNNING_VARIANCE, stats, options)
-
-
-_NAMES = {"running_mean": Role.RUNNING_MEAN, "running_var": Role.RUNNING_VARIANCE}
-"""PyTorch's names: a module that was probed on batch statistics shows no other sign of what the buffers are for."""
 
 
 def _judge(tensor: Tensor, variance: bool, stats: WeightStats, options: Options) -> Iterator[Suspicion]:

@@ -38,6 +38,7 @@ from initlint.plugin import (
     activations,
     expected_gain,
     fresh,
+    is_formula,
     measured_gain,
     peers,
     plain_paths,
@@ -77,16 +78,15 @@ class Options:
 def variance_mismatch(context: Context, options: Options) -> Iterator[Suspicion]:
     found = list(_found(context, options))
     flooded = [each for factor, each in found if each.message == "large" and factor >= options.everywhere]
-    maps = sum(layer.kind.is_map for layer in context.model.layers)
-    fails = len(flooded) >= max(options.several, options.share * maps)
+    fails = len(flooded) >= max(options.several, options.share * sum(e.kind.is_map for e in context.model.layers))
     yield from (replace(each, severity=Severity.ERROR) if fails and each in flooded else each for _, each in found)
 
 
 def _found(context: Context, options: Options) -> Iterator[tuple[float, Suspicion]]:
     depths = {layer.name: len(path) for path in plain_paths(context.model, context.signals) for layer in path.hidden}
     for layer in context.model.layers:
-        averages = layer.input_activation == "softmax"  # a weighted mean of the weights, as a decoder's bin centres
-        hidden = layer.norm_after is not None or layer.activation in activations.PERIODIC or averages
+        own = layer.input_activation == "softmax" or is_formula(context.model, layer.weight, context.stats)  # windows
+        hidden = layer.norm_after is not None or layer.activation in activations.PERIODIC or own
         for tensor in () if hidden else layer.tensors:
             stats = context.stats.get(tensor.address)
             if tensor.role in WEIGHTS and tensor.trainable and stats is not None and 0.0 < stats.mean_square < math.inf:
@@ -117,4 +117,4 @@ def _judge(
 def _is_large(context: Context, layer: Layer, tensor: Tensor, gain: float, options: Options) -> bool:
     others = peers(context.model, layer, context.stats) if tensor is layer.weight else []
     usual = options.among_peers * others[len(others) // 2] if others else math.inf
-    return gain > options.too_large or gain > max(options.large_among_peers, usual)
+    return gain > min(options.too_large, max(options.large_among_peers, usual))

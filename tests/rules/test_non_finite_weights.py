@@ -6,11 +6,14 @@ from functools import partial
 
 import numpy as np
 import onnx
+import pytest
+import torch
 from models import Fault, batchnorm_resnet, relu_mlp
 from models.altered import altered, planted
 from models.graphs import Graph, mlp
 
-from initlint.plugin import Severity
+import initlint
+from initlint.plugin import Fill, Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
 ERROR = Severity.ERROR
@@ -76,3 +79,13 @@ def one(value: float) -> object:
 )
 def test_non_finite_weights(case: Case) -> None:
     check("non-finite-weights", case, seeds=(0,))
+
+
+@pytest.mark.parametrize(("name", "value"), [("running_var", 1.0), ("running_mean", 0.0)])
+def test_a_running_statistic_is_mended_with_what_a_fresh_norm_has(name: str, value: float) -> None:
+    """Also where the probe ran on batch statistics, so that only its name tells what the buffer is for."""
+    module = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.BatchNorm1d(32), torch.nn.ReLU())
+    getattr(module[1], name).fill_(float("nan"))
+    (found,) = [each for each in initlint.check(module, torch.randn(64, 16)).findings if each.severity is ERROR]
+    assert (found.rule, found.address) == ("non-finite-weights", f"1.{name}")
+    assert found.fix == Fill(f"1.{name}", value)

@@ -6,10 +6,12 @@ import math
 from functools import partial
 
 import onnx
+import torch
 from models import Fault, focal_prior, gpt, layer_scale, lstm, mobilenet, relu_mlp, siren, torch_default_mlp, zero_head
 from models.altered import altered, planted
 from models.graphs import Array, Graph, mlp, residual
 
+import initlint
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
@@ -99,3 +101,31 @@ def normed(seed: int = 0, factor: float = 100.0) -> onnx.ModelProto:
 )
 def test_variance_mismatch(case: Case) -> None:
     check("variance-mismatch", case, seeds=(0,))
+
+
+class Windows(torch.nn.Module):
+    """A smoothing window per channel, as in Leaf (Zeghidour et al. 2021, arXiv:2101.08596, section 3.3).
+
+    Its Gaussian is made of one width a channel; or the widths are taps that are squared one by one.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.front, self.head = torch.nn.Conv1d(1, 8, 15, padding=7), torch.nn.Linear(8, 4)
+        self.width = torch.nn.Parameter(torch.rand(shape) * 0.4 + 0.3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        times = torch.linspace(-1.0, 1.0, 401)
+        window = torch.exp(-((times / self.width) ** 2) / 2) if self.width.shape[-1] == 1 else (2 * self.width).square()
+        smooth = torch.nn.functional.conv1d(self.front(x).square(), window, stride=100, padding=200, groups=8)
+        return self.head(torch.log(smooth + 1e-6).mean(-1))
+
+
+def test_a_window_is_no_draw_of_weights_however_large() -> None:
+    rules = {}
+    for shape in ((8, 1, 1), (8, 1, 401)):
+        torch.manual_seed(0)
+        found = initlint.check(Windows(shape), torch.randn(8, 1, 2000)).findings
+        rules[shape[-1]] = {each.rule for each in found if each.severity is WARNING}
+    assert "variance-mismatch" not in rules[1]
+    assert "variance-mismatch" in rules[401]
