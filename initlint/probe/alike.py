@@ -11,16 +11,15 @@ from .backward import tensor_inputs
 from .torch_run import Call
 
 
-def share_by_sample(output: Any, call: Call, least: float = 0.0) -> float:
+def share_by_sample(output: Any, call: Call) -> float:
     """How far samples differ in an output, over the usual size of its entries; the largest of all outputs.
 
-    That size counts as ``least`` where it is less: of biases that start at zero nothing is seen before they move.
     Infinite where it cannot be told: samples that are alike themselves, outputs that have no axis for them, or in half
     precision, whose rounding is no smaller than what may be left of a signal.
     """
     samples = next((len(each) for each in tensor_inputs(call) if each.ndim and _differ(each)), 0)
     shares = [
-        _share(each.detach(), least) if each.ndim and each.shape[0] == samples and _is_exact(each) else torch.inf
+        _share(each.detach()) if each.ndim and each.shape[0] == samples and _is_exact(each) else torch.inf
         for each in output_tensors(output)
         if each.numel() and (each.is_floating_point() or each.is_complex())
     ]
@@ -35,10 +34,10 @@ def _is_exact(tensor: torch.Tensor) -> bool:
     return tensor.dtype in (torch.float32, torch.float64)
 
 
-def _share(values: torch.Tensor, least: float) -> float:
+def _share(values: torch.Tensor) -> float:
     """A mask of -1e9 among the entries is not their usual size."""
     sizes = values.abs()
     sizes = sizes[(sizes > 0) & sizes.isfinite()]
     if not sizes.numel():
         return 0.0
-    return float((values - values[:1]).nan_to_num().abs().amax() / max(float(sizes.median()), least))
+    return float((values - values[:1]).nan_to_num().abs().amax() / sizes.median())

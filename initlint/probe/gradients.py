@@ -32,7 +32,7 @@ from .backward import (
 from .backward_origin import gradient_origin
 from .batches import shuffled
 from .learnt_rows import learnt_rows, still_alike
-from .limits import OF_ORDER_ONE, SHARE
+from .limits import SHARE
 from .liveness import Shape, Walk
 from .objective import Counted
 from .readings import in_softmaxes_of_one, looked_up, read_as_numbers
@@ -104,7 +104,7 @@ class BackwardProbe:
         if not liveness:
             return found
         found = with_noise(found, self.differentiator, self.call, run.output)
-        alike = share_by_sample(run.output, self.call, OF_ORDER_ONE) <= SHARE
+        alike = share_by_sample(run.output, self.call) <= SHARE
         heads = self.differentiator.leaves_out(run.output, Counted.HEADS)
         return self._with_liveness(found, gradients, self._invariant(flows), reads, alike, heads)
 

@@ -19,6 +19,3 @@ DRAWN = 0.75
 SHARE = 1e-4
 """Of the usual size of an output: two of them that differ by less are alike. Rounding leaves 1e-7 times a few dozens of
 operations; healthy models and idioms were seen to begin at zero, which moves, or above 1e-2."""
-
-OF_ORDER_ONE = 1.0
-"""The usual size of outputs once their biases are learnt; until then they may be much smaller."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..model import Tensor
 from .graph_rewrite import replace_values
-from .limits import OF_ORDER_ONE, SHARE
+from .limits import SHARE
 from .onnx_liveness import STEP
 from .payload import Array
 from .setup import Setup
@@ -21,8 +21,7 @@ from .weights import Weights, normal, rms
 
 def seem_alike(outputs: Mapping[str, LayerSignal]) -> bool:
     """Whether no output varies, neither with the samples nor with the places; enough to look closer."""
-    sizes = {name: max(each.rms, OF_ORDER_ONE) for name, each in outputs.items()}
-    return bool(outputs) and all(each.samples > 1 and each.std <= SHARE * sizes[name] for name, each in outputs.items())
+    return bool(outputs) and all(each.samples > 1 and each.std <= SHARE * each.rms for each in outputs.values())
 
 
 def stay_alike(
