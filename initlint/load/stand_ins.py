@@ -49,8 +49,8 @@ def _plain(*args: Any, **kwargs: Any) -> Iterator[None]:
     yield
 
 
-_weight_as_it_is = torch.nn.utils.spectral_norm.__globals__["SpectralNorm"].compute_weight
-"""The package's name of that module is hidden by the function's."""
+_weight_as_it_is: Any = getattr(_home("torch.nn.utils.spectral_norm:SpectralNorm"), "compute_weight", None)
+"""None where PyTorch has dropped the older kind, whose place nobody then takes."""
 
 
 def _normed_weight(norm: Any, module: torch.nn.Module, do_power_iteration: bool) -> torch.Tensor:
@@ -60,7 +60,8 @@ def _normed_weight(norm: Any, module: torch.nn.Module, do_power_iteration: bool)
     fresh one in evaluation mode divides by next to nothing. Here they are iterated on copies, as nobody sees.
     """
     if do_power_iteration:
-        return _weight_as_it_is(norm, module, do_power_iteration)  # type: ignore[no-any-return]
+        kept: torch.Tensor = _weight_as_it_is(norm, module, do_power_iteration)
+        return kept
     weight, u, v = (getattr(module, f"{norm.name}_{each}") for each in ("orig", "u", "v"))
     with _disable_current_modes(), torch.no_grad():
         matrix = norm.reshape_weight_to_matrix(weight.detach())
