@@ -16,6 +16,7 @@ from initlint.plugin import Liveness
 from initlint.probe.inputs import feeder_of
 from initlint.probe.on_onnx import OnnxProbe
 from initlint.probe.onnx_rows import LearntRows
+from initlint.probe.runtime import RuntimeFailure
 from initlint.probe.setup import Setup
 from initlint.probe.signals import Backward, Signals
 from initlint.probe.tangents import TangentRuns
@@ -214,4 +215,16 @@ def test_tables_of_zeros_that_the_data_part_cost_two_runs_an_axis(monkeypatch: p
 def test_tables_of_a_file_are_asked_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each.tensor for each in signals(tokens.registers).alike] == ["registers"]
     monkeypatch.setattr(LearntRows, "_left", 0)
-    assert signals(tokens.registers).alike == ()
+    found = signals(tokens.registers)
+    assert found.alike == ()
+    (left,) = (each for each in found.not_probed if each.at == "registers")
+    assert left.reason.startswith("whether its equal rows stay so: more than")
+
+
+def test_what_onnxruntime_refuses_of_them_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise RuntimeFailure("out of memory")
+
+    monkeypatch.setattr(LearntRows, "_stay", refuse)
+    reasons = [each.reason for each in signals(tokens.registers).not_probed]
+    assert "whether its equal rows stay so: out of memory" in reasons

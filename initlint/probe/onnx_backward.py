@@ -146,11 +146,14 @@ class TangentProbe:
 
     def _liveness(self, found: Signals) -> Signals:
         symmetry = Symmetry(self.setup, self.weights, self.chosen, self._heads)
+        rows = LearntRows(self.setup, self.weights, self.outputs)
+        alike = rows.alike(self.model)
         found = replace(
             found,
             still_equal=symmetry.still_equal(self.model, self.stats),
             twins=symmetry.twins(self.model, self.stats),
-            alike=LearntRows(self.setup, self.weights, self.outputs).alike(self.model),
+            alike=alike,
+            not_probed=(*found.not_probed, *rows.not_probed),
             batches=1,
             draws=1,
         )
@@ -187,10 +190,9 @@ class TangentProbe:
             made.pop(address, None)
         if search.rounds:
             found = replace(found, steps=search.rounds, batches=len(search.batches), draws=search.rounds)
-        alike = seem_alike(found.outputs) and self._stay_alike(search.weights)
-        found = replace(
-            found, outputs_alike=alike and not search.unreached, outputs_shut=alike and bool(search.unreached)
-        )
+        same = seem_alike(found.outputs) and self._stay_alike(search.weights)
+        shut = same and bool(search.unreached)
+        found = replace(found, outputs_alike=same and not shut, outputs_shut=shut)
         return replace(found, liveness=made, stuck_rows=onnx_liveness.stuck_rows(search, made))
 
     def _stay_alike(self, weights: Weights) -> bool:

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from ..model import Model, Role, Tensor
+from ..model import Model, NotChecked, Role, Tensor
 from .onnx_symmetry import cancel
 from .payload import Array
 from .runtime import RuntimeFailure
@@ -50,6 +50,8 @@ class LearntRows:
     weights: Weights
     outputs: Sequence[str]
     """All that hold numbers: rows are apart wherever one of these tells them apart."""
+    not_probed: list[NotChecked] = field(default_factory=list, init=False)
+    """What was not asked to the end, and why."""
     _left: int = field(default=RUNS, init=False)
 
     def alike(self, model: Model) -> tuple[Alike, ...]:
@@ -63,13 +65,22 @@ class LearntRows:
         try:
             runs = TangentRuns(self.setup, list(dict.fromkeys(each.stored for each in suspects)), self.outputs)
             for each in suspects if runs.reached else ():
-                if each.address not in found and self._left > 1 and self._stay(runs, each):
+                if each.address in found:
+                    continue
+                if self._left < 2:
+                    self._note(each.address, f"more than {RUNS} runs would be needed for all such tensors")
+                elif self._stay(runs, each):
                     together = sum(len(rows) - 1 for rows in each.classes)
                     count = each.shape[each.axis]
                     found[each.address] = Alike(each.address, each.axis, count, together, self.setup.graph.drops)
-        except RuntimeFailure:
-            return found  # the rest is told without
+        except RuntimeFailure as failure:
+            self._note("rows that start equal", str(failure))
         return found
+
+    def _note(self, at: str, reason: str) -> None:
+        note = NotChecked(at, f"whether its equal rows stay so: {reason}")
+        if note not in self.not_probed:
+            self.not_probed.append(note)
 
     def _suspects(self, tensor: Tensor) -> Iterator[_Suspect]:
         looked_up = tensor.role is Role.TABLE
