@@ -161,6 +161,9 @@ def train(build: Build, task: Task, optimiser: str, rate: float, steps: int, see
             return Run(0.0, 0.0, before, before if not loss.requires_grad else {})
         step.zero_grad()
         loss.backward()
+        for weight in weights:
+            if weight.grad is None:  # fused steps take no parameter that gets its first gradient later than others
+                weight.grad = torch.zeros_like(weight)
         step.step()
     late = task.score(module)
     return Run(early if steps > EARLY else late, late, before, {n: p.detach().clone() for n, p in trained.items()})
