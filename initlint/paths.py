@@ -72,7 +72,7 @@ def stages(model: Model) -> tuple[tuple[Layer, ...], ...]:
         found[layer.name] = max(known, default=-1) + 1
     depth = max(found.values(), default=-1) + 1
     made = tuple(tuple(each for each in model.layers if found.get(each.name) == number) for number in range(depth))
-    beside = [each for stage in made if len(stage) > 1 for each in stage]
+    beside = [each for stage in made[:-1] if len(stage) > 1 for each in stage]
     return made if beside and all(each.bypassed for each in beside) else ()
 
 
@@ -84,10 +84,9 @@ def spreads_along(model: Model, signals: Signals) -> Iterator[tuple[PlainPath, l
     for path in plain_paths(model, signals):
         known = (_std(signals, layer) for layer in path.hidden)
         yield path, list(takewhile(math.isfinite, known))
-    if found := stages(model):
-        layers, fed = tuple(each for stage in found for each in stage), any(each.reads_inputs for each in found[0])
-        path = PlainPath(layers, signals.input_rms or 1.0 if fed else entry_rms(model, found[0][0], signals))
-        hidden = [stage for stage in found if set(stage) <= set(path.hidden)]
+    if hidden := stages(model)[:-1]:  # the last one is heads, whose scale is the loss's affair
+        layers, fed = tuple(each for stage in hidden for each in stage), any(each.reads_inputs for each in hidden[0])
+        path = PlainPath(layers, signals.input_rms or 1.0 if fed else entry_rms(model, hidden[0][0], signals))
         spreads = [max(_std(signals, each) for each in stage) for stage in hidden]
         if all(map(math.isfinite, spreads)):
             yield path, spreads

@@ -44,6 +44,28 @@ class Scaled(nn.Module):
         return self.head(x)
 
 
+class Duelling(nn.Module):
+    """Wang et al. 2016: two heads that are added up, here small ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*(part for _ in range(4) for part in (nn.Linear(64, 64), nn.ReLU())))
+        self.value, self.advantage = nn.Linear(64, 1), nn.Linear(64, 6)
+        for head in (self.value, self.advantage):
+            head.weight.data.mul_(0.2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = self.body(x)
+        advantage = self.advantage(state)
+        out: torch.Tensor = self.value(state) + advantage - advantage.mean(1, keepdim=True)
+        return out
+
+
+def duelling(seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(seed)
+    return Duelling(), torch.randn(32, 64)
+
+
 def scaled(seed: int = 0, **options: Any) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(seed)
     return Scaled(**options), torch.randn(32, 32)
@@ -57,6 +79,7 @@ def scaled(seed: int = 0, **options: Any) -> tuple[nn.Module, torch.Tensor]:
     Good("xavier sigmoid, 3 layers", sigmoid_mlp, notes_ok=False, exporters=LEGACY),
     Good("std 0.02 and residual branches", gpt, notes_ok=False, exporters=LEGACY),
     Good("message passing, two maps side by side", messages, notes_ok=False),
+    Good("near miss: small heads side by side", duelling, notes_ok=False, exporters=("dynamo",)),
     Good("near miss: a third of it", altered(messages, partial(quiet, factor=1 / 3)), notes_ok=False),
     Bad("message passing, far too small", altered(messages, partial(quiet, factor=0.01)), ["own.2"], ERROR),
     Good("batch norm", batchnorm_resnet, notes_ok=False, exporters=LEGACY),
