@@ -27,8 +27,8 @@ one step less than a measurement, unless no doubt is left.
 
 - Glorot & Bengio 2010; He et al. 2015 (arXiv:1502.01852) section 2.2; Schoenholz et al. 2017 (arXiv:1611.01232)
 - pytorch/pytorch#18182, #15314: the default scheme and its factor
-- `benchmarks/results/calibrate_scale.md` and `calibrate_prediction.md`: what trains at which ratio; how far predictions
-  are off
+- `benchmarks/results/`: `calibrate_scale.md` and `calibrate_depth.md` (what trains at which ratio),
+  `calibrate_prediction.md` (how far predictions are off)
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ from initlint.plugin import Context, Needs, PlainPath, Severity, Suspicion, outl
 @dataclass(frozen=True)
 class Options:
     fail: float = 1e-4  # calibrate_scale.md: below, 1 of 31 ReLU and GELU nets trains and 0 of 45 tanh and sigmoid nets
+    deep: int = 10  # layers; calibrate_depth.md: fewer of them make up for more
+    deep_fail: float = 5e-4  # calibrate_depth.md: above 1e-4 and below it 0 of 6 nets that deep train, 3 are slow
     warn: float = 5e-3  # calibrate_scale.md: SGD fails for half of the nets between 1e-3 and 1e-2, for none above 1e-2
     outlier: float = 0.1  # one layer below this share of the others' median gain is the fault of that layer alone
     hopeless: float = 1e-8  # predicted: 0 of 21 nets train below 1e-6, and a prediction is off by 40 at most
@@ -79,7 +81,7 @@ def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
             "first": path.hidden[0].name,
             "threshold": options.warn,
         }
-        severity, fix = _severity(context, ratio, options), redrawn(context.model, path.hidden)
+        severity, fix = _severity(context, ratio, len(spreads), options), redrawn(context.model, path.hidden)
         if (scales := why.scales) is not None and why.is_by_scales(ratio, options.warn):
             data["product"], severity = scales.product, min(severity, Severity.WARNING)
             yield Suspicion(scales.first, severity, data, scales.fix, "scales")
@@ -95,9 +97,10 @@ def _paths(context: Context) -> Iterator[tuple[PlainPath, list[float]]]:
     yield from spreads_along(context.model, context.signals)
 
 
-def _severity(context: Context, ratio: float, options: Options) -> Severity:
+def _severity(context: Context, ratio: float, layers: int, options: Options) -> Severity:
     if context.probed:
-        return Severity.ERROR if ratio < options.fail else Severity.WARNING
+        fail = options.deep_fail if layers >= options.deep else options.fail
+        return Severity.ERROR if ratio < fail else Severity.WARNING
     if ratio < options.hopeless:
         return Severity.ERROR
     return Severity.WARNING if ratio < options.fail else Severity.NOTE
