@@ -2,6 +2,7 @@
 
 Both axes are split: a cell is for calibration where its family and its initialisation both are. Chosen by kind, before
 any training of a fault and any verdict: of every kind of architecture and of fault there is something on both sides.
+What was only reported on was looked at once, on 2026-11-23 (``trainability.py``).
 """
 
 from __future__ import annotations
