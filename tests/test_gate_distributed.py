@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_all_ranks_stop_with_the_same_error(tmp_path: Path) -> None:
 def test_an_interrupt_on_the_first_rank_stops_the_other(tmp_path: Path) -> None:
     (first, _, _), (second, _, stderr) = run("interrupted", tmp_path)
     assert first != 0
-    assert second == 1
+    assert second in (1, -signal.SIGABRT), stderr  # gloo may abort at the end, where its peer is gone by then
     assert "the check on rank 0 raised KeyboardInterrupt" in stderr
 
 
