@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from training import parts_of
 
-from . import blocks, sequences
+from . import blocks, more_blocks, more_sequences, sequences
 from .blocks import mlp
 
 RELU = 2**0.5
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.RMSNorm)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+TABLES = ("positions", "latents")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Family:
             for name, parameter in module.named_parameters():
                 if is_table(module, name):
                     nn.init.normal_(parameter, std=1.0 if self.gain else 0.02)
-                elif parameter.ndim == 3:  # stacked experts have no default of torch's
+                elif is_stack(module, name):  # stacked experts have no default of torch's
                     for piece in parameter:
                         nn.init.kaiming_normal_(piece)
             if self.gain:
@@ -58,7 +59,15 @@ def fan_in(piece: Tensor) -> int:
 
 
 def is_table(module: nn.Module, name: str) -> bool:
-    return name == "positions" or isinstance(module.get_submodule(name.rpartition(".")[0]), nn.Embedding)
+    return name in TABLES or isinstance(owner(module, name), nn.Embedding)
+
+
+def is_stack(module: nn.Module, name: str) -> bool:
+    return module.get_parameter(name).ndim == 3 and not isinstance(owner(module, name), nn.Conv1d)
+
+
+def owner(module: nn.Module, name: str) -> nn.Module:
+    return module.get_submodule(name.rpartition(".")[0])
 
 
 def matching(module: nn.Module, patterns: tuple[str, ...]) -> list[str]:
@@ -92,7 +101,7 @@ def pieces(module: nn.Module, name: str) -> Iterator[Tensor]:
     weight, parts = module.get_parameter(name), parts_of(module, name)
     if parts:
         yield from weight.chunk(len(parts))
-    elif weight.ndim == 3:
+    elif is_stack(module, name):
         yield from weight
     else:
         yield weight
@@ -174,4 +183,95 @@ FAMILIES = (
         branch=("blocks.0.fc*.weight",),
     ),
     Family("lstm", "rows", sequences.Lstm, 0),
+    # of the second split
+    Family("mish-6", "binary", partial(mlp, 64, *[32] * 6, 1, act=nn.Mish), RELU, plain=True),
+    Family("sigmoid-2", "flat", partial(mlp, 64, 32, 32, 10, act=nn.Sigmoid), 1.0, plain=True),
+    Family("weight-norm", "flat", more_blocks.weight_normed, RELU, plain=True),
+    Family("highway", "flat", more_blocks.Highway, 0, branch=("transforms.2.weight", "gates.2.weight")),
+    Family(
+        "switch",
+        "flat",
+        more_blocks.Switch,
+        0,
+        ends=("experts.*.2.weight",),
+        branch=("experts.1.*.weight",),
+    ),
+    Family("exits", "flat", more_blocks.Exits, 0, heads=("exits.*.weight",)),
+    Family("siamese", "critic", more_blocks.Siamese, 0),
+    Family("factorised", "flat", more_blocks.Factorised, 0, branch=("left.weight", "right.weight")),
+    Family("hypernetwork", "denoise", more_blocks.Hypernetwork, 0, branch=("hyper.*.weight",)),
+    Family("u-net", "denoise", more_blocks.UNet, 0, branch=("bottom.weight", "up.weight")),
+    Family("deconvolutional", "restore-image", more_blocks.deconvolutional, 0, heads=("8.weight",), plain=True),
+    Family("dense", "image", more_blocks.Dense, 0),
+    Family("inception", "image", more_blocks.inception, RELU, heads=("6.weight",), branch=("2.reduce3*", "2.three*")),
+    Family(
+        "squeeze-excite",
+        "image",
+        more_blocks.SqueezeExciteNet,
+        0,
+        gains=("blocks.*.norm2.weight",),
+        branch=("blocks.1.squeeze.weight", "blocks.1.excite.weight"),
+    ),
+    Family(
+        "mixer",
+        "image",
+        more_blocks.Mixer,
+        0,
+        ends=("blocks.*.places2.weight", "blocks.*.fc2.weight"),
+        gains=("blocks.*.scale?",),
+        branch=("blocks.1.places?.weight",),
+    ),
+    Family("graph-attention", "image", more_blocks.GraphAttention, 0, branch=("sources.1.weight", "targets.1.weight")),
+    Family(
+        "vit",
+        "image",
+        more_sequences.VisionTransformer,
+        0,
+        ends=("blocks.*.out_proj.weight", "blocks.*.fc2.weight"),
+        branch=("blocks.0.fc?.weight",),
+    ),
+    Family(
+        "post-norm",
+        "tokens",
+        more_sequences.PostNorm,
+        0,
+        ends=("blocks.*.proj.weight", "blocks.*.fc2.weight"),
+        branch=("blocks.1.fc?.weight",),
+    ),
+    Family(
+        "reader",
+        "rows",
+        more_sequences.Reader,
+        0,
+        ends=("reads.*.proj.weight",),
+        branch=("reads.0.query.weight", "reads.0.key.weight"),
+    ),
+    Family("recurrent", "rows", more_sequences.Recurrent, 0),
+    Family("gru-attention", "rows", more_sequences.Pooled, 0, branch=("inner.weight", "score.weight")),
+    Family(
+        "state-space",
+        "rows",
+        more_sequences.StateSpace,
+        0,
+        ends=("blocks.*.leave.weight",),
+        branch=("blocks.1.enter.weight", "blocks.1.gate.weight"),
+    ),
+    Family(
+        "temporal",
+        "echo",
+        more_sequences.Temporal,
+        0,
+        ends=("blocks.*.fc.weight",),
+        branch=("blocks.1.*.weight",),
+    ),
+    Family("bag", "tokens", more_sequences.Bag, 0),
+    Family(
+        "gated-decoder",
+        "echo",
+        more_sequences.GatedDecoder,
+        0,
+        heads=(),
+        ends=("blocks.*.proj.weight", "blocks.*.down.weight"),
+        branch=("blocks.0.gate.weight", "blocks.0.up.weight"),
+    ),
 )

@@ -2,7 +2,7 @@
 
 An initialisation gives the addresses of what it planted; none where it does not apply. Those that go to ``every``
 family are joined by a quarter of the others, as if at random, so that all strengths of a fault meet all kinds of
-families.
+families. Of the second split's pairs there are fewer, as all would be too many to train.
 """
 
 from __future__ import annotations
@@ -17,8 +17,31 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
-from .families import RELU, Family, biases, draw, fan_in, hidden, is_table, maps, matching, norm_gains, pieces
-from .planting import adapted, copied_units, forget_bias, one_matrix, orthogonal_recurrence, zero_queries
+from .changes import (
+    every_second_zero,
+    fan_out,
+    half_loud,
+    heavy_tailed,
+    identity,
+    one_row,
+    outliers,
+    root_taken_twice,
+    truncated,
+    variance_as_std,
+)
+from .families import RELU, Family, biases, draw, fan_in, hidden, is_stack, is_table, maps, matching, norm_gains, pieces
+from .planting import (
+    adapted,
+    copied_units,
+    doubling,
+    forget_bias,
+    one_matrix,
+    orthogonal_recurrence,
+    recurrences,
+    zero_queries,
+    zeros_in_two,
+)
+from .split import REPORTED_FAMILIES, REPORTED_INITIALISATIONS
 
 Planted = tuple[str, ...]
 Plant = Callable[[nn.Module, Family], Planted]
@@ -26,6 +49,8 @@ Plant = Callable[[nn.Module, Family], Planted]
 
 SHARE = 4
 """One in so many of the initialisations that do not go to every family."""
+THIN = 12
+"""One in so many families for those of the second split that do not go to every family."""
 
 
 class Intent(StrEnum):
@@ -90,8 +115,16 @@ def hidden_biases(module: nn.Module, family: Family) -> list[str]:
 
 
 def head_biases(module: nn.Module, family: Family) -> list[str]:
-    classifies = family.task in ("flat", "image", "rows", "echo")
+    classifies = family.task in ("flat", "image", "rows", "echo", "tokens", "binary")
     return biases(module, heads(module, family)) if classifies else []
+
+
+def all_head_biases(module: nn.Module, family: Family) -> list[str]:
+    return biases(module, heads(module, family))
+
+
+def middle_biases(module: nn.Module, family: Family) -> list[str]:
+    return biases(module, middle(module, family))
 
 
 def tables(module: nn.Module, family: Family) -> list[str]:
@@ -153,9 +186,9 @@ def constant(piece: Tensor) -> None:
     piece.fill_(1 / math.sqrt(fan_in(piece)))
 
 
-def orthogonal(piece: Tensor) -> None:
+def orthogonal(piece: Tensor, gain: float = RELU) -> None:
     drawn = torch.empty(piece.shape)  # a view cannot be drawn in place
-    piece.copy_(nn.init.orthogonal_(drawn, gain=RELU))
+    piece.copy_(nn.init.orthogonal_(drawn, gain=gain))
 
 
 def one_entry(value: float) -> Callable[[Tensor], object]:
@@ -191,7 +224,7 @@ def default(module: nn.Module, family: Family) -> Planted:
         if hasattr(each, "reset_parameters"):
             each.reset_parameters()
     for name in maps(module):
-        if module.get_parameter(name).ndim == 3:
+        if is_stack(module, name):
             for piece in pieces(module, name):
                 nn.init.kaiming_uniform_(piece, a=math.sqrt(5))
     return tuple(maps(module))
@@ -205,6 +238,24 @@ def gpt2(module: nn.Module, family: Family) -> Planted:
     for name in names:
         module.get_parameter(name).div_(math.sqrt(len(names)))
     return tuple(maps(module))
+
+
+def bert(module: nn.Module, family: Family) -> Planted:
+    """Devlin et al. 2019: one size for all maps and tables."""
+    names = tables(module, family)
+    if not names:
+        return ()
+    for name in names:
+        nn.init.trunc_normal_(module.get_parameter(name), std=0.02)
+    return (*draw(module, family, partial(nn.init.trunc_normal_, std=0.02)), *names)
+
+
+def deepnet(module: nn.Module, family: Family) -> Planted:
+    """Wang et al. 2022, for encoders: ends of branches by the fourth root of eight times the number of blocks."""
+    names = ends(module, family)
+    for name in names:
+        module.get_parameter(name).mul_((4 * len(names)) ** -0.25)  # two branches a block
+    return tuple(names)
 
 
 def both(one: Plant, other: Plant) -> Plant:
@@ -283,11 +334,61 @@ INITIALISATIONS = (
     Initialisation("bias +-20", Intent.FAULT, to(hidden_biases, alternating(20.0))),
     Initialisation("one NaN", Intent.FAULT, to(middle, one_entry(math.nan))),
     Initialisation("one 1e30", Intent.FAULT, to(middle, one_entry(1e30))),
+    # of the second split: healthy and idioms
+    Initialisation("truncated normal", Intent.HEALTHY, scheme(truncated)),
+    Initialisation("He of fan-out", Intent.HEALTHY, scheme(normal(RELU, fan_out))),
+    Initialisation("orthogonal of gain 1", Intent.HEALTHY, scheme(partial(orthogonal, gain=1.0))),
+    Initialisation("Xavier normal", Intent.HEALTHY, scheme(nn.init.xavier_normal_)),
+    Initialisation("BERT", Intent.IDIOM, bert, every=True),
+    Initialisation("DeepNet", Intent.IDIOM, deepnet),
+    Initialisation("head x0.01", Intent.IDIOM, to(heads, times(0.01))),
+    Initialisation("branch gains 1e-4", Intent.IDIOM, to(branch_gains, fill(1e-4)), every=True),
+    Initialisation("identity recurrence", Intent.IDIOM, of_pieces(recurrences, identity), every=True),
+    Initialisation("identity where square", Intent.IDIOM, of_pieces(hidden, identity)),
+    # of the second split: faults
+    Initialisation("uniform(-1, 1) in all", Intent.FAULT, to(everything, partial(nn.init.uniform_, a=-1.0))),
+    Initialisation("uniform(0, 0.1) in all", Intent.FAULT, to(everything, partial(nn.init.uniform_, b=0.1))),
+    Initialisation("std 0.1 in all", Intent.FAULT, to(everything, partial(nn.init.normal_, std=0.1))),
+    Initialisation("N(1, 1) in one", Intent.FAULT, to(middle, partial(nn.init.normal_, mean=1.0))),
+    Initialisation("Cauchy in all", Intent.FAULT, of_pieces(everything, heavy_tailed)),
+    Initialisation("1 % outliers in all", Intent.FAULT, to(everything, outliers)),
+    Initialisation("variance as std", Intent.FAULT, of_pieces(everything, variance_as_std)),
+    Initialisation("root taken twice", Intent.FAULT, of_pieces(everything, root_taken_twice)),
+    Initialisation("twice the map before", Intent.FAULT, doubling),
+    Initialisation("x1000 in one", Intent.FAULT, to(middle, times(1000))),
+    Initialisation("x1e-8 in one", Intent.FAULT, to(middle, times(1e-8))),
+    Initialisation("half of one x100", Intent.FAULT, of_pieces(middle, half_loud)),
+    Initialisation("recurrence x3", Intent.FAULT, to(recurrences, times(3.0)), every=True),
+    Initialisation("one sign in one", Intent.FAULT, to(middle, Tensor.abs_)),
+    Initialisation("one sign in all", Intent.FAULT, to(everything, Tensor.abs_)),
+    Initialisation("zeros in two", Intent.FAULT, zeros_in_two),
+    Initialisation("every second unit zero", Intent.FAULT, of_pieces(hidden, every_second_zero)),
+    Initialisation("one row for all in one", Intent.FAULT, of_pieces(middle, one_row)),
+    Initialisation("one row for all in all", Intent.FAULT, of_pieces(everything, one_row)),
+    Initialisation("tables of zeros", Intent.FAULT, to(tables, fill(0.0)), every=True),
+    Initialisation("tables x100", Intent.FAULT, to(tables, times(100)), every=True),
+    Initialisation("gains x0.01", Intent.FAULT, to(all_gains, fill(0.01))),
+    Initialisation("gains x100", Intent.FAULT, to(all_gains, fill(100.0))),
+    Initialisation("gains -1", Intent.FAULT, to(all_gains, fill(-1.0))),
+    Initialisation("biases of std 5", Intent.FAULT, to(hidden_biases, partial(nn.init.normal_, std=5.0))),
+    Initialisation("bias -3 in one", Intent.FAULT, to(middle_biases, fill(-3.0))),
+    Initialisation("bias +100 in one", Intent.FAULT, to(middle_biases, fill(100.0))),
+    Initialisation("one head bias of 100", Intent.FAULT, to(all_head_biases, one_entry(100.0))),
+    Initialisation("one inf", Intent.FAULT, to(middle, one_entry(math.inf))),
 )
 
 
 def chosen(family: Family) -> Iterator[Initialisation]:
     """What a family is put to, whether it applies or not: by the names alone, so that more can be added."""
     for each in INITIALISATIONS:
-        if each.every or crc32(f"{family.name}, {each.name}".encode()) % SHARE == 0:
+        if crc32(f"{family.name}, {each.name}".encode()) % _share(family, each) == 0:
             yield each
+
+
+def _share(family: Family, each: Initialisation) -> int:
+    """An initialisation goes to one in so many families."""
+    if each.name in REPORTED_INITIALISATIONS:
+        return 1 if each.every else THIN
+    share = 1 if each.every else SHARE
+    thinned = family.name in REPORTED_FAMILIES and each.name != "twin"
+    return share * SHARE if thinned else share

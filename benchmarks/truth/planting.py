@@ -29,7 +29,7 @@ class Adapted(nn.Module):
 def adapted(module: nn.Module, family: Family, zero_down: bool) -> tuple[str, ...]:
     """An adapter on the middle one of the hidden linear maps."""
     owners = [name.rpartition(".")[0] for name in hidden(module, family)]
-    linear = [name for name in owners if name and isinstance(module.get_submodule(name), nn.Linear)]
+    linear = [name for name in owners if name and _is_called(module, name)]
     if not linear:
         return ()
     name = linear[len(linear) // 2]
@@ -38,6 +38,12 @@ def adapted(module: nn.Module, family: Family, zero_down: bool) -> tuple[str, ..
     parent, _, child = name.rpartition(".")
     setattr(module.get_submodule(parent), child, Adapted(base, zero_down))
     return (f"{name}.down.weight", f"{name}.up.weight") if zero_down else (f"{name}.up.weight",)
+
+
+def _is_called(module: nn.Module, name: str) -> bool:
+    """Whether it is a linear map of its own; torch's attention reads the weight of its last one without a call."""
+    parent = module.get_submodule(name.rpartition(".")[0])
+    return isinstance(module.get_submodule(name), nn.Linear) and not isinstance(parent, nn.MultiheadAttention)
 
 
 def copied_units(module: nn.Module, family: Family, readout: bool) -> tuple[str, ...]:
@@ -89,12 +95,35 @@ def forget_bias(module: nn.Module, family: Family) -> tuple[str, ...]:
     return tuple(planted)
 
 
+def recurrences(module: nn.Module, family: Family) -> list[str]:
+    return [name for name in maps(module) if "weight_hh" in name or "recurrent" in name]
+
+
 def orthogonal_recurrence(module: nn.Module, family: Family) -> tuple[str, ...]:
     """Orthogonal gate by gate, as in Keras."""
-    planted = [name for name in maps(module) if "weight_hh" in name]
+    planted = recurrences(module, family)
     for name in planted:
-        for gate in module.get_parameter(name).chunk(len(parts_of(module, name))):
+        for gate in pieces(module, name):
             gate.copy_(nn.init.orthogonal_(torch.empty(gate.shape)))
+    return tuple(planted)
+
+
+def doubling(module: nn.Module, family: Family) -> tuple[str, ...]:
+    """Each hidden map at twice the scale of the one before it."""
+    names = hidden(module, family)[1:]
+    for number, name in enumerate(names, 1):
+        module.get_parameter(name).mul_(2.0**number)
+    return tuple(names)
+
+
+def zeros_in_two(module: nn.Module, family: Family) -> tuple[str, ...]:
+    """Two hidden maps by chance, others for another seed."""
+    names = hidden(module, family)
+    if len(names) < 3:
+        return ()
+    planted = [names[number] for number in torch.randperm(len(names))[:2].tolist()]
+    for name in planted:
+        module.get_parameter(name).zero_()
     return tuple(planted)
 
 

@@ -1,74 +1,96 @@
 """What rules may be calibrated on, and what is only reported on.
 
-Both axes are split: a cell is for calibration where its family and its initialisation both are. Chosen by kind, before
+Both axes are split: a cell is only reported on where its family or its initialisation is new. Chosen by kind, before
 any training of a fault and any verdict: of every kind of architecture and of fault there is something on both sides.
-What was only reported on was looked at once, on 2026-11-23 (``trainability.py``).
+
+The first split had 13 of 21 families and 35 of 61 initialisations for calibration, and a cell was for calibration where
+both were. Its reported part was opened on 2026-11-23, as its recall stood still: the single misses were looked at, and
+rules changed for what they showed. Since then it is for calibration like the rest.
+
+The second split is of that day. Families and initialisations of the reported part are new; they were made by one who
+neither knew rules or thresholds nor ran initlint on them. Twins alone were trained before they were fixed.
 """
 
 from __future__ import annotations
 
-CALIBRATION_FAMILIES = frozenset(
+REPORTED_FAMILIES = frozenset(
     {
-        "relu-8",
-        "tanh-5",
-        "gelu-wave-4",
-        "batch-norm-4",
-        "residual",
-        "gated",
-        "convolutional",
-        "depthwise",
-        "autoencoder",
-        "experts",
-        "heads",
-        "encoder",
-        "lstm",
+        "mish-6",
+        "sigmoid-2",
+        "weight-norm",
+        "highway",
+        "switch",
+        "exits",
+        "siamese",
+        "factorised",
+        "hypernetwork",
+        "u-net",
+        "deconvolutional",
+        "dense",
+        "inception",
+        "squeeze-excite",
+        "mixer",
+        "graph-attention",
+        "vit",
+        "post-norm",
+        "reader",
+        "recurrent",
+        "gru-attention",
+        "state-space",
+        "temporal",
+        "bag",
+        "gated-decoder",
     }
 )
 
-CALIBRATION_INITIALISATIONS = frozenset(
+REPORTED_INITIALISATIONS = frozenset(
     {
         # healthy and idioms
-        "twin",
-        "torch default",
-        "He normal",
-        "Xavier uniform",
-        "zero branch ends",
-        "zero head",
-        "LoRA",
-        "forget bias 1",
-        "GPT-2",
-        "adaLN zero",
-        "bias 0.1",
-        "tables of std 0.02",
+        "truncated normal",
+        "He of fan-out",
+        "orthogonal of gain 1",
+        "Xavier normal",
+        "BERT",
+        "DeepNet",
+        "head x0.01",
+        "branch gains 1e-4",
+        "identity recurrence",
+        "identity where square",
         # zeros, constants, copies
-        "zeros in one",
-        "zeros in all",
-        "zero LoRA pair",
-        "constant in one",
-        "constant in all",
-        "half of the units copied",
-        "zero gains",
+        "zeros in two",
+        "every second unit zero",
+        "one row for all in one",
+        "one row for all in all",
+        "tables of zeros",
         # scales and shapes
-        "x100 in one",
-        "x100 in all",
-        "x0.1 in all",
-        "x0.01 in one",
-        "x0.01 in all",
-        "x10 in one",
-        "std 1 in all",
-        "std 0.01 in all",
-        "uniform(0, 1) in all",
-        "fan of the whole tensor",
-        "rank one in one",
-        "99 % zeros in all",
+        "uniform(-1, 1) in all",
+        "uniform(0, 0.1) in all",
+        "std 0.1 in all",
+        "N(1, 1) in one",
+        "Cauchy in all",
+        "1 % outliers in all",
+        "variance as std",
+        "root taken twice",
+        "twice the map before",
+        "x1000 in one",
+        "x1e-8 in one",
+        "half of one x100",
+        "recurrence x3",
+        "one sign in one",
+        "one sign in all",
+        "tables x100",
+        "gains x0.01",
+        "gains x100",
+        "gains -1",
         # biases, garbage
-        "bias -1",
-        "bias -20",
-        "bias +5",
-        "one NaN",
+        "biases of std 5",
+        "bias -3 in one",
+        "bias +100 in one",
+        "one head bias of 100",
+        "one inf",
     }
 )
 
 
 def calibrates(family: str, initialisation: str) -> bool:
-    return family in CALIBRATION_FAMILIES and initialisation in CALIBRATION_INITIALISATIONS
+    return family not in REPORTED_FAMILIES and initialisation not in REPORTED_INITIALISATIONS
