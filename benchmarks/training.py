@@ -263,7 +263,7 @@ def _never_moved(module: nn.Module, runs: list[Run]) -> frozenset[str]:
             pieces = [(r.before[name].chunk(len(parts))[number], r.after[name].chunk(len(parts))[number]) for r in runs]
             if all(torch.equal(before, after) for before, after in pieces):
                 still.add(f"{name}[{part}]")
-        if not parts and not isinstance(module.get_submodule(name.rpartition(".")[0]), nn.Embedding):
+        if not isinstance(module.get_submodule(name.rpartition(".")[0]), nn.Embedding):
             still |= {f"{name}[{row}]" for row in _empty_rows(name, runs)}
     return frozenset(still)
 

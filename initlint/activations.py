@@ -100,6 +100,11 @@ class Activation:
         """f'(z), from both sides."""
         return (self.function(z + 1e-4) - self.function(z - 1e-4)) / 2e-4
 
+    @property
+    def has_flat_side(self) -> bool:
+        """Whether it passes nothing on at the negative side, or ends at both: a unit may get lost there."""
+        return self.bounded or self(-1.0) == 0.0
+
     @cached_property
     def standard_moments(self) -> tuple[float, float]:
         """The moments at z ~ N(0, 1)."""

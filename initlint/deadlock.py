@@ -37,12 +37,13 @@ def zeros_in_a_row(model: Model, stats: Stats) -> Mapping[str, int]:
     """Names of the zero maps, tables and recurrences that wait for each other, with their number on the way of all.
 
     Counted is on the way from the inputs to an output that passes fewest: behind a shortcut there are none. They need
-    not be next to each other. A head alone waits for nothing. One tensor in two places grows in both at once.
+    not be next to each other. A head waits for nothing, nor does a map that norms alone read: they make the first trace
+    of a signal as large as any. One tensor in two places grows in both at once.
     """
     if not model.has_dataflow:
         return {}
     shared = {each for pair in model.tied for each in pair}
-    own = {each.name: int(_starts_at_zero(each, stats) and shared.isdisjoint(_names(each))) for each in model.layers}
+    own = {each.name: int(_waits(model, each, stats) and shared.isdisjoint(_names(each))) for each in model.layers}
     passed: dict[str, int] = {}
     nearest: dict[str, list[str]] = {}
     for number, layer in enumerate(model.layers):
@@ -78,9 +79,10 @@ def all_maps_zero(model: Model, stats: Stats) -> bool:
     return len(maps) > 1 and all(_is_zero(each.weight.address, stats) for each in maps)
 
 
-def _starts_at_zero(layer: Layer, stats: Stats) -> bool:
+def _waits(model: Model, layer: Layer, stats: Stats) -> bool:
     counts = layer.kind.is_map or layer.kind.is_recurrent or layer.kind is Kind.EMBEDDING
-    return counts and _is_zero(layer.weight.address, stats)
+    at_once = Use.OUTPUT in layer.uses or model.read_by_norms(layer)
+    return counts and _is_zero(layer.weight.address, stats) and not at_once
 
 
 def _names(layer: Layer) -> tuple[str, str]:

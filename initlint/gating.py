@@ -28,6 +28,9 @@ start at 0.05 to 0.12 (biases of -3 to -2; Srivastava et al. 2015, arXiv:1505.00
 PACKED = 0.2
 """The least share of units that are shut: one projection of four may be the gate, as of an LSTM written by hand."""
 
+WHOLE = 0.9
+"""Of the units: what the others let through trains, and moves what is in front of all of them."""
+
 ROUNDING = 1e-5
 """Relative to the rms: a spread below may be rounding, which is 6e-8 in float32 and adds up in sums (2e-6 was seen)."""
 
@@ -55,6 +58,8 @@ class Gate:
     """The recurrence inside which it is."""
     alone: bool = True
     """It gets no gradient but through what it multiplies."""
+    whole: bool = True
+    """Hardly a unit of it is open."""
 
     def is_before(self, model: Model, layer: Layer) -> bool:
         """Whether what it lets through gets to ``layer``, or comes out of it."""
@@ -182,7 +187,8 @@ def _layer(model: Model, layer: Layer, signals: Signals, stats: Mapping[str, Wei
     function, reads = activations.get(layer.gate), layer.gate_reads
     at, edit = _blame(model, layer, median(means), stats)
     openness = median(function(reads(mean)) for mean in means)
-    return Gate(at, openness, (edit,), layer.consumers, alone=Use.OUTPUT not in layer.uses)
+    whole = len(means) >= WHOLE * len(signal.unit_mean)
+    return Gate(at, openness, (edit,), layer.consumers, alone=Use.OUTPUT not in layer.uses, whole=whole)
 
 
 def _factors(model: Model, stats: Mapping[str, WeightStats]) -> Iterator[Gate]:

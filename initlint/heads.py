@@ -45,10 +45,38 @@ def loudest_end(model: Model, signals: Signals) -> tuple[float, Layer] | None:
     return max(positive), max(ends, key=lambda each: signals.layers[each.name].rms)
 
 
-def is_spread(model: Model, signals: Signals, layer: Layer, ratio: float, share: float) -> bool:
-    """Whether no layer up to ``layer`` makes the signal louder by more than a ``share``-th of ``ratio``."""
+def is_spread(model: Model, signals: Signals, layer: Layer, ratio: float, share: float, but_for: int = 1) -> bool:
+    """Whether the ``but_for`` loudest layers up to ``layer`` do not make all but a ``share``-th of ``ratio``."""
     gains = [measured_gain(model, each, signals) or 0.0 for each in maps_up_to(model, layer)]
-    return ratio >= share * max(gains)
+    gains += [
+        signals.layers[each.name].rms
+        for each in model.layers
+        if each.kind is Kind.EMBEDDING and each.name in signals.layers
+    ]
+    loudest = sorted((max(1.0, gain) for gain in gains), reverse=True)[:but_for]
+    return ratio >= share * math.prod(loudest)
+
+
+def is_alone(model: Model, signals: Signals, layer: Layer, share: float) -> bool:
+    """Whether the weights of the head ``layer`` alone make it loud.
+
+    What it reads is not ``share`` times as loud as the input, and what it gives depends on the input more than it is
+    offset.
+    """
+    signal = signals.layers.get(layer.name)
+    if signal is None or entry_rms(model, layer, signals) >= share * max(1.0, signals.input_rms):
+        return False
+    common = signal.mean if layer.weight.view.units > 1 else 0.0
+    offset = sum((mean - common) ** 2 for mean in signal.unit_mean)
+    return offset < sum(std**2 for std in signal.unit_std)
+
+
+def share_apart(signals: Signals, layer: Layer) -> float:
+    """The share of a head's root mean square that is not common to all outputs; 1 where it has but one."""
+    signal = signals.layers.get(layer.name)
+    if signal is None or layer.weight.view.units == 1 or not 0 < signal.rms < math.inf:
+        return 1.0
+    return math.sqrt(max(0.0, 1 - (signal.mean / signal.rms) ** 2))
 
 
 def made_by(model: Model, addresses: Iterable[str], but_for: Iterable[Kind]) -> bool:

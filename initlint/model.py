@@ -404,5 +404,10 @@ class Model:
     def consumers(self, layer: Layer) -> Iterator[Layer]:
         return (self._by_name[name] for name in layer.consumers)
 
+    def read_by_norms(self, layer: Layer) -> bool:
+        """Whether norms alone read its output, be it at once or behind a sum."""
+        behind = list(self.consumers(layer))
+        return layer.norm_after is not None or (bool(behind) and all(each.kind.is_norm for each in behind))
+
     def producers(self, layer: Layer) -> Iterator[Layer]:
         return (self._by_name[name] for name in layer.producers)

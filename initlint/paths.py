@@ -32,6 +32,12 @@ class PlainPath:
         """Without a last layer that leaves the graph: its scale is the loss's affair."""
         return self.layers[:-1] if Use.OUTPUT in self.layers[-1].uses else self.layers
 
+    @property
+    def is_sloped(self) -> bool:
+        """Whether each layer is known to meet a non-linearity that passes both sides on, as SiLU and PReLU do."""
+        met = [each.activation for each in self.hidden]
+        return not any(name == "identity" or activations.get(name).has_flat_side for name in met)
+
     def __len__(self) -> int:
         return len(self.layers)
 
@@ -150,6 +156,16 @@ def _next(model: Model, layer: Layer) -> Layer | None:
         if after.name in direct and after.kind.is_map and not after.bypassed and after.input_source is not Source.NORM:
             return after
     return None
+
+
+FAINT = 1 / 30
+"""Of the scale that the fan-in asks for; drawn.md: what starts fainter, steps of any optimiser outweigh at once."""
+
+
+def washes_out(model: Model, layer: Layer, stats: WeightStats) -> bool:
+    """Whether the weights start next to zero where that is no harm: beside a shortcut, or read by norms alone."""
+    faint = stats.mean_square * (layer.fan_in or 1) < FAINT**2
+    return faint and (layer.bypassed or model.read_by_norms(layer))
 
 
 def entry_rms(model: Model, layer: Layer, signals: Signals) -> float:

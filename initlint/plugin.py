@@ -19,12 +19,13 @@ from functools import cached_property
 from typing import Any
 
 from . import activations
-from .biases import gives_data, passed_on
+from .biases import gives_data, is_taken_away, passed_on
 from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
 from .deadlock import all_maps_zero, stuck_at_zero, uses_at_the_end, zeros_in_a_row
+from .equal_units import biases_tell_apart, constant_neighbour, divided_by_nothing, is_constant
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
-from .heads import heads, is_spread, loudest_end, made_by, measured_heads, to_blame
+from .heads import heads, is_alone, is_spread, loudest_end, made_by, measured_heads, share_apart, to_blame
 from .made import is_formula
 from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
 from .paths import (
@@ -36,6 +37,7 @@ from .paths import (
     perturbation_growth,
     plain_paths,
     spreads_along,
+    washes_out,
     ways,
 )
 from .prediction import Outlook, Stretch, outlook, predict, predicted_heads, why_loud
@@ -59,6 +61,10 @@ from .stats import WeightStats
 from .zero_starts import zero_on_purpose
 
 __all__ = [
+    "biases_tell_apart",
+    "constant_neighbour",
+    "divided_by_nothing",
+    "is_constant",
     "FAR",
     "Advice",
     "Alike",
@@ -110,8 +116,10 @@ __all__ = [
     "heads",
     "held_back",
     "held_flat",
+    "is_alone",
     "is_formula",
     "is_spread",
+    "is_taken_away",
     "loudest_end",
     "is_far",
     "made_by",
@@ -130,11 +138,13 @@ __all__ = [
     "redrawn",
     "rule",
     "sensitivities",
+    "share_apart",
     "shut",
     "stuck_at_zero",
     "tame",
     "tame_all",
     "to_blame",
+    "washes_out",
     "ways",
     "why_loud",
     "uses_at_the_end",

@@ -5,7 +5,7 @@
 Units that read the same inputs with the same weights give the same outputs. Where the next layer's weights are constant
 as well they also get the same gradient, and stay copies of each other for ever: the layer is as wide as one unit. A
 single constant layer between random ones does train, because the random neighbours tell its units apart; it wastes the
-first steps.
+first steps. So do weights next to zero beside a shortcut, and two layers whose biases count beside what units share.
 
 Biases and gains of norms are constant by design and never reported; nor is a layer with a single unit.
 
@@ -28,7 +28,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspicion, Tensor, Use, fresh, fresh_at, rule
+from initlint.plugin import (
+    Context,
+    Layer,
+    Needs,
+    Role,
+    Severity,
+    Suspicion,
+    Tensor,
+    Use,
+    biases_tell_apart,
+    constant_neighbour,
+    fresh,
+    fresh_at,
+    is_constant,
+    rule,
+    washes_out,
+)
 
 from .non_finite_weights import SIGNAL_RULES
 
@@ -53,40 +69,38 @@ STAYS = 0.05
 def constant_weights(context: Context, options: object) -> Iterator[Suspicion]:
     for layer in context.model.layers:
         for tensor in (each for each in layer.tensors if each.trainable):
-            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT) and is_constant(context, tensor):
+            if tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT) and is_constant(context.stats, tensor):
                 outputs = tensor.view.groups * tensor.view.units
                 if outputs > 1:
                     yield _judge(context, layer, tensor, outputs)
             elif tensor.parts and tensor.role is Role.WEIGHT and not layer.kind.is_recurrent:
                 yield from _judge_parts(context, tensor)
-            elif tensor.role is Role.TABLE and tensor.address not in context.alike and is_constant(context, tensor):
-                yield _judge_table(context, layer)
+            elif tensor.role is Role.TABLE and tensor.address not in context.alike:
+                yield from _judge_table(context, layer)
 
 
-def is_constant(context: Context, tensor: Tensor) -> bool:
-    """One number throughout, in each packed part at least; zeros are another rule's."""
-    stats = [context.stats.get(address) for address in tensor.part_addresses]
-    return all(s is not None and s.count > 1 and s.constant and not s.all_zero for s in stats)
-
-
-def _judge_table(context: Context, layer: Layer) -> Suspicion:
+def _judge_table(context: Context, layer: Layer) -> Iterator[Suspicion]:
     """Rows get gradients of their own; beside another input, or as factors, they may start equal on purpose."""
     table = layer.weight
+    if not is_constant(context.stats, table):
+        return
     data = {"count": table.size, "value": context.stats[table.address].mean}
     severity = Severity.NOTE if layer.bypassed or Use.PRODUCT in layer.uses else Severity.WARNING
-    return Suspicion(table, severity, data, fresh(context.model, table), "table")
+    yield Suspicion(table, severity, data, fresh(context.model, table), "table")
 
 
 def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspicion:
     stats = context.stats[tensor.part_addresses[0]]
     data, fix = {"count": tensor.size, "value": stats.mean, "units": units}, fresh(context.model, tensor)
     still_equal = context.signals.still_equal.get(tensor.address)
-    if still_equal and still_equal >= STAYS * units and tensor.view.units > 1:
+    faint = washes_out(context.model, layer, stats)
+    if still_equal and still_equal >= STAYS * units and tensor.view.units > 1 and not faint:
         return Suspicion(tensor, Severity.ERROR, {**data, "equal": still_equal}, fix, "permanent")
     separates = still_equal is not None and tensor.view.units == 1
-    neighbour = "" if separates else _constant_neighbour(context, layer, tensor)
+    neighbour = "" if separates or faint else constant_neighbour(context.model, context.stats, layer, tensor)
     if neighbour:
-        return Suspicion(tensor, Severity.ERROR, {**data, "neighbour": neighbour}, fix, "neighbour")
+        severity = Severity.WARNING if biases_tell_apart(context.stats, layer, stats.mean) else Severity.ERROR
+        return Suspicion(tensor, severity, {**data, "neighbour": neighbour}, fix, "neighbour")
     if tensor.view.units == 1:
         return Suspicion(tensor, Severity.NOTE, data, message="filter")
     return Suspicion(tensor, Severity.WARNING, data, fix)
@@ -103,18 +117,3 @@ def _judge_parts(context: Context, tensor: Tensor) -> Iterator[Suspicion]:
         data["equal"] = equal = context.signals.still_equal.get(part, 0)
         found = (Severity.ERROR, "permanent") if equal >= STAYS * units else (Severity.WARNING, "default")
         yield Suspicion(part, found[0], data, fresh_at(context.model, tensor, part), found[1])
-
-
-def _constant_neighbour(context: Context, layer: Layer, tensor: Tensor) -> str:
-    """Name of a layer next to it (or of its own other half, in a recurrence) whose weights are constant too."""
-    if layer.recurrent is not None:
-        other = layer.recurrent if tensor is layer.weight else layer.weight
-        if is_constant(context, other):
-            return other.address
-    near = (*context.model.maps_after(layer), *context.model.maps_before(layer))
-    if any(each.bypassed for each in (layer, *near)):
-        return ""  # shortcuts carry what tells the units apart: trainability.md, residual
-    for each in near:
-        if each.kind is not Kind.EMBEDDING and is_constant(context, each.weight):
-            return each.name
-    return ""

@@ -40,6 +40,7 @@ from initlint.plugin import Context, Kind, Layer, Needs, Role, Severity, Suspici
 @dataclass(frozen=True)
 class Options:
     warn_share: float = 0.05  # a twentieth of the units wasted: more than rounding a width to a multiple of 8 costs
+    stays: float = 0.5  # of those that start equal; drawn.md: what a few steps leave together, the next ones part
     significance: float = 1e-6  # one false alarm in a million tensors, if all values were drawn independently
 
 
@@ -92,7 +93,7 @@ def _judge_at(
         yield Suspicion(at, Severity.NOTE, data, message="table")
         return
     equal, fix = context.signals.still_equal.get(at, 0), fresh_at(context.model, tensor, at)
-    if equal / units >= options.warn_share:
+    if equal / units >= options.warn_share and equal >= options.stays * duplicates:
         yield Suspicion(at, Severity.ERROR, {**data, "equal": equal}, fix, "permanent")
         return
     harmless = share < options.warn_share or (not context.model.has_dataflow and _may_shuffle(layer, units, duplicates))

@@ -2,28 +2,22 @@
 
 ## Why it matters
 
-Some networks keep the signal at one scale and still tear it apart: close inputs end up far from each other. tanh layers
-with large weights do so, and ReLU layers that a batch normalisation follows, by 1.2 per layer. Seen from the loss, the
-first layers then move everything and the last ones nothing: a step that is small enough for the former is lost on the
-latter, and the gradient of one example says nothing about the next one's.
+Some networks keep the scale of the signal and still tear it apart: close inputs end up far from each other. tanh layers
+with large weights do so, and ReLU behind batch normalisation, by 1.2 per layer: the first layers then move everything.
 
 Compared is how much the loss moves when a layer's weights change by a given share of their size, with the same for the
-layer at the end. That has no unit: it depends neither on the scale of the loss nor on the size of the batch, nor on
-weights in front of a normalisation; and a signal that grows or shrinks by itself, which `exploding-signal` and
-`vanishing-signal` report, does not change it. It is one draw of a random quantity: in narrow nets (64 units) another
-seed gives up to twice as much, so that close to a threshold the severity may change.
+layer at the end: the scales of loss and signal, the batch and weights in front of a norm do not matter. It is one draw:
+in narrow nets (64 units) another seed gives up to twice as much. Growth by one layer beside a norm or shortcut, or by
+norms that divide by what equal units do not differ by, is a warning (`drawn.md`).
 
 ## Example
 
-    for i in range(50):    # no shortcut around any of the layers
-        layers += [nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU()]
-
+    layers = [nn.Sequential(nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU()) for _ in range(50)]
     nn.init.orthogonal_(rnn.weight_hh_l0, gain=4)
 
 ## Fix
 
-Shortcuts around the layers, or fewer layers. In front of tanh, `nn.init.xavier_normal_`; for recurrent weights,
-`nn.init.orthogonal_`.
+Shortcuts, or fewer layers. In front of tanh, `nn.init.xavier_normal_`; for recurrences, `nn.init.orthogonal_`.
 
 ## References
 
@@ -40,7 +34,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from initlint.plugin import Context, Layer, Needs, Sensitivity, Severity, Suspicion, redrawn, rule, sensitivities
+from initlint.plugin import (
+    Context,
+    Layer,
+    Needs,
+    Sensitivity,
+    Severity,
+    Suspicion,
+    divided_by_nothing,
+    redrawn,
+    rule,
+    sensitivities,
+)
 
 
 @dataclass(frozen=True)
@@ -73,25 +78,24 @@ class Options:
 )
 def exploding_gradient(context: Context, options: Options) -> Iterator[Suspicion]:
     known = list(sensitivities(context.model, context.signals))
-    limits = (
-        (Severity.ERROR, options.fail, options.normed_fail, options.recurrent_fail),
-        (Severity.WARNING, options.warn, options.normed_warn, options.recurrent_warn),
-    )
-    for severity, plain, normed, recurrent in limits:
-        judged = [(each, _limit(each, plain, normed, recurrent)) for each in known]
-        first = next(((each, limit) for each, limit in judged if each.per_use >= limit), None)
-        if first is None:
+    fail = Severity.ERROR, options.fail, options.normed_fail, options.recurrent_fail
+    warn = Severity.WARNING, options.warn, options.normed_warn, options.recurrent_warn
+    for severity, plain, normed, recurrent in (fail, warn):
+        judged = ((each, _limit(each, plain, normed, recurrent)) for each in known)
+        found, threshold = next(((each, limit) for each, limit in judged if each.per_use >= limit), (None, 0.0))
+        if found is None:
             continue
-        found, threshold = first
         basis = {"outlet": found.outlet.name, "threshold": threshold, "basis": found.basis}
         if (single := _single(known, found, threshold, options.outlier)) is not None:
             layer, ratio, step = single
             data = basis | {"ratio": ratio, "step": step}
-            yield Suspicion(layer.weight, severity, data, redrawn(context.model, [layer]), "single")
+            told = Severity.WARNING if layer.bypassed or found.normalised else severity
+            yield Suspicion(layer.weight, told, data, redrawn(context.model, [layer]), "single")
         else:
+            told = Severity.WARNING if divided_by_nothing(context.model, context.stats, found.layers) else severity
             data = basis | {"ratio": found.per_use, "depth": found.depth, "per_layer": found.per_layer}
             message = "recurrent" if found.layer.kind.is_recurrent else "default"
-            yield Suspicion(found.layer, severity, data, redrawn(context.model, found.layers), message)
+            yield Suspicion(found.layer, told, data, redrawn(context.model, found.layers), message)
         return
 
 
@@ -113,6 +117,4 @@ def _single(
 
 
 def _limit(each: Sensitivity, plain: float, normed: float, recurrent: float) -> float:
-    if each.normalised:
-        return normed
-    return recurrent if each.layer.kind.is_recurrent else plain
+    return normed if each.normalised else recurrent if each.layer.kind.is_recurrent else plain

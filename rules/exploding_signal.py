@@ -4,10 +4,10 @@
 
 Where the weights of every layer are a little too large the factors multiply: 1.5 per layer is a factor of 3000 after 20
 layers. The softmax starts out certain and wrong, and the optimiser spends its steps on undoing the initialisation.
-
-Outputs are compared with the scale of the input (or with 1, where that is larger); those that sums, products and
-exponentials make of the last layers, as `mu + exp(log_sigma) * noise`, only if they are beyond all hope. Where no probe
-can run they are predicted in plain networks, which counts one step less, unless no doubt is left.
+Outputs are compared with the scale of the input (or with 1, where that is larger). A loud head alone, and what all
+outputs have in common, which a softmax takes away, are warnings: Adam mends them. What sums, products and exponentials
+make of the last layers, as `mu + exp(log_sigma) * noise`, counts only if it is beyond all hope. Where no probe can run
+outputs are predicted in plain networks, which counts one step less, unless no doubt is left.
 
 ## Example
 
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from initlint.plugin import (
     Context,
@@ -33,6 +34,7 @@ from initlint.plugin import (
     Needs,
     Severity,
     Suspicion,
+    is_alone,
     is_spread,
     loudest_end,
     maps_up_to,
@@ -40,6 +42,7 @@ from initlint.plugin import (
     predicted_heads,
     redrawn,
     rule,
+    share_apart,
     ways,
     why_loud,
 )
@@ -51,7 +54,7 @@ class Options:
     fail: float = 100.0  # calibrate_scale.md: above, 0 of 36 nets with all layers scaled train
     deep: int = 4  # calibrate_scale.md: nets of two and three layers train at any scale with Adam
     around: int = 8  # calibrate_residual.md: as many, where shortcuts lead around them; two blocks train
-    hopeless: float = 1e4  # calibrate_scale.md, logits: above, 0 of 26 nets train at any depth
+    hopeless: float = 3e4  # calibrate_scale.md, logits: above 1e4 0 of 26 nets train; drawn.md: up to 2e4 3 do
     single: float = 30.0  # calibrate_breadth.md, one output: from 30 to 100 0 of 10 such nets train, with either loss
     long: int = 5  # layers, as many as those nets had at least
     spread: float = 3.0  # what is left of the ratio without the loudest layer; behind one loud layer 3 of 21 train
@@ -90,31 +93,28 @@ def exploding_signal(context: Context, options: Options) -> Iterator[Suspicion]:
         if ratio < options.warn:
             continue
         maps = maps_up_to(context.model, layer)
-        yield Suspicion(
-            at=layer,
-            severity=_severity(context, layer, ratio, options),
-            data={"rms": rms, "ratio": ratio, "depth": sum(each.calls for each in maps), "threshold": options.warn}
-            | {"outlook": why_loud(context.model, context.signals, context.stats, layer, rms)},
-            fix=redrawn(context.model, maps, context.stats),
-            message="default" if context.probed else "predicted",
-        )
+        why = why_loud(context.model, context.signals, context.stats, layer, rms)
+        told = {"depth": sum(each.calls for each in maps), "threshold": options.warn, "outlook": why}
+        severity = _severity(context, layer, ratio * share_apart(context.signals, layer), options)
+        fix, message = redrawn(context.model, maps, context.stats), "default" if context.probed else "predicted"
+        yield Suspicion(layer, severity, {"rms": rms, "ratio": ratio, **told}, fix, message)
     end = loudest_end(context.model, context.signals)
     if end is not None and end[0] / reference >= options.hopeless > loudest:
-        yield _made(context, *end, reference)
-
-
-def _made(context: Context, rms: float, layer: Layer, reference: float) -> Suspicion:
-    data = {"rms": rms, "ratio": rms / reference, "layer": layer.name, "own": context.signals.layers[layer.name].rms}
-    fix = redrawn(context.model, maps_up_to(context.model, layer), context.stats)
-    return Suspicion(layer, Severity.ERROR, data, fix, message="made")
+        (rms, layer), own = end, context.signals.layers[end[1].name].rms
+        fix = redrawn(context.model, maps_up_to(context.model, layer), context.stats)
+        data = {"rms": rms, "ratio": rms / reference, "layer": layer.name, "own": own}
+        yield Suspicion(layer, Severity.ERROR, data, fix, message="made")
 
 
 def _severity(context: Context, layer: Layer, ratio: float, options: Options) -> Severity:
     fewest, most = ways(context.model, layer)
     single = layer.weight.view.units == 1 and fewest >= options.long and ratio >= options.single and context.probed
-    if single and is_spread(context.model, context.signals, layer, ratio, options.spread):
+    spread = partial(is_spread, context.model, context.signals, layer, ratio, options.spread)
+    if single and spread():
         return Severity.ERROR
-    least = options.fail if fewest >= options.deep or most >= options.around else options.hopeless
+    deep = fewest >= options.deep or (most >= options.around and spread(but_for=3))
+    alone = context.probed and is_alone(context.model, context.signals, layer, options.spread)
+    least = options.fail if deep and not alone else options.hopeless
     if ratio >= (least if context.probed else options.doubt * least):
         return Severity.ERROR
     return Severity.WARNING if ratio >= least or context.probed else Severity.NOTE

@@ -2,14 +2,15 @@
 
 ## Why it matters
 
-What a layer hands on is its bias plus what it makes of its input. A bias ten times as large as the latter turns the
-non-linearity behind it into a constant or a straight line, and everything behind it sees the same large pattern for
-every sample: the loss is steep along that pattern and flat along all others. SGD fails, Adam takes long, and
-from a thousand times on both fail, unless there is a way around the layer. Where all layers of a plain row have such
-biases the patterns add up, and ten times is enough, twenty if there are shortcuts: one finding for all of them.
+What a layer hands on is its bias plus what it makes of its input. A bias ten times as large as the latter makes the
+non-linearity a constant or a straight line, and all behind it see the same pattern for every sample: the loss is steep
+along it and flat along all others. SGD fails, Adam takes long, and from a thousand times on both fail, unless there is
+a way around the layer. Where all layers of a plain row have such biases the patterns add up, and ten times is enough,
+twenty if there are shortcuts: one finding for all of them.
 
-Biases of outputs, gates, coordinates and attention logits, those that a batch or instance norm takes away again, and
-those beside a weight that is zero (they drown nothing yet) are left alone. See also saturating-bias, dead-relu-bias.
+Biases of outputs, gates, coordinates and attention logits are left alone, those that a norm takes away again (a batch
+or instance norm all, others what all units share) and those beside a weight that is zero. A few loud units among many
+are a warning. See also saturating-bias, dead-relu-bias.
 
 ## Example
 
@@ -21,8 +22,7 @@ those beside a weight that is zero (they drown nothing yet) are left alone. See 
 
 ## References
 
-- LeCun et al. 1998, Efficient BackProp, section 4.3: a mean shared by all samples slows learning
-- `benchmarks/results/`: `calibrate_bias.md` (the size of one bias), `calibrate_breadth.md` (of all)
+- LeCun et al. 1998, Efficient BackProp, section 4.3; `benchmarks/results/`: `calibrate_bias.md`, `calibrate_breadth.md`
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from initlint.plugin import (
     Suspicion,
     Tensor,
     gives_data,
+    is_taken_away,
     passed_on,
     plain_paths,
     rule,
@@ -80,13 +81,13 @@ def oversized_bias(context: Context, options: Options) -> Iterator[Suspicion]:
         ratios = [data["ratio"] for _, data in row]
         if max(ratios) >= warn:
             bias, data = row[ratios.index(max(ratios))]
-            severity = Severity.ERROR if max(ratios) >= fail else Severity.WARNING
+            severity = Severity.ERROR if max(data["most"] for _, data in row) >= fail else Severity.WARNING
             fix = Several(tuple(Fill(each.address, 0.0) for each, _ in row))
             yield Suspicion(bias, severity, {**data, "layers": len(row), "threshold": warn}, fix, "row")
             found = {name: each for name, each in found.items() if each not in row}
     for name, (bias, data) in found.items():
         if data["ratio"] > options.warn:
-            fails = data["ratio"] > options.fail and not context.model.layer(name).bypassed
+            fails = data["most"] > options.fail and not context.model.layer(name).bypassed
             severity = Severity.ERROR if fails else Severity.WARNING
             yield Suspicion(bias, severity, {**data, "threshold": options.warn}, Fill(bias.address, 0.0))
 
@@ -111,7 +112,9 @@ def _measured(context: Context, layer: Layer, options: Options) -> Measured | No
     bias = context.stats.get(layer.bias.address) if layer.bias is not None else None
     if layer.bias is None or bias is None or signal is None or weight is None or weight.all_zero:
         return None
-    rms, scale = passed_on(layer, bias), max(signal.std, options.least_scale)
+    if is_taken_away(context.model, layer, bias):
+        return None
+    (rms, most), scale = passed_on(layer, bias), max(signal.std, options.least_scale)
     if not math.isfinite(rms + scale):
         return None
-    return layer.bias, {"bias": rms, "std": signal.std, "ratio": rms / scale}
+    return layer.bias, {"bias": rms, "std": signal.std, "ratio": rms / scale, "most": min(rms, most) / scale}

@@ -63,6 +63,7 @@ TABLE_STD = 0.02
 class Options:
     share: float = 0.05  # of the units, as in duplicate-units; trainability.md, 99 % zeros: fewer separate later
     zeros: float = 0.5  # of units that all start as zeros: if most part, it is the data that part them
+    empty: float = 0.8  # of the zero units among others; drawn.md: up to half are together while a ReLU holds them shut
 
 
 @rule(
@@ -95,7 +96,8 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, address: str, options
         units //= len(tensor.parts)
     stats = context.stats.get(tensor.address)
     zero = stats is not None and stats.all_zero
-    if equal > 0 and equal >= (options.zeros if zero else options.share) * units:
+    empty = stats.zero_units if stats is not None and stats.zero_units > stats.duplicate_units else 0
+    if equal > 0 and equal >= max(options.share * units, (options.zeros if zero else options.empty) * empty):
         data = {"equal": equal, "units": units, "steps": context.signals.steps}
         if zero and Use.PRODUCT in uses_at_the_end(context.model, layer, context.stats):
             yield Suspicion(address, Severity.NOTE, data, message="gates", proven=True)

@@ -57,23 +57,27 @@ def recurrent_radius(context: Context, options: Options) -> Iterator[Suspicion]:
         tensor = layer.recurrent
         if tensor is None or not tensor.trainable or context.liveness(tensor) is Liveness.FROZEN:
             continue
-        radius, plain = _radius(context, tensor), layer.kind is Kind.RNN
+        (radius, by_mean), plain = _radius(context, tensor), layer.kind is Kind.RNN
         limit = options.plain if plain else options.gated
         if not limit <= radius < math.inf:
             continue
         steps = _steps(context, layer)
-        severity = Severity.ERROR if plain or radius >= options.gated_fails else Severity.WARNING
+        lonely = layer.bypassed and by_mean  # a shortcut leads the rest around that one direction
+        fails = (plain or radius >= options.gated_fails) and not lonely
+        severity = Severity.ERROR if fails else Severity.WARNING
         if 0 < steps < options.steps:
             severity = Severity.NOTE
         data = {"radius": radius, "limit": limit, "kind": str(layer.kind), "steps": steps or "unknown"}
         yield Suspicion(tensor, severity, data, Reinit(tensor.address, "orthogonal"))
 
 
-def _radius(context: Context, tensor: Tensor) -> float:
-    """Of the gate where it is largest."""
+def _radius(context: Context, tensor: Tensor) -> tuple[float, bool]:
+    """Of the gate where it is largest, and whether it is that of the mean: of a single direction."""
     gates = [stats for each in tensor.part_addresses if (stats := context.stats.get(each)) is not None]
     units = tensor.view.fan_in
-    return max((max(abs(gate.mean) * units, gate.std * math.sqrt(units)) for gate in gates), default=0.0)
+    along = max((abs(gate.mean) * units for gate in gates), default=0.0)
+    across = max((gate.std * math.sqrt(units) for gate in gates), default=0.0)
+    return max(along, across), along > across
 
 
 def _steps(context: Context, layer: Layer) -> int:

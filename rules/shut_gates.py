@@ -58,6 +58,7 @@ class Options:
         "default": "this gate starts shut: it lets {openness} through, and {left} of the signal is left at {behind}",
         "several": "{gates} gates start shut: this one lets {openness} through, and {left} of the signal is left at "
         "{behind}",
+        "part": "units of this gate start shut and cannot open: they let {openness} of signal and gradient through",
         "final": "this gate starts shut and cannot open: it lets {openness} through, and as much of the gradient",
     },
     explains=(*SIGNAL_RULES, "collapsed-inputs", "stuck-parameters"),
@@ -74,7 +75,9 @@ def shut_gates(context: Context, options: Options) -> Iterator[Suspicion]:
     else:
         final = [gate for gate in gates if gate.alone and gate.openness < options.final]
         if final:
-            yield _suspicion(final[0], Severity.ERROR, {"gates": len(final)}, final, "final")
+            first = next((gate for gate in final if gate.whole), final[0])
+            severity = Severity.ERROR if first.whole else Severity.WARNING
+            yield _suspicion(first, severity, {"gates": len(final)}, final, "final" if first.whole else "part")
 
 
 def _suspicion(

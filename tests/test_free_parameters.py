@@ -50,8 +50,8 @@ def steep(slope: float) -> nn.Module:
 @pytest.mark.parametrize(
     ("build", "shape", "edit"),
     [
-        (lambda: Scaled(1e5), (32, 8), Fill("scale", 1.0)),
-        (lambda: Scaled(-1e5), (32, 8), Fill("scale", -1.0)),
+        (lambda: Scaled(1e6), (32, 8), Fill("scale", 1.0)),
+        (lambda: Scaled(-1e6), (32, 8), Fill("scale", -1.0)),
         (lambda: Registers(1e6), (8, 6, 8), Reinit("registers", "normal", 1.0)),
         (lambda: steep(25.0), (32, 8), Fill("1.weight", 1.0)),
     ],

@@ -43,7 +43,7 @@ class TwoStreams(nn.Module):
         self.join = join
         maps = [nn.Linear(16, 32), nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 3)]
         for each in maps:
-            nn.init.normal_(each.weight, std=1e-2)
+            nn.init.normal_(each.weight, std=1e-4)
         self.net = nn.Sequential(*(part for each in maps for part in (each, nn.SiLU())))[:-1]
 
     def forward(self, features: Tensor, other: Tensor) -> Tensor | tuple[Tensor, ...]:

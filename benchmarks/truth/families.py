@@ -59,7 +59,7 @@ def fan_in(piece: Tensor) -> int:
 
 
 def is_table(module: nn.Module, name: str) -> bool:
-    return name in TABLES or isinstance(owner(module, name), nn.Embedding)
+    return name.rpartition(".")[2] in TABLES or isinstance(owner(module, name), nn.Embedding)
 
 
 def is_stack(module: nn.Module, name: str) -> bool:

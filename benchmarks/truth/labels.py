@@ -125,6 +125,15 @@ class Labels:
         still -= _nothing_to_learn(cell)
         return Facts({name: raw["labels"][name] for name in counted}, raw["scores"], twin.best, still, together)
 
+    def keep(self, family: Family) -> None:
+        """Forget the others."""
+        self.twins = {name: each for name, each in self.twins.items() if name == family.name}
+        self.cells = {key: each for key, each in self.cells.items() if key.startswith(f"{family.name} / ")}
+
+    def add(self, others: Labels) -> None:
+        self.twins |= others.twins
+        self.cells |= others.cells
+
     def tuned(self, family: Family) -> Tuned | None:
         raw = self.twins.get(family.name)
         if raw is None or not is_same(raw["start"], _twin_start(family)):

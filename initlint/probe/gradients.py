@@ -174,8 +174,12 @@ class BackwardProbe:
                         gradients = self.differentiator.gradients(self.call, 0)
                     walk.run(gradients, [*units, *members, *(each.rows for each in tokens)], pairs)
                     if heads:
-                        walk.step_by_heads([*units, *members], pairs)
-                    found = _with_symmetry(found, walk, units, members, pairs)
+                        walk.step_on([*units, *members], pairs, Counted.HEADS)
+                    found = _with_twins(found, walk, members, pairs)
+                    if pairs or members:
+                        with self._telling_no_twins_apart(False):
+                            walk.step_on(units, [])
+                    found = _with_symmetry(found, walk, units)
                     found = replace(found, alike=still_alike(walk, tokens, self.seed))
                     look_redrawn(walk, open_cases, multiplied(self.traced.recording))
             except TargetError:
@@ -351,17 +355,16 @@ class BackwardProbe:
         return made
 
 
-def _with_symmetry(
-    found: Signals,
-    walk: Walk,
-    units: Sequence[EqualRows],
-    members: Sequence[EqualRows],
-    pairs: Sequence[tuple[str, str]],
-) -> Signals:
-    """What still is equal; to be asked before the parameters are restored."""
+def _with_symmetry(found: Signals, walk: Walk, units: Sequence[EqualRows]) -> Signals:
+    """Which units still are equal; to be asked before the parameters are restored."""
+    still_equal = {address: equal for each in units for address, equal in walk.still_equal(each).items()}
+    return replace(found, still_equal=still_equal)
+
+
+def _with_twins(found: Signals, walk: Walk, members: Sequence[EqualRows], pairs: Sequence[tuple[str, str]]) -> Signals:
+    """Likewise, which members of stacks and which whole weights."""
     return replace(
         found,
-        still_equal={address: equal for each in units for address, equal in walk.still_equal(each).items()},
         members=tuple(
             Members(each.address, len(each.classes), each.equal, walk.still_equal(each)[each.address])
             for each in members

@@ -173,10 +173,14 @@ class Walk:
         if self._asleep and self.finite:
             self._look_ajar(first_draw + self.steps + 1)
 
-    def step_by_heads(self, watched: Sequence[EqualRows], pairs: Sequence[tuple[str, str]]) -> None:
-        """A few steps more along gradients of all heads, while what started equal is so, as far as the loss can tell.
+    def step_on(
+        self, watched: Sequence[EqualRows], pairs: Sequence[tuple[str, str]], counted: Counted = Counted.LOSS
+    ) -> None:
+        """A few steps more, while what started equal is so, as far as the loss can tell.
 
-        Boxes are refined by units that the logits beside them read, if at all, in an order of size.
+        Along gradients of all heads, as boxes are refined by units that the logits beside them read, if at all, in an
+        order of size; or along those of outputs that no longer share what they are asked for as twins do: the rows of
+        a head are told apart by their targets.
         """
         parameters = self.differentiator.parameters
         scales = {name: self._scale(name, parameter) for name, parameter in parameters.items()}
@@ -184,7 +188,7 @@ class Walk:
             if self._have_parted(watched, pairs):
                 return
             call, draw = self.calls[step % len(self.calls)], LIMIT + 2 + step
-            gradients = self.differentiator.gradients(call, draw, counted=Counted.HEADS)
+            gradients = self.differentiator.gradients(call, draw, counted=counted)
             if not are_finite(gradients):
                 return
             for each in watched:
