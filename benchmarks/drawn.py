@@ -1,7 +1,7 @@
 """Nets and faults drawn by chance, trained, beside what initlint says: a part of the truth that nobody can know.
 
     python benchmarks/drawn.py N [N ...] [--nets 90] [--faults 16]    # trains what is new of a draw; shows totals only
-    python benchmarks/drawn.py N [N ...] --open                       # lists disagreements: for calibration from then on
+    python benchmarks/drawn.py N [N ...] --open                      # lists disagreements: for calibration ever since
 
 ``truth/drawn_nets.py`` draws architectures and healthy initialisations, ``truth/drawn_faults.py`` faults; protocol,
 labels and figures are those of ``trainability.py``, with a single seed for each cell. Another draw is another

@@ -4,16 +4,14 @@
 
 Where every layer keeps only a part of the signal, the parts multiply. PyTorch's default initialisation keeps 0.41 per
 ReLU layer: enough for three layers, 1e-3 after eight, 1e-8 after twenty. Then all inputs look the same to the last
-layers, and the first layers get no gradient. Biases hide this: they keep the activations alive while their dependence
-on the input is gone, so the spread over the batch is measured, not the size.
+layers, and the first layers get no gradient. Biases hide this: the spread over the batch is measured, not the size.
 
 Only stretches that all of the signal must pass are judged; skip connections and normalisations end them. A single layer
-that is far too small is `variance-mismatch`. Learned scales between the layers that explain it are named
-themselves, in a warning: SGD does not move them, Adam grows them in time.
+that is far too small is `variance-mismatch`; some among others are a warning, and so are learned scales between the
+layers: SGD does not move them, Adam grows them in time.
 
-Where no probe can run, the signal is predicted from the statistics of the weights (mean-field theory, which is within a
-factor of 1.2 for half of the nets tried and of 40 for all, save a few whose signal pooling loses). A prediction counts
-one step less than a measurement, unless no doubt is left.
+Where no probe can run, the signal is predicted from the statistics of the weights (mean-field theory, within a factor
+of 1.2 for half of the nets tried and of 40 for all but a few). A prediction counts one step less, unless beyond doubt.
 
 ## Example
 
@@ -33,6 +31,7 @@ one step less than a measurement, unless no doubt is left.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -43,9 +42,12 @@ from initlint.plugin import Context, Kind, Needs, PlainPath, Severity, Suspicion
 @dataclass(frozen=True)
 class Options:
     fail: float = 1e-5  # calibrate_scale.md: below, 0 of 30 ReLU nets and 0 of 45 with tanh or sigmoid train
+    deep: int = 10  # layers; calibrate_depth.md: fewer of them make up for more
+    deep_fail: float = 5e-4  # calibrate_depth.md: above 1e-4 and below it 0 of 6 nets that deep train, 3 are slow
     sloped_fail: float = 1e-9  # drawn.md: of nets with SiLU, PReLU and the like 6 of 9 train above, 0 of 13 below
     warn: float = 5e-3  # calibrate_scale.md: SGD fails for half of the nets between 1e-3 and 1e-2, for none above 1e-2
     outlier: float = 0.1  # one layer below this share of the others' median gain is the fault of that layer alone
+    quiet: float = 0.6  # of a layer; drawn.md: of 6 nets in which two or more keep more than that all train
     doubtful: float = 1.25e-4  # predicted: ``warn`` over 40, by which a prediction is off at most
     hopeless: float = 1e-8  # predicted: 0 of 21 nets train below 1e-6, and a prediction is off by 40 at most
 
@@ -66,7 +68,8 @@ def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
     for path, spreads in _paths(context):
         if len(spreads) < 2 or 0.0 in spreads:
             continue
-        ratio = _ratio(spreads, path.entry, options)
+        gains = [after / before for before, after in zip([path.entry, *spreads], spreads, strict=False)]
+        ratio = _ratio(gains, options)
         if not ratio < options.warn:
             continue
         per_layer = ratio ** (1 / len(spreads))
@@ -81,7 +84,8 @@ def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
             "first": path.hidden[0].name,
             "threshold": options.warn,
         }
-        severity, fix = _severity(context, ratio, path, options), redrawn(context.model, path.hidden)
+        few = sum(gain < options.quiet for gain in gains) < len(gains) - 1
+        severity, fix = _severity(context, ratio, path, few, options), redrawn(context.model, path.hidden)
         if (scales := why.scales) is not None and why.is_by_scales(ratio, options.warn):
             data["product"], severity = scales.product, min(severity, Severity.WARNING)
             yield Suspicion(scales.first, severity, data, scales.fix, "scales")
@@ -97,22 +101,20 @@ def _paths(context: Context) -> Iterator[tuple[PlainPath, list[float]]]:
     yield from spreads_along(context.model, context.signals)
 
 
-def _severity(context: Context, ratio: float, path: PlainPath, options: Options) -> Severity:
+def _severity(context: Context, ratio: float, path: PlainPath, few: bool, options: Options) -> Severity:
     if context.probed:
-        norm = path.hidden[-1].norm_after
-        sloped = norm is None and path.is_sloped
+        sloped = (norm := path.hidden[-1].norm_after) is None and path.is_sloped
         revived = norm is Kind.BATCH_NORM  # which takes away what all samples have in common
-        fails = ratio < (options.sloped_fail if sloped else options.fail) and not revived
+        flat_fail = options.deep_fail if len(path.hidden) >= options.deep else options.fail
+        fails = ratio < (options.sloped_fail if sloped else flat_fail) and not (revived or few)
         return Severity.ERROR if fails else Severity.WARNING
     if ratio < options.hopeless:
         return Severity.ERROR
     return Severity.WARNING if ratio < options.doubtful else Severity.NOTE
 
 
-def _ratio(spreads: list[float], entry: float, options: Options) -> float:
+def _ratio(gains: list[float], options: Options) -> float:
     """What is left at the end; a single layer that stands out is not counted, being reported for itself."""
-    gains = [after / before for before, after in zip([entry, *spreads], spreads, strict=False)]
-    usual = median(gains)
+    usual, ratio = median(gains), math.prod(gains)
     outliers = [gain for gain in gains if gain < options.outlier * usual]
-    ratio = spreads[-1] / entry
     return ratio / outliers[0] if len(outliers) == 1 else ratio

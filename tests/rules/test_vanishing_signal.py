@@ -101,7 +101,7 @@ def scaled(seed: int = 0, **options: Any) -> tuple[nn.Module, torch.Tensor]:
     Bad("learned vectors of 0.02", partial(scaled, value=0.02, size=32), ["scales.0"], WARNING, LEGACY),
     Bad("PyTorch's default, 8 layers", partial(torch_default_mlp, depth=9), ["14"], WARNING),
     Bad("near miss: 3e-4 after seven layers", partial(mlp, depth=8, gain=0.47), ["12"], WARNING),
-    Bad("3e-4 after twelve layers", partial(mlp, depth=13, gain=0.77), ["22"], WARNING),
+    Bad("3e-4 after twelve layers", partial(mlp, depth=13, gain=0.77), ["22"], ERROR),
     Bad("PyTorch's default, 20 layers", partial(torch_default_mlp, depth=20), ["36"], ERROR, LEGACY),
     Bad("std 0.01, 8 layers", partial(mlp, depth=8, width=256, inputs=256, gain=0.16), ["12"], ERROR),
     Bad("tanh with small weights", partial(mlp, depth=10, activation="Tanh", gain=0.25), ["16"], ERROR),
