@@ -84,7 +84,7 @@ def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
             "first": path.hidden[0].name,
             "threshold": options.warn,
         }
-        few = sum(gain < options.quiet for gain in gains) < len(gains) - 1
+        few = len(gains) < options.deep and sum(gain < options.quiet for gain in gains) < len(gains) - 1
         severity, fix = _severity(context, ratio, path, few, options), redrawn(context.model, path.hidden)
         if (scales := why.scales) is not None and why.is_by_scales(ratio, options.warn):
             data["product"], severity = scales.product, min(severity, Severity.WARNING)
