@@ -55,7 +55,8 @@ def trained(number: int, faults: int, path: Path) -> Labels:
     torch.set_num_threads(1)
     labels, family = Labels(path), drawn_family(number)
     for cell in cells_of(family, number, faults):
-        labels.train(cell)
+        if cell.key not in labels.cells:  # whether they are this very model's is seen when it is judged
+            labels.train(cell)
         if not learns(labels, family):
             break
     labels.keep(family)
