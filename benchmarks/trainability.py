@@ -26,6 +26,9 @@ for what they showed (zeros in a row, maps side by side, biases around shortcuts
 for calibration since then; new families and initialisations that nobody had looked at, fixed in the same way, took the
 place of the reported part (``truth/split.py``).
 
+Later that day rules were changed for ``drawn.py``, of which no cell of the second split is a part, and zero rows of
+packed tensors count as inert, as those of others do (``training.py``), which the draws showed to be missing.
+
 Labels are kept in ``results/trainability.json``, each with the loss at the start, by which a label is forgotten where
 the model has changed.
 """
