@@ -87,9 +87,7 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, waiting: Mapping[str,
     if not product and (idiom := zero_on_purpose(context.model, layer, tensor, context.stats)):
         return _idiom(tensor, told, idiom)
     if all_maps_zero(context.model, context.stats):
-        return Suspicion(
-            tensor, Severity.WARNING, told, fix, "all"
-        )  # drawn.md: with ways around, 5 of 14 such nets train
+        return Suspicion(tensor, Severity.WARNING, told, fix, "all")
     return Suspicion(tensor, Severity.WARNING, told, fix, "product" if product else "default")
 
 
