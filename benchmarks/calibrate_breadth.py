@@ -52,7 +52,8 @@ from truth.labels import Cell, Labels, applies
 from truth.sequences import Block
 
 from initlint.heads import is_spread
-from initlint.model import Model, Use
+from initlint.kinds import Use
+from initlint.model import Model
 from initlint.paths import expected_gain, ways
 from initlint.probe.on_torch import TorchSession
 from initlint.probe.signals import Signals

@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from initlint import measure, schemes
-from initlint.model import Kind, Layer, Role, Tensor, View
+from initlint.kinds import Kind, Role
+from initlint.model import Layer, Tensor, View
 
 SHAPES = (
     (10, 64),

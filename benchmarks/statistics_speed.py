@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from initlint import measure
-from initlint.model import Role, Tensor, View
+from initlint.kinds import Role
+from initlint.model import Tensor, View
 
 Shape = tuple[int, int]
 

@@ -6,7 +6,8 @@ import math
 from statistics import median
 
 from . import activations
-from .model import Kind, Layer, Model, Use
+from .kinds import Kind, Use
+from .model import Layer, Model
 from .stats import WeightStats
 
 _CENTRING = frozenset({Kind.LAYER_NORM, Kind.GROUP_NORM, Kind.BATCH_NORM, Kind.INSTANCE_NORM})

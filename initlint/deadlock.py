@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from . import activations
-from .model import Kind, Layer, Model, Use
+from .kinds import Kind, Use
+from .model import Layer, Model
 from .stats import WeightStats
 
 Stats = Mapping[str, WeightStats]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from .model import Kind, Layer, Model, Tensor
+from .kinds import Kind
+from .model import Layer, Model, Tensor
 from .stats import WeightStats
 
 Stats = Mapping[str, WeightStats]

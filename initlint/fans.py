@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from .model import Layer, Role, Tensor
+from .kinds import Role
+from .model import Layer, Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from statistics import median
 
 from . import activations
 from .fixes import Edit, Fill
-from .model import Kind, Layer, Model, Tensor, Use
+from .kinds import Kind, Use
+from .model import Layer, Model, Tensor
 from .probe.signals import LayerSignal, Signals
 from .redraw import fresh
 from .stats import WeightStats

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from .fixes import Fill, Fix
-from .model import Kind, Layer, Model, Tensor, Use
+from .kinds import Kind, Use
+from .model import Layer, Model, Tensor
 from .paths import entry_rms, maps_up_to, measured_gain
 from .probe.signals import Signals
 from .redraw import fresh

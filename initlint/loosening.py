@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from .causes import place
 from .examined import Examined
 from .fixes import Edit, Fill, Reinit
-from .model import Model, Role, Tensor
+from .kinds import Role
+from .model import Model, Tensor
 from .plugin import Finding, Liveness
 from .redraw import TABLE_STD
 from .stats import WeightStats

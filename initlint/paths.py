@@ -12,7 +12,8 @@ from functools import cached_property
 from itertools import pairwise, takewhile
 
 from . import activations
-from .model import Layer, Model, Source, Use
+from .kinds import Source, Use
+from .model import Layer, Model
 from .probe.signals import LayerSignal, Signals
 from .stats import WeightStats
 

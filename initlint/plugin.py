@@ -26,8 +26,9 @@ from .equal_units import biases_tell_apart, constant_neighbour, divided_by_nothi
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
 from .heads import heads, is_alone, is_spread, loudest_end, made_by, measured_heads, share_apart, to_blame
+from .kinds import Kind, Role, Source, Use
 from .made import is_formula
-from .model import FoldedNorm, Kind, Layer, Model, Role, Source, Tensor, Use, View
+from .model import FoldedNorm, Layer, Model, Tensor, View
 from .paths import (
     PlainPath,
     expected_gain,

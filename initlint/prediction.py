@@ -9,8 +9,9 @@ from itertools import pairwise
 
 from . import activations, mean_field
 from .fixes import Reinit, edits_of
+from .kinds import Kind, Source, Use
 from .mean_field import Field, Weights
-from .model import Kind, Layer, Model, Source, Use
+from .model import Layer, Model
 from .paths import PlainPath, maps_up_to, plain_paths
 from .probe.signals import Forward, Signals
 from .redraw import redrawn

@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 from . import activations
 from .fixes import Edit, Fill, Reinit, Several
-from .model import Layer, Model, Role, Source, Tensor, Use
+from .kinds import Role, Source, Use
+from .model import Layer, Model, Tensor
 from .stats import WeightStats
 
 NO_STATS: Mapping[str, WeightStats] = MappingProxyType({})

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .fixes import Fill, Several
-from .model import Model, Role, Source, Tensor
+from .kinds import Role, Source
+from .model import Model, Tensor
 from .paths import PlainPath
 from .stats import WeightStats
 

@@ -17,7 +17,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .model import Layer, Model, Source, Tensor, Use
+from .kinds import Source, Use
+from .model import Layer, Model, Tensor
 from .probe.signals import Backward, Signals
 
 UNSURE = 2.0

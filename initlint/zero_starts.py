@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .deadlock import uses_at_the_end
-from .model import Layer, Model, Role, Tensor, Use
+from .kinds import Role, Use
+from .model import Layer, Model, Tensor
 from .stats import WeightStats
 
 _IDIOMS = {

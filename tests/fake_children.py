@@ -12,7 +12,8 @@ from pathlib import Path
 
 from initlint.errors import FailureKind, TargetError
 from initlint.fixes import Fix
-from initlint.model import Kind, Layer, Model, Role, Tensor, View
+from initlint.kinds import Kind, Role
+from initlint.model import Layer, Model, Tensor, View
 from initlint.probe import child
 from initlint.probe.signals import Forward, LayerSignal, Signals
 from initlint.settings import ProbeSettings

@@ -13,8 +13,9 @@ from sample_reports import signal as measured
 from initlint import catalog, session
 from initlint.cli import main
 from initlint.errors import FailureKind, TargetError
+from initlint.kinds import Kind
 from initlint.load.target import format_of
-from initlint.model import Kind, Model
+from initlint.model import Model
 from initlint.probe.signals import Forward, Signals
 from initlint.settings import ProbeSettings
 from initlint.stats import WeightStats

@@ -12,7 +12,8 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper, parser
 
-from initlint.model import Kind, Layer, Model, Role, Tensor, View
+from initlint.kinds import Kind, Role
+from initlint.model import Layer, Model, Tensor, View
 from initlint.probe.on_onnx import OnnxProbe
 from initlint.probe.signals import LayerSignal, Signals
 from initlint.probe.taps import SoftmaxTap, Tap

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from initlint.errors import FailureKind
 from initlint.fixes import Advice, Fill, Reinit
-from initlint.model import Kind, Layer, NotChecked, Role, Tensor, View
+from initlint.kinds import Kind, Role
+from initlint.model import Layer, NotChecked, Tensor, View
 from initlint.plugin import Cause, Finding, Severity
 from initlint.probe.signals import Forward, LayerSignal
 from initlint.report import Failure, LayerRow, ProbeSummary, Report, SkippedRule, Status, Suppressed

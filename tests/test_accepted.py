@@ -10,7 +10,8 @@ from sample_reports import row
 
 from initlint.accepted import Acceptance, Sorted, sort_out
 from initlint.baseline import Entry
-from initlint.model import Kind, Model
+from initlint.kinds import Kind
+from initlint.model import Model
 from initlint.plugin import Cause, Finding, Needs, NoOptions, Rule, Severity
 from initlint.settings import Allow
 

@@ -16,7 +16,8 @@ from models.graphs import Array, Change, mlp
 import initlint
 from initlint import listings
 from initlint.engine import judge
-from initlint.model import Kind, Layer, Model, Role, Tensor, Use, View
+from initlint.kinds import Kind, Role, Use
+from initlint.model import Layer, Model, Tensor, View
 from initlint.plugin import Context, Fill, Needs, Rule, Severity, Signals, Suspicion, rule
 from initlint.probe.signals import Forward, LayerSignal
 from initlint.testing import default_export

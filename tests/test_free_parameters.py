@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import initlint
+from initlint.kinds import Role
 from initlint.measure import measure_all
-from initlint.model import Model, Role, Tensor, View
+from initlint.model import Model, Tensor, View
 from initlint.plugin import Fill, Reinit, Severity
 from initlint.redraw import tamed
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tracing import traced
 
-from initlint.model import Kind, Use
+from initlint.kinds import Kind, Use
 
 
 def in_scope(name: str, each: object) -> object:

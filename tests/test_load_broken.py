@@ -14,8 +14,8 @@ from loading import linear, node, normal, opened, proto, refused, settled
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from initlint.errors import FailureKind
+from initlint.kinds import Kind
 from initlint.load.from_onnx import Opened, open_onnx
-from initlint.model import Kind
 from initlint.probe.on_onnx import OnnxProbe
 from initlint.probe.signals import Forward
 from initlint.settings import ProbeSettings

@@ -14,7 +14,8 @@ from torch.nn import functional
 from tracing import traced
 
 import initlint
-from initlint.model import Model, Use
+from initlint.kinds import Use
+from initlint.model import Model
 
 
 class Surrogate(torch.autograd.Function):

@@ -10,7 +10,8 @@ from loading import Array, node, normal, opened, round_trips
 from onnx import NodeProto
 
 from initlint.activations import Affine
-from initlint.model import Factor, Kind, Layer, Model, Source, Use
+from initlint.kinds import Kind, Source, Use
+from initlint.model import Factor, Layer, Model
 
 SQUARE = normal(4, 4)
 

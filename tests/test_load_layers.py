@@ -8,8 +8,9 @@ import pytest
 from loading import Array, node, normal, opened, round_trips, rows
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from initlint.kinds import Kind, Role
 from initlint.load.from_onnx import Opened
-from initlint.model import Kind, Layer, Role, View
+from initlint.model import Layer, View
 
 OPSETS = (9, 11, 13, 17, 18, 21, onnx.defs.onnx_opset_version())
 

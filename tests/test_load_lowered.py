@@ -15,8 +15,8 @@ from probing import value_of
 
 from initlint.fixes import Reinit
 from initlint.holding import placed
+from initlint.kinds import Kind
 from initlint.load.from_onnx import Opened, open_onnx
-from initlint.model import Kind
 from initlint.probe.on_onnx import OnnxProbe
 from initlint.probe.signals import Forward
 from initlint.settings import ProbeSettings

@@ -17,7 +17,8 @@ from expected_text import as_expected
 from sample_reports import CLEAN, CRASHED, DEAD, HOSTILE, MISSING, ROWS, SICK, TOO_SMALL, consequence, row, signal
 
 from initlint.errors import FailureKind
-from initlint.model import Kind, NotChecked
+from initlint.kinds import Kind
+from initlint.model import NotChecked
 from initlint.plugin import Cause, Severity
 from initlint.probe.signals import Forward
 from initlint.report import Failure, LayerRow, ProbeSummary, Report, Run, SkippedRule

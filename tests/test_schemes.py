@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from initlint import measure, schemes
 from initlint.fixes import Reinit
-from initlint.model import Kind, Layer, Role, Tensor, View
+from initlint.kinds import Kind, Role
+from initlint.model import Layer, Tensor, View
 from initlint.schemes import Fans, Guess
 
 Array = NDArray[Any]

@@ -21,7 +21,8 @@ import pytest
 
 from initlint.errors import FailureKind, TargetError
 from initlint.fixes import Advice, Fill, Reinit
-from initlint.model import Kind, Layer, Model, Role, Source, Tensor, Use, View
+from initlint.kinds import Kind, Role, Source, Use
+from initlint.model import Layer, Model, Tensor, View
 from initlint.probe import wire
 from initlint.probe.edits import edited
 from initlint.probe.signals import Forward

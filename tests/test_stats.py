@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from initlint import duplicates, measure, moments
-from initlint.model import Role, Tensor, View
+from initlint.kinds import Role
+from initlint.model import Tensor, View
 from initlint.stats import WeightStats
 
 Array = NDArray[Any]

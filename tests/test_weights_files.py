@@ -15,7 +15,7 @@ from torch import nn
 import initlint
 from initlint.cli import main
 from initlint.errors import FailureKind
-from initlint.model import Kind
+from initlint.kinds import Kind
 from initlint.plugin import Severity
 
 

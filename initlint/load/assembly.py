@@ -9,7 +9,8 @@ from math import prod
 
 import numpy as np
 
-from ..model import FoldedNorm, Layer, Model, NotChecked, Role, Tensor, View
+from ..kinds import Role
+from ..model import FoldedNorm, Layer, Model, NotChecked, Tensor, View
 from ..probe.taps import SoftmaxTap, Tap, tap_of
 from . import graph as flat
 from . import learnt, norms

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..activations import ENDING_AT_ZERO, SAME, Affine
-from ..model import Kind, Source, Use
+from ..kinds import Kind, Source, Use
 from .constants import Constants
 from .dominators import Dominators
 from .elementwise import Regions

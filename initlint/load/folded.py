@@ -16,7 +16,8 @@ import re
 from collections.abc import Sequence
 from itertools import chain
 
-from ..model import FoldedNorm, Kind, Layer
+from ..kinds import Kind
+from ..model import FoldedNorm, Layer
 from .constants import Constants
 from .graph import Graph
 from .naming import QUANTISED, is_generated, layer_of

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..model import Kind, Layer, Model, NotChecked, Role, Tensor, View
+from ..kinds import Kind, Role
+from ..model import Layer, Model, NotChecked, Tensor, View
 from .blocks import blocks
 from .eager import untouched
 from .folding import Array

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from ..model import Kind, Layer, Model, NotChecked, Role, Tensor, View
+from ..kinds import Kind, Role
+from ..model import Layer, Model, NotChecked, Tensor, View
 from . import weights_file
 from .blocks import blocks
 from .folding import Array

@@ -8,7 +8,8 @@ from math import isfinite, prod
 
 import numpy as np
 
-from ..model import Kind, NotChecked, Role, View
+from ..kinds import Kind, Role
+from ..model import NotChecked, View
 from .folding import Array
 from .graph import Node
 from .naming import is_generated

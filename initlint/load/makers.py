@@ -7,8 +7,9 @@ from math import prod
 
 import numpy as np
 
+from ..kinds import Role
 from ..maker import STORED, Maker
-from ..model import Role, Tensor, View
+from ..model import Tensor, View
 from .constants import Constants
 from .folding import is_float
 from .graph import Graph, Node

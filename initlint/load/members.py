@@ -11,7 +11,8 @@ from math import prod
 
 import numpy as np
 
-from ..model import Kind, View
+from ..kinds import Kind
+from ..model import View
 from .constants import Constants
 from .folding import Array
 from .naming import is_generated

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from ..model import Role
+from ..kinds import Role
 
 _GENERATED = re.compile(
     r"""^(?:

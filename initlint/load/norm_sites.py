@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..model import Kind
+from ..kinds import Kind
 from .graph import Node
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..model import Kind
+from ..kinds import Kind
 from . import written_norms
 from .constants import Constants
 from .graph import Graph, Node

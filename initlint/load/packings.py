@@ -13,7 +13,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..model import Kind
+from ..kinds import Kind
 from .constants import Constants
 from .cuts import Cut
 from .dataflow import ATTENTIONS, PRODUCTS_OF_MATRICES, SOFTMAXES

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from ..model import NotChecked, Role, View
+from ..kinds import Role
+from ..model import NotChecked, View
 from .constants import Constants
 from .folding import Array, is_float, is_weight_dtype
 from .graph import Graph

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..model import Kind, Role, View
+from ..kinds import Kind, Role
+from ..model import View
 from .graph import Node
 from .reader import WeightReader
 from .stored import GateOrder, Operation, Stored

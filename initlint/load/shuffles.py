@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from ..model import Kind
+from ..kinds import Kind
 from .constants import Constants
 from .elementwise import Regions
 from .graph import Graph, Node

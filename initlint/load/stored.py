@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..model import Kind, Role, View
+from ..kinds import Kind, Role
+from ..model import View
 from .folding import Array
 from .graph import Node
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
-from ..model import Model, NotChecked, Role
+from ..kinds import Role
+from ..model import Model, NotChecked
 from .graph import Node
 from .trace import Recording
 

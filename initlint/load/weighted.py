@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..model import Kind, NotChecked, Role, View
+from ..kinds import Kind, Role
+from ..model import NotChecked, View
 from .constants import Constants
 from .folding import is_float
 from .graph import Graph, Node

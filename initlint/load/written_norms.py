@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ..model import Kind
+from ..kinds import Kind
 from .constants import Constants
 from .graph import Graph, Node
 from .norm_sites import NormSite

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..model import Kind, Model, Tensor
+from ..kinds import Kind
+from ..model import Model, Tensor
 from .payload import Array
 from .setup import Setup
 from .signals import GradientSignal, LayerSignal

@@ -12,10 +12,11 @@ import torch
 
 from ..errors import TargetError
 from ..foreign import described, is_own
+from ..kinds import Role
 from ..load.eager import DroppingAll
 from ..load.from_torch import TracedModule
 from ..load.unfed import unfed
-from ..model import SCATTERED, Layer, Model, NotChecked, Role, Tensor
+from ..model import SCATTERED, Layer, Model, NotChecked, Tensor
 from .alike import share_by_sample
 from .backward import (
     Backflow,

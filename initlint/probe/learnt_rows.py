@@ -15,8 +15,9 @@ from functools import partial
 
 import torch
 
+from ..kinds import Role
 from ..maker import plain
-from ..model import Model, Role
+from ..model import Model
 from .backward import Gradients, tensor_inputs
 from .batches import varied
 from .liveness import REFUSALS, Walk

@@ -16,7 +16,8 @@ from time import monotonic
 import numpy as np
 from onnx import NodeProto
 
-from ..model import Kind, Layer, Model, Role, Tensor
+from ..kinds import Kind, Role
+from ..model import Layer, Model, Tensor
 from ..redraw import is_far
 from ..stats import WeightStats
 from .dataflow import Dataflow

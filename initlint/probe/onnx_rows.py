@@ -13,7 +13,8 @@ from math import prod
 
 import numpy as np
 
-from ..model import Model, NotChecked, Role, Tensor
+from ..kinds import Role
+from ..model import Model, NotChecked, Tensor
 from .onnx_symmetry import cancel
 from .payload import Array
 from .runtime import RuntimeFailure

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..model import Layer, Model, Role, Tensor
+from ..kinds import Role
+from ..model import Layer, Model, Tensor
 from ..stats import WeightStats
 from .limits import DRAWN, MEMBERS, SAMPLE
 from .payload import Array

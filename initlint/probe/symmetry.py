@@ -8,7 +8,8 @@ from functools import partial
 
 import torch
 
-from ..model import Kind, Layer, Model, Role, Tensor
+from ..kinds import Kind, Role
+from ..model import Layer, Model, Tensor
 from .limits import DRAWN, SAMPLE
 
 TOLERANCE = 1e-5

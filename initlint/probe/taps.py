@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..model import Kind, Layer
+from ..kinds import Kind
+from ..model import Layer
 
 
 @dataclass(frozen=True, slots=True)

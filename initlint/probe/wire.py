@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .. import activations, fixes, maker, model, settings, stats
+from .. import activations, fixes, kinds, maker, model, settings, stats
 from . import signals, taps
 
 MAGIC = b"init"
@@ -57,10 +57,10 @@ _DATACLASSES: tuple[type[Any], ...] = (
     taps.Tap,
 )
 _ENUMS: tuple[type[StrEnum], ...] = (
-    model.Kind,
-    model.Role,
-    model.Use,
-    model.Source,
+    kinds.Kind,
+    kinds.Role,
+    kinds.Use,
+    kinds.Source,
     signals.Forward,
     signals.Backward,
     signals.Loss,
