@@ -7,7 +7,7 @@ Every architecture of ``zoo.py`` is checked as a module and as its honest export
 one layer at a time: zeros, one constant, half of the units copied, x100, NaN, in turn, at a quarter, a half and three
 quarters of its linear maps. The file gets the very values of the broken module (the exporters themselves run once per
 architecture; ``--cache`` keeps their files, as ``healthy_onnx.py`` writes them). ``--results`` keeps one file of
-comparisons per architecture, so that a run can go on where another stopped.
+comparisons per architecture, so that a run can go on where another of the same code stopped.
 
 Compared are the layers (name, kind, tensor, shape, fan_in, fan_out, activation) and the findings that are nobody's
 consequence (rule, address, severity), of all rules but those about what exporters leave out (``testing.OF_MODULES``).
@@ -39,6 +39,7 @@ import numpy as np
 import onnx
 import torch
 from healthy_onnx import export
+from kept import of_this_code
 from onnx import numpy_helper
 from zoo import ZOO, Architecture
 
@@ -288,25 +289,27 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="keep exported files here (default: a temporary folder)")
     parser.add_argument("--exporter", choices=EXPORTERS, action="append", help="one exporter instead of both")
     parser.add_argument("--faults", type=int, default=3, help="planted faults per architecture")
-    parser.add_argument("--results", type=Path, help="keep comparisons here, and use those that are there")
+    parser.add_argument(
+        "--results", type=Path, help="keep comparisons here, and use those that this code has left there"
+    )
     parser.add_argument("--write", type=Path, help="also write the report to this file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     pairs: list[Pair] = []
+    results = of_this_code(arguments.results) if arguments.results else None
     with tempfile.TemporaryDirectory() as temporary:
         cache = arguments.cache or Path(temporary)
         cache.mkdir(parents=True, exist_ok=True)
         for number, architecture in enumerate(ZOO):
             if not fnmatchcase(architecture.title, arguments.only):
                 continue
-            path = arguments.results / f"{architecture.title}.json" if arguments.results else None
+            path = results / f"{architecture.title}.json" if results else None
             made = stored(path)
             if made is None:
                 exporters = arguments.exporter or list(EXPORTERS[::-1])
                 made = list(examine(number, architecture, exporters, cache, arguments.faults))
                 if path is not None:
-                    path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps([asdict(pair) for pair in made], indent=1))
             pairs += made
             for pair in made:

@@ -1,14 +1,14 @@
 """Healthy models: does initlint stay silent on public architectures as their libraries initialise them?
 
-    python benchmarks/healthy.py [--zoo main|more|both] [--only GLOB] [--library NAME] [--cache DIR]
+    python benchmarks/healthy.py [--zoo main|more|both] [--only GLOB] [--library NAME] [--results DIR]
                                  [--train GLOB] [--kept] [--write benchmarks/results/healthy.md]
 
 Every architecture of ``zoo.py`` (``--zoo more``: of the hold-out ``zoo_more.py``) is built with seed 0 and checked
 three times: with its own inputs, then with the values of these in another order and the probe's seeds 1 and 2. The
 table has its library, parameters, seconds of the first check, whether anything raised, whether it was bit-identical
 afterwards (parameters, buffers, gradients, modes, hooks, random state), whether the three runs found the same (rule,
-address, severity), and how many errors, warnings and notes there were. ``--cache`` keeps one file of results per model,
-so that a run can go on where another stopped; delete a file to measure its model again.
+address, severity), and how many errors, warnings and notes there were. ``--results`` keeps one file of results per
+model, so that a run can go on where another of the same code stopped.
 
 Bars: nothing raises; all are bit-identical; at most 10 % of the models draw a warning; no error that a training run
 does not justify.
@@ -58,6 +58,7 @@ from typing import Any
 import torch
 import zoo_more
 from fit import Fitted, fit, mended
+from kept import of_this_code
 from zoo import ZOO, Architecture
 
 import initlint
@@ -271,23 +272,22 @@ def main() -> int:
     parser.add_argument("--zoo", choices=("main", "more", "both"), default="main")
     parser.add_argument("--only", default="*", help="pattern of names such as 'pytorchcv-*'")
     parser.add_argument("--library", default="*", help="one library alone")
-    parser.add_argument("--cache", type=Path, help="keep results here, and use those that are there")
+    parser.add_argument("--results", type=Path, help="keep results here, and use those that this code has left there")
     parser.add_argument("--train", default="", metavar="GLOB", help="train these too, whatever was found")
     parser.add_argument("--no-training", action="store_true", help="leave the training runs out")
-    parser.add_argument("--kept", action="store_true", help="report what --cache holds, measure nothing")
+    parser.add_argument("--kept", action="store_true", help="report what --results holds, measure nothing")
     parser.add_argument("--write", type=Path, help="also write the report to this file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    if arguments.cache:
-        arguments.cache.mkdir(parents=True, exist_ok=True)
+    results = of_this_code(arguments.results) if arguments.results else None
     outcomes = []
     for architecture in chosen(arguments.zoo):
         if not fnmatchcase(architecture.title, arguments.only) or not fnmatchcase(
             architecture.library, arguments.library
         ):
             continue
-        path = arguments.cache / f"{architecture.title}.json" if arguments.cache else None
+        path = results / f"{architecture.title}.json" if results else None
         outcome = kept(path)
         if outcome is None and arguments.kept:
             continue

@@ -6,7 +6,7 @@
 Every architecture of ``zoo.py`` gets faults one at a time (zeros, one constant, half of the units copied, NaN, x100, a
 bias of -10 in front of ReLU, in turn, evenly over its linear maps), as a module and as its honest export by the newer
 exporter, which gets the very values of the broken module. ``--cache`` keeps exports, ``--results`` one file of outcomes
-per architecture, so that a run can go on where another stopped.
+per architecture, so that a run can go on where another of the same code stopped.
 
 What the healthy model is told anyway is taken off. Of the rest:
 
@@ -41,6 +41,7 @@ import torch
 from agreement import _fed, with_values
 from fit import fit
 from healthy_onnx import export
+from kept import of_this_code
 from zoo import ZOO, Architecture
 
 import initlint
@@ -241,24 +242,24 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=3, help="planted faults per architecture")
     parser.add_argument("--train", action="store_true", help="train what is silent")
     parser.add_argument("--cache", type=Path, help="keep exported files here (default: a temporary folder)")
-    parser.add_argument("--results", type=Path, help="keep outcomes here, and use those that are there")
+    parser.add_argument("--results", type=Path, help="keep outcomes here, and use those that this code has left there")
     parser.add_argument("--write", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     outcomes: list[Told] = []
+    results = of_this_code(arguments.results) if arguments.results else None
     with tempfile.TemporaryDirectory() as temporary:
         cache = arguments.cache or Path(temporary)
         cache.mkdir(parents=True, exist_ok=True)
         for number, architecture in enumerate(ZOO):
             if not fnmatchcase(architecture.title, arguments.only):
                 continue
-            path = arguments.results / f"{architecture.title}.json" if arguments.results else None
+            path = results / f"{architecture.title}.json" if results else None
             made = stored(path)
             if made is None:
                 made = list(examine(number, architecture, cache, arguments.faults, arguments.train))
                 if path is not None:
-                    path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps([asdict(each) for each in made], indent=1))
             outcomes += made
             for each in made:
