@@ -4,10 +4,11 @@
 
 Large models (a pass takes half a second or more): the ratio of times, and of peak memory beyond that of the loaded
 model. Small ones: microseconds of processor time per operator, of which a pass executes as many as a dispatch mode
-counts, forwards and backwards. Both sides run in turn in one process, so that a busy machine slows both; figures are
-medians. Memory is measured in processes of their own. Models that need liveness (they have zeros, or equal units) run
-their forward more than once: for k = 4 steps the bar is (k + 3) times a pass. One of them is broken: its check tries a
-fix as well, with two more probes.
+counts, forwards and backwards; on one thread, for the others of a pool burn processor time while they wait (with two
+on a busy machine a pass of 4 ms burns 1 s). Both sides run in turn in one process, so that a busy machine slows both;
+figures are medians. Memory is measured in processes of their own. Models that need liveness (they have zeros, or equal
+units) run their forward more than once: for k = 4 steps the bar is (k + 3) times a pass. One of them is broken: its
+check tries a fix as well, with two more probes.
 """
 
 from __future__ import annotations
@@ -200,9 +201,10 @@ def main() -> None:
     if options.peak:
         _print_peak(*options.peak)
         return
-    chosen = re.compile(options.only)
+    chosen, threads = re.compile(options.only), torch.get_num_threads()
     for title, subjects in (("large", LARGE), ("stepping", STEPPING), ("small", SMALL)):
         large = subjects is not SMALL
+        torch.set_num_threads(threads if large else 1)
         rows: list[float] = []
         for subject in (each for each in subjects if chosen.search(each.name)):
             single, check, ratio, forward, count = times(subject, options.runs, perf_counter if large else process_time)
