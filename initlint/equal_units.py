@@ -45,8 +45,15 @@ def biases_tell_apart(stats: Stats, layer: Layer, constant: float) -> bool:
     return bias is not None and DROWNS * bias.std > abs(constant) * math.sqrt(layer.fan_in or 1)
 
 
+def is_one_row(stats: Stats, tensor: Tensor) -> bool:
+    """Whether all of its units are equal."""
+    found = stats.get(tensor.address)
+    return found is not None and tensor.view.units > 1 and found.duplicate_units >= tensor.view.units - 1
+
+
 def divided_by_nothing(model: Model, stats: Stats, layers: Iterable[Layer]) -> bool:
-    """Whether a norm divides by what equal units of a layer do not differ by: the first step ends that."""
+    """Whether a norm divides by what equal units of a layer do not differ by, or units without weights not vary by: the
+    first step ends that."""
     read = (layer for layer in layers if model.read_by_norms(layer))
     known = ((layer.weight.view.units, stats.get(layer.weight.address)) for layer in read)
-    return any(found is not None and found.duplicate_units >= SOME * units for units, found in known)
+    return any(s is not None and max(s.duplicate_units, s.zero_units) >= SOME * units for units, s in known)

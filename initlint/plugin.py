@@ -22,7 +22,7 @@ from . import activations
 from .biases import gives_data, is_taken_away, passed_on
 from .builds import NOT_BUILT, Builds, Fixed, Reading, Unwritten
 from .deadlock import all_maps_zero, stuck_at_zero, uses_at_the_end, zeros_in_a_row
-from .equal_units import biases_tell_apart, constant_neighbour, divided_by_nothing, is_constant
+from .equal_units import biases_tell_apart, constant_neighbour, divided_by_nothing, is_constant, is_one_row
 from .fixes import Advice, Fill, Fix, Reinit, Several
 from .gating import Gate, held_back, shut
 from .heads import heads, is_alone, is_spread, loudest_end, made_by, measured_heads, share_apart, to_blame
@@ -119,6 +119,7 @@ __all__ = [
     "held_flat",
     "is_alone",
     "is_formula",
+    "is_one_row",
     "is_spread",
     "is_taken_away",
     "loudest_end",

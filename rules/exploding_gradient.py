@@ -7,8 +7,8 @@ with large weights do so, and ReLU behind batch normalisation, by 1.2 per layer:
 
 Compared is how much the loss moves when a layer's weights change by a given share of their size, with the same for the
 layer at the end: the scales of loss and signal, the batch and weights in front of a norm do not matter. It is one draw:
-in narrow nets (64 units) another seed gives up to twice as much. Growth by one layer beside a norm or shortcut, or by
-norms that divide by what equal units do not differ by, is a warning (`drawn.md`).
+in narrow nets (64 units) another seed gives up to twice as much. Growth that one layer, used once, makes beside a norm
+or shortcut is a warning, as is that of norms which divide by what equal or empty units do not differ by (`drawn.md`).
 
 ## Example
 
@@ -88,9 +88,9 @@ def exploding_gradient(context: Context, options: Options) -> Iterator[Suspicion
         basis = {"outlet": found.outlet.name, "threshold": threshold, "basis": found.basis}
         if (single := _single(known, found, threshold, options.outlier)) is not None:
             layer, ratio, step = single
-            data = basis | {"ratio": ratio, "step": step}
-            told = Severity.WARNING if layer.bypassed or found.normalised else severity
-            yield Suspicion(layer.weight, told, data, redrawn(context.model, [layer]), "single")
+            own = ratio >= threshold and (layer.calls > 1 or not (layer.bypassed or found.normalised))
+            told, fix = severity if own else Severity.WARNING, redrawn(context.model, [layer])
+            yield Suspicion(layer.weight, told, basis | {"ratio": ratio, "step": step}, fix, "single")
         else:
             told = Severity.WARNING if divided_by_nothing(context.model, context.stats, found.layers) else severity
             data = basis | {"ratio": found.per_use, "depth": found.depth, "per_layer": found.per_layer}

@@ -36,9 +36,12 @@ from dataclasses import dataclass
 
 from initlint.plugin import (
     Context,
+    Layer,
+    Loss,
     Needs,
     Severity,
     Suspicion,
+    is_one_row,
     redrawn,
     rule,
     sensitivities,
@@ -61,7 +64,11 @@ class Options:
     "gradients shrink to about {per_layer} per layer{basis}",
 )
 def vanishing_gradient(context: Context, options: Options) -> Iterator[Suspicion]:
-    known = [each for each in sensitivities(context.model, context.signals, mildest=True) if not each.layer.bypassed]
+    known = [
+        each
+        for each in sensitivities(context.model, context.signals, mildest=True)
+        if not (each.layer.bypassed or _waits(context, each.outlet))
+    ]
     for severity, threshold in ((Severity.ERROR, options.fail), (Severity.WARNING, options.warn)):
         # tiny weights alone make it insensitive, but a first step, which their gradient decides, mends that
         first = next((each for each in known if max(each.ratio, each.gradient_ratio) < threshold), None)
@@ -77,3 +84,8 @@ def vanishing_gradient(context: Context, options: Options) -> Iterator[Suspicion
             mild = Severity.WARNING if first.normalised else severity
             yield Suspicion(first.layer, mild, data, redrawn(context.model, first.layers))
             return
+
+
+def _waits(context: Context, outlet: Layer) -> bool:
+    """Nothing comes back from a cross-entropy through a head of equal units until its first step parts them."""
+    return context.signals.loss is Loss.GIVEN and is_one_row(context.stats, outlet.weight)

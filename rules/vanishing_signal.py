@@ -6,9 +6,8 @@ Where every layer keeps only a part of the signal, the parts multiply. PyTorch's
 ReLU layer: enough for three layers, 1e-3 after eight, 1e-8 after twenty. Then all inputs look the same to the last
 layers, and the first layers get no gradient. Biases hide this: the spread over the batch is measured, not the size.
 
-Only stretches that all of the signal must pass are judged; skip connections and normalisations end them. A single layer
-that is far too small is `variance-mismatch`; some among others are a warning, and so are learned scales between the
-layers: SGD does not move them, Adam grows them in time.
+Only stretches that all of the signal must pass are judged, up to skip connections and normalisations. A single layer
+far too small is `variance-mismatch`; some among others, or learned scales between them, are a warning: Adam grows them.
 
 Where no probe can run, the signal is predicted from the statistics of the weights (mean-field theory, within a factor
 of 1.2 for half of the nets tried and of 40 for all but a few). A prediction counts one step less, unless beyond doubt.
@@ -45,9 +44,10 @@ class Options:
     deep: int = 10  # layers; calibrate_depth.md: fewer of them make up for more
     deep_fail: float = 5e-4  # calibrate_depth.md: above 1e-4 and below it 0 of 6 nets that deep train, 3 are slow
     sloped_fail: float = 1e-9  # drawn.md: of nets with SiLU, PReLU and the like 6 of 9 train above, 0 of 10 below
+    shallow: int = 5  # layers; drawn.md: all six nets have as few, of five nets with more layers none trains below 1e-5
     warn: float = 5e-3  # calibrate_scale.md: SGD fails for half of the nets between 1e-3 and 1e-2, for none above 1e-2
     outlier: float = 0.1  # one layer below this share of the others' median gain is the fault of that layer alone
-    quiet: float = 0.6  # of a layer; drawn.md: of 6 nets in which two or more keep more than that all train
+    quiet: float = 0.3  # of a layer; drawn.md: of 10 nets in which two or more keep more than that 8 train
     doubtful: float = 1.25e-4  # predicted: ``warn`` over 40, by which a prediction is off at most
     hopeless: float = 1e-8  # predicted: 0 of 21 nets train below 1e-6, and a prediction is off by 40 at most
 
@@ -105,9 +105,9 @@ def _severity(context: Context, ratio: float, path: PlainPath, few: bool, option
     if context.probed:
         sloped = (norm := path.hidden[-1].norm_after) is None and path.is_sloped
         revived = norm is Kind.BATCH_NORM  # which takes away what all samples have in common
-        flat_fail = options.deep_fail if len(path.hidden) >= options.deep else options.fail
-        fails = ratio < (options.sloped_fail if sloped else flat_fail) and not (revived or few)
-        return Severity.ERROR if fails else Severity.WARNING
+        shallow, deep = len(path.hidden) <= options.shallow, len(path.hidden) >= options.deep and not sloped
+        limit = options.deep_fail if deep else options.sloped_fail if sloped and shallow else options.fail
+        return Severity.ERROR if ratio < limit and not (revived or few) else Severity.WARNING
     if ratio < options.hopeless:
         return Severity.ERROR
     return Severity.WARNING if ratio < options.doubtful else Severity.NOTE

@@ -97,6 +97,7 @@ def test_it_is_a_warning(build: Callable[[], nn.Module], change: Change, rule: s
             plain, lambda net: biases(net)[-1].normal_(std=150.0), "exploding-signal", id="a bias for each output"
         ),
         pytest.param(lambda: plain(nn.SiLU), scaled(1e-3, 0, 1, 2, 3, 4), "vanishing-signal", id="all are faint"),
+        pytest.param(lambda: plain(nn.LeakyReLU, 12), scaled(0.3, *range(12)), "vanishing-signal", id="a deep net"),
         pytest.param(plain, lambda net: [weights(net)[n].zero_() for n in (1, 3)], "zero-weights", id="no norms"),
         pytest.param(
             plain, lambda net: [each.fill_(60.0) for each in biases(net)[:-1]], "oversized-bias", id="all units"
@@ -122,3 +123,40 @@ def test_equal_rows_of_a_head_part_beside_equal_filters() -> None:
         net[4].weight[:5] = net[4].weight[:1].clone()
     report = initlint.check(net, torch.randn(16, 1, 8, 8))
     assert {each.severity for each in report.findings if each.address == "4.weight"} == {Severity.WARNING}
+
+
+@pytest.mark.parametrize(("classes", "value"), [(10, 1.0), (10, 1e-4), (100, 0.1)], ids=["of size", "faint", "unseen"])
+def test_a_cross_entropy_parts_the_rows_of_a_head(classes: int, value: float) -> None:
+    """Nothing comes back through it before its first step, and the rows of classes that a batch has not wait longer."""
+    torch.manual_seed(0)
+    net = plain(nn.Softsign)
+    net[-1] = nn.Linear(32, classes)
+    nn.init.constant_(net[-1].weight, value)
+    target = torch.arange(64) % 7
+    report = initlint.check(net, torch.randn(64, 32), loss=lambda out: nn.functional.cross_entropy(out, target))
+    assert {each.severity for each in report.findings if each.address == "10.weight"} == {Severity.WARNING}
+    assert {each.rule for each in report.findings if each.severity is Severity.ERROR} == set()
+
+
+def test_growth_by_one_layer_used_many_times_is_an_error() -> None:
+    class Settling(nn.Module):
+        def __init__(self, times: int) -> None:
+            super().__init__()
+            self.enter, self.again, self.head, self.times = (
+                nn.Linear(32, 24),
+                nn.Linear(24, 24),
+                nn.Linear(24, 10),
+                times,
+            )
+            nn.init.orthogonal_(self.again.weight, gain=8.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            entered = self.enter(x)
+            state = torch.zeros_like(entered)
+            for _ in range(self.times):
+                state = torch.tanh(self.again(state) + entered)
+            out: Tensor = self.head(state)
+            return out
+
+    assert worst(Settling(20), lambda net: None)["exploding-gradient"] is Severity.ERROR
+    assert worst(Settling(1), lambda net: None).get("exploding-gradient") is None

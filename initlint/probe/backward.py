@@ -155,6 +155,15 @@ class Differentiator:
         chosen, rest = split(output)
         return bool(rest) if counted is Counted.ALL else len(heads(output)) > len(chosen)
 
+    def misses(self, output: Any) -> bool:
+        """Whether others tell outputs apart that this loss does not.
+
+        The random one leaves out some; the user's has the targets of one batch, and classes of which it has none.
+        """
+        if self.objective.given is not None:
+            return bool(heads(output))
+        return self.leaves_out(output, Counted.HEADS)
+
     def _differentiate(
         self, output: Any, call: Call, draw: int, counted: Counted, of: Collection[str] | None = None
     ) -> Gradients:

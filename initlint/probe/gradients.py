@@ -106,8 +106,8 @@ class BackwardProbe:
             return found
         found = with_noise(found, self.differentiator, self.call, run.output)
         alike = share_by_sample(run.output, self.call) <= SHARE
-        heads = self.differentiator.leaves_out(run.output, Counted.HEADS)
-        return self._with_liveness(found, gradients, self._invariant(flows), reads, alike, heads)
+        misses = self.differentiator.misses(run.output)
+        return self._with_liveness(found, gradients, self._invariant(flows), reads, alike, misses)
 
     def _origin(self, made: Mapping[str, GradientSignal]) -> NonFiniteOrigin | None:
         whole = {address: signal for address, signal in made.items() if address in self.differentiator.parameters}
@@ -151,9 +151,9 @@ class BackwardProbe:
         invariant: frozenset[str],
         reads: Collection[int],
         alike: bool,
-        heads: bool,
+        misses: bool,
     ) -> Signals:
-        """``heads`` tells that there are outputs that a loss may read and the random one does not."""
+        """``misses`` says that there are outputs which other losses tell apart."""
         parameters = self.differentiator.parameters
         found = replace(found, dropped=self._dropped(gradients), dropped_at=tuple(dict.fromkeys(self._drops)))
         walk = Walk(self.differentiator, [self.call], self._shapes(), invariant, outputs_alike=alike)
@@ -174,7 +174,7 @@ class BackwardProbe:
                     if pairs or members:  # those at hand were drawn for each member by itself
                         gradients = self.differentiator.gradients(self.call, 0)
                     walk.run(gradients, [*units, *members, *(each.rows for each in tokens)], pairs)
-                    if heads:
+                    if misses:
                         walk.step_on([*units, *members], pairs, Counted.HEADS)
                     found = _with_twins(found, walk, members, pairs)
                     if pairs or members:
