@@ -22,10 +22,9 @@ of 1.2 for half of the nets tried and of 40 for all but a few). A prediction cou
 
 ## References
 
-- Glorot & Bengio 2010; He et al. 2015 (arXiv:1502.01852) section 2.2; Schoenholz et al. 2017 (arXiv:1611.01232)
-- pytorch/pytorch#18182, #15314: the default scheme and its factor
-- `benchmarks/results/`: `calibrate_scale.md` and `calibrate_depth.md` (what trains at which ratio),
-  `calibrate_prediction.md` (how far predictions are off)
+- Glorot & Bengio 2010; He et al. 2015 (arXiv:1502.01852) section 2.2; Schoenholz et al. 2017 (arXiv:1611.01232);
+  pytorch/pytorch#18182, #15314: the default scheme and its factor
+- `benchmarks/results/`: `calibrate_scale.md`, `calibrate_depth.md`, `drawn.md`, `calibrate_prediction.md`
 """
 
 from __future__ import annotations
@@ -47,7 +46,8 @@ class Options:
     shallow: int = 5  # layers; drawn.md: all six nets have as few, of five nets with more layers none trains below 1e-5
     warn: float = 5e-3  # calibrate_scale.md: SGD fails for half of the nets between 1e-3 and 1e-2, for none above 1e-2
     outlier: float = 0.1  # one layer below this share of the others' median gain is the fault of that layer alone
-    quiet: float = 0.3  # of a layer; drawn.md: of 10 nets in which two or more keep more than that 8 train
+    quiet: float = 0.3  # of a layer; drawn.md: of 8 nets in which two or more keep more than that all train
+    few: int = 3  # layers at most that keep less, as in those; of two nets with more of them none trains
     doubtful: float = 1.25e-4  # predicted: ``warn`` over 40, by which a prediction is off at most
     hopeless: float = 1e-8  # predicted: 0 of 21 nets train below 1e-6, and a prediction is off by 40 at most
 
@@ -69,8 +69,7 @@ def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
         if len(spreads) < 2 or 0.0 in spreads:
             continue
         gains = [after / before for before, after in zip([path.entry, *spreads], spreads, strict=False)]
-        ratio = _ratio(gains, options)
-        if not ratio < options.warn:
+        if not (ratio := _ratio(gains, options)) < options.warn:
             continue
         per_layer = ratio ** (1 / len(spreads))
         why = outlook(context.model, path, context.stats, per_layer)
@@ -84,13 +83,12 @@ def vanishing_signal(context: Context, options: Options) -> Iterator[Suspicion]:
             "first": path.hidden[0].name,
             "threshold": options.warn,
         }
-        few = len(gains) < options.deep and sum(gain < options.quiet for gain in gains) < len(gains) - 1
-        severity, fix = _severity(context, ratio, path, few, options), redrawn(context.model, path.hidden)
+        severity, fix = _severity(context, ratio, path, gains, options), redrawn(context.model, path.hidden)
         if (scales := why.scales) is not None and why.is_by_scales(ratio, options.warn):
             data["product"], severity = scales.product, min(severity, Severity.WARNING)
             yield Suspicion(scales.first, severity, data, scales.fix, "scales")
-            continue
-        yield Suspicion(path.hidden[-1], severity, data, fix, "default" if context.probed else "predicted")
+        else:
+            yield Suspicion(path.hidden[-1], severity, data, fix, "default" if context.probed else "predicted")
 
 
 def _paths(context: Context) -> Iterator[tuple[PlainPath, list[float]]]:
@@ -101,8 +99,10 @@ def _paths(context: Context) -> Iterator[tuple[PlainPath, list[float]]]:
     yield from spreads_along(context.model, context.signals)
 
 
-def _severity(context: Context, ratio: float, path: PlainPath, few: bool, options: Options) -> Severity:
+def _severity(context: Context, ratio: float, path: PlainPath, gains: list[float], options: Options) -> Severity:
     if context.probed:
+        faint = sum(gain < options.quiet for gain in gains)
+        few = len(gains) < options.deep and faint <= min(options.few, len(gains) - 2)
         sloped = (norm := path.hidden[-1].norm_after) is None and path.is_sloped
         revived = norm is Kind.BATCH_NORM  # which takes away what all samples have in common
         shallow, deep = len(path.hidden) <= options.shallow, len(path.hidden) >= options.deep and not sloped
