@@ -96,6 +96,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=16)
     parser.add_argument("--only", default="*", metavar="GLOB", help="judge these alone")
     parser.add_argument("--open", action="store_true", help="list the disagreements: for calibration from then on")
+    parser.add_argument("--loss", action="store_true", help="tell initlint which loss the cells are trained with")
     parser.add_argument("--write", type=Path, metavar="FILE")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -104,7 +105,7 @@ def main() -> int:
     verdicts: list[Verdict] = []
     for draw in options.draws:
         labels, cells = complete(draw, options.nets, options.faults)
-        verdicts += judge([each for each in cells if fnmatchcase(each.key, options.only)], labels)
+        verdicts += judge([each for each in cells if fnmatchcase(each.key, options.only)], labels, options.loss)
     title = f"Draws {', '.join(map(str, options.draws))}"
     text = "\n".join(told(title, verdicts, options.open)).rstrip() + "\n"
     print(text)
