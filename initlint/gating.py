@@ -32,8 +32,6 @@ PACKED = 0.2
 WHOLE = 0.9
 """Of the units: what the others let through trains, and moves what is in front of all of them."""
 
-ROUNDING = 1e-5
-"""Relative to the rms: a spread below may be rounding, which is 6e-8 in float32 and adds up in sums (2e-6 was seen)."""
 
 HOLDING = {Kind.LSTM: {"i": -1.0, "o": -1.0}, Kind.GRU: {"z": 1.0}}
 """Parts of a recurrent bias that hold back what comes in, and the sign with which they do."""
@@ -135,8 +133,7 @@ def _gives_probabilities(model: Model) -> bool:
 
 def _certain(left: float, signal: LayerSignal, gates: Sequence[Gate]) -> float:
     """``left``, or what the gates let through where no more than rounding is left of the signal."""
-    drowned = signal.std <= ROUNDING * signal.rms
-    return min(left, *(gate.openness for gate in gates)) if drowned else left
+    return min(left, *(gate.openness for gate in gates)) if signal.is_rounding else left
 
 
 def _lies_between(model: Model, gate: Gate, before: Layer | None, after: Layer | None) -> bool:

@@ -88,7 +88,7 @@ def exploding_gradient(context: Context, options: Options) -> Iterator[Suspicion
         basis = {"outlet": found.outlet.name, "threshold": threshold, "basis": found.basis}
         if (single := _single(known, found, threshold, options.outlier)) is not None:
             layer, ratio, step = single
-            own = ratio >= threshold and (layer.calls > 1 or not (layer.bypassed or found.normalised))
+            own = ratio >= options.outlier and (layer.calls > 1 or not (layer.bypassed or found.normalised))
             told, fix = severity if own else Severity.WARNING, redrawn(context.model, [layer])
             yield Suspicion(layer.weight, told, basis | {"ratio": ratio, "step": step}, fix, "single")
         else:

@@ -2,13 +2,12 @@
 
 ## Why it matters
 
-Where every layer keeps only a part of the signal, the parts multiply. PyTorch's default initialisation keeps 0.41 per
-ReLU layer: enough for three layers, 1e-3 after eight, 1e-8 after twenty. Then all inputs look the same to the last
-layers, and the first layers get no gradient. Biases hide this: the spread over the batch is measured, not the size.
+Where every layer keeps a part of the signal, the parts multiply. PyTorch's default initialisation keeps 0.41 per ReLU
+layer: 1e-3 after eight, 1e-8 after twenty. Then all inputs look the same to the last layers, and the first layers get
+no gradient. Biases hide this: the spread over the batch is measured, not the size.
 
 Only stretches that all of the signal must pass are judged, up to skip connections and normalisations. A single layer
 far too small is `variance-mismatch`; some among others, or learned scales between them, are a warning: Adam grows them.
-
 Where no probe can run, the signal is predicted from the statistics of the weights (mean-field theory, within a factor
 of 1.2 for half of the nets tried and of 40 for all but a few). A prediction counts one step less, unless beyond doubt.
 
@@ -101,13 +100,14 @@ def _paths(context: Context) -> Iterator[tuple[PlainPath, list[float]]]:
 
 def _severity(context: Context, ratio: float, path: PlainPath, gains: list[float], options: Options) -> Severity:
     if context.probed:
-        faint = sum(gain < options.quiet for gain in gains)
+        lost = [(signal := context.signal(each)) is not None and signal.is_rounding for each in path.hidden]
+        faint = sum(gain < options.quiet or each for gain, each in zip(gains, lost, strict=False))
         few = len(gains) < options.deep and faint <= min(options.few, len(gains) - 2)
         sloped = (norm := path.hidden[-1].norm_after) is None and path.is_sloped
-        revived = norm is Kind.BATCH_NORM  # which takes away what all samples have in common
         shallow, deep = len(path.hidden) <= options.shallow, len(path.hidden) >= options.deep and not sloped
         limit = options.deep_fail if deep else options.sloped_fail if sloped and shallow else options.fail
-        return Severity.ERROR if ratio < limit and not (revived or few) else Severity.WARNING
+        # a batch norm takes away what all samples have in common
+        return Severity.ERROR if ratio < limit and not (few or norm is Kind.BATCH_NORM) else Severity.WARNING
     if ratio < options.hopeless:
         return Severity.ERROR
     return Severity.WARNING if ratio < options.doubtful else Severity.NOTE

@@ -103,6 +103,10 @@ class Alike:
     """The noise of training, such as dropout's, tells them apart, or it is not known whether it does."""
 
 
+ROUNDING = 1e-5
+"""Relative to the rms: a spread below may be rounding, which is 6e-8 in float32 and adds up in sums (2e-6 was seen)."""
+
+
 @dataclass(frozen=True)
 class LayerSignal:
     """The output of one layer before its non-linearity, over the probe batch.
@@ -130,6 +134,11 @@ class LayerSignal:
     """Empty where the consuming non-linearity does not saturate."""
     sample_std: float = math.inf
     """Root of the mean variance from sample to sample at the same place; infinite where that was not looked at."""
+
+    @property
+    def is_rounding(self) -> bool:
+        """What depends on the input is no more than the rounding of the rest."""
+        return self.std <= ROUNDING * self.rms
 
 
 @dataclass(frozen=True, slots=True)
