@@ -42,7 +42,7 @@ class Options:
     deep: int = 10  # layers; calibrate_depth.md: fewer of them make up for more
     deep_fail: float = 5e-4  # calibrate_depth.md: above 1e-4 and below it 0 of 6 nets that deep train, 3 are slow
     sloped_fail: float = 1e-9  # drawn.md: of nets with SiLU, PReLU and the like 6 of 9 train above, 0 of 10 below
-    shallow: int = 5  # layers; drawn.md: all six nets have as few, of five nets with more layers none trains below 1e-5
+    shallow: int = 5  # layers; drawn.md: those six have no more; below 1e-5 five faults of nets with more all fail
     warn: float = 5e-3  # calibrate_scale.md: SGD fails for half of the nets between 1e-3 and 1e-2, for none above 1e-2
     outlier: float = 0.1  # one layer below this share of the others' median gain is the fault of that layer alone
     quiet: float = 0.3  # of a layer; drawn.md: of 8 nets in which two or more keep more than that all train
