@@ -1,7 +1,9 @@
 """Fixtures that several files of tests ask for by name; and one thread for each of the processes that run them."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from functools import cache
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -39,3 +41,11 @@ def asked_once() -> None:
 def opened_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are opened in this process, for tests of what is said of a model: starting a child costs half a second."""
     monkeypatch.setattr(session, "_Child", ChildHere)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children hear Ctrl-C even where this run does not, as in the background of a shell: to ignore is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -37,6 +37,7 @@ def test_a_reader_that_leaves_early_is_no_fault() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_ends_a_real_process_with_130(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"

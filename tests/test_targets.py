@@ -198,6 +198,7 @@ def test_the_command_line_shows_no_traceback_and_exits_with_2(folder: Path) -> N
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_in_a_forward_that_does_not_end_exits_with_130(folder: Path) -> None:
     (folder / "endless.py").write_text(
         "import sys, time\nfrom torch import nn\nclass Net(nn.Linear):\n    def forward(self, x):\n"
