@@ -55,6 +55,7 @@ def main(rank: int, store: str, case: str) -> None:
         if rank == 0:
             module.forward = interrupted
         initlint.gate(module, batch(0, rank))
+    distributed.barrier()  # or the threads of one rank may still wait for the other when it is gone
     distributed.destroy_process_group()
 
 
