@@ -156,6 +156,9 @@ class TorchSession:
                 layers[tap.layer] = replace(signal, sample_std=std_along(own, axes)) if axes else signal
             elif tensor is not None or tap.value in run.kept.passed:
                 not_probed.append(NotChecked(tap.layer, "its output holds no floating-point numbers"))
+        if single := sum(signal.samples == 1 for signal in layers.values()):
+            reason = f"a single sample does not show what depends on the input at {single} of {len(layers)} layers"
+            not_probed.append(NotChecked("signals", f"{reason}; give a batch of two or more"))
         return layers, not_probed
 
     def _softmaxes(self, run: Run) -> dict[str, SoftmaxSignal]:
