@@ -323,3 +323,17 @@ def test_a_single_sample_is_not_called_clean(batch: int, told: bool) -> None:
     report = initlint.check(nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2)), torch.randn(batch, 8))
     assert [each.at for each in report.not_checked] == (["signals"] if told else [])
     assert ("all clean" in str(report)) is not told
+
+
+def test_a_learnt_query_is_a_single_one_in_every_batch() -> None:
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.ask = nn.Parameter(torch.randn(1, 8)), nn.Linear(8, 8)
+            self.enter, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            asked: torch.Tensor = self.head(torch.tanh(self.enter(x) + self.ask(self.query)))
+            return asked
+
+    assert initlint.check(Asking(), torch.randn(16, 8)).not_checked == ()

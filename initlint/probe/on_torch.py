@@ -156,7 +156,8 @@ class TorchSession:
                 layers[tap.layer] = replace(signal, sample_std=std_along(own, axes)) if axes else signal
             elif tensor is not None or tap.value in run.kept.passed:
                 not_probed.append(NotChecked(tap.layer, "its output holds no floating-point numbers"))
-        if single := sum(signal.samples == 1 for signal in layers.values()):
+        single = sum(signal.samples == 1 for signal in layers.values())
+        if single and self.batch == 1:  # learnt queries are a single one in every batch
             reason = f"a single sample does not show what depends on the input at {single} of {len(layers)} layers"
             not_probed.append(NotChecked("signals", f"{reason}; give a batch of two or more"))
         return layers, not_probed
