@@ -318,13 +318,6 @@ def test_every_seed_that_is_taken_works() -> None:
         initlint.check(module, seed=2**64)
 
 
-@pytest.mark.parametrize(("batch", "told"), [(1, True), (2, False)])
-def test_a_single_sample_is_not_called_clean(batch: int, told: bool) -> None:
-    report = initlint.check(nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2)), torch.randn(batch, 8))
-    assert [each.at for each in report.not_checked] == (["signals"] if told else [])
-    assert ("all clean" in str(report)) is not told
-
-
 def test_a_learnt_query_is_a_single_one_in_every_batch() -> None:
     class Asking(nn.Module):
         def __init__(self) -> None:

@@ -191,7 +191,7 @@ def fitted(module: Any, batch: Any, loss: Any) -> tuple[Any, Any]:
     inputs, rest = _split(module, batch)
     if loss is None or not callable(loss) or not _takes_target(loss) or rest is None:
         return inputs, loss
-    from ..probe.torch_inputs import Call, device_of
+    from ..probe.torch_call import Call, device_of
 
     target = Call((rest,)).moved(device_of(module)).args[0]
     return inputs, lambda output: loss(output, target)

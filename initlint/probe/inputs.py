@@ -21,6 +21,7 @@ from .graph_rewrite import ProbeGraph
 from .input_use import InputUse, uses
 from .payload import Array
 from .signature import Slot, given_arrays, given_shapes, slot_of, usage
+from .single_sample import drawn_like, tells_others
 
 DEFAULT_BATCH = 8
 """Samples of a probe: enough to tell a unit that is off for one input from one that is off for all."""
@@ -151,7 +152,9 @@ class Feeder:
         batch = max(leading, default=1)
         free = any(self._batch_is_open(slot) for slot in self.slots.values())
         wanted = self.settings.batch or DEFAULT_BATCH
-        runs = 1 if self.given or not self.slots else max(1, -(-wanted // max(batch, 1)))
+        runs = 1 if not self.slots else max(1, -(-wanted // max(batch, 1)))
+        if self.given and not self._is_single(batch):
+            runs = 1
         return Attempt(shapes, batch, runs, sizes, free and not self.given)
 
     def larger(self, attempt: Attempt, batch: int) -> Attempt:
@@ -162,7 +165,23 @@ class Feeder:
         """Values for one run; the same settings give the same values. Raises MemoryError."""
         generator = np.random.Generator(np.random.PCG64([self.settings.seed, run]))
         arrays = {name: self._draw(slot, attempt, generator) for name, slot in self.slots.items()}
-        return arrays | self.given
+        if run == 0 or attempt.runs == 1:
+            return arrays | self.given
+        return arrays | {name: self._another(name, array, generator) for name, array in self.given.items()}
+
+    def _is_single(self, batch: int) -> bool:
+        """Whether one sample was given, and its values show what others would be."""
+        data = [self.given[name] for name in self._data()]
+        return batch == 1 and not self.settings.batch and bool(data) and all(map(tells_others, data))
+
+    def _data(self) -> list[str]:
+        """Given inputs that are not the same for every sample, as masks and positions are."""
+        kinds = (Meaning.NUMBERS, Meaning.TABLE, Meaning.BYTES, Meaning.STEPS)
+        named = (name for name, array in self.given.items() if array.size and not MASK_NAME.search(name))
+        return [name for name in named if self._meaning(self.slots[name]) in kinds]
+
+    def _another(self, name: str, array: Array, generator: np.random.Generator) -> Array:
+        return drawn_like(array, array.shape, generator) if name in self._data() else array
 
     def input_rms(self, arrays: Mapping[str, Array]) -> tuple[float, int]:
         """(sum of squares, count) over the floating-point inputs that carry a signal."""

@@ -26,13 +26,14 @@ from ..load.registered import modules_of, tensors_of
 from ..load.target import is_module, name_of, python_name
 from ..model import NotChecked
 from ..settings import ProbeSettings
-from . import torch_inputs
+from . import more_samples, single_sample, torch_call, torch_inputs
 from .blank_inputs import remark
 from .limits import MAX_BATCH, NORM_SAMPLES
 from .on_torch import TorchSession, UnsteadyError
 from .rebuilt import BuilderSession
 from .signals import Forward, Signals
-from .torch_inputs import Call, Guess
+from .torch_call import Call
+from .torch_inputs import Guess
 from .unrun import UnrunSession
 
 HOW_TO_GIVE = "give inputs with --inputs or --input-shape (inputs= in Python)"
@@ -68,7 +69,7 @@ def open_module(module: nn.Module, inputs: Any, settings: ProbeSettings) -> Torc
     if obstacle:
         return _unrun(module, obstacle)
     if inputs is not None:
-        return _with_given(module, torch_inputs.given_calls(module, inputs), settings)
+        return _with_given(module, torch_call.given_calls(module, inputs), settings)
     return _with_guessed(module, settings)
 
 
@@ -111,7 +112,7 @@ def _with_given(module: nn.Module, calls: list[Call], settings: ProbeSettings) -
     faults: list[Exception] = []
     for call in calls:
         try:
-            return _traced(module, call, settings)
+            return _of_several(module, call, _traced(module, call, settings), settings)
         except Exception as error:  # noqa: BLE001 - whatever the user's forward raises
             if not call.drawn:
                 faults.append(error)
@@ -154,10 +155,27 @@ def _enlarged(module: nn.Module, guess: Guess, batch: int, settings: ProbeSettin
     call = guess(batch)
     with _norm_samples() as counts:
         session = _traced(module, call, settings)
-    if not counts or min(counts) >= NORM_SAMPLES or settings.batch or not call.resizable:
+    if not call.resizable:
+        return _of_several(module, call, session, settings)
+    if not counts or min(counts) >= NORM_SAMPLES or settings.batch:
         return session
     needed = min(ceil(NORM_SAMPLES * batch / min(counts)), MAX_BATCH)
     return _traced(module, guess(needed), settings) if needed > batch else session
+
+
+def _of_several(module: nn.Module, call: Call, session: TorchSession, settings: ProbeSettings) -> TorchSession:
+    """The session of one given sample with more beside it, where they can be made and do not cost much."""
+    batch = torch_inputs.DEFAULT_BATCH
+    if session.batch != 1 or settings.batch or settings.loss is not None or not session.work().allows(batch):
+        return session
+    more = torch_call.with_more_samples(module, call, batch, settings.seed)
+    if more is None:
+        return session
+    try:
+        several = _traced(module, more, settings)
+    except Exception:  # noqa: BLE001 - a forward that takes one sample only may raise anything; it did run on that one
+        return session
+    return several if more_samples.follows(session.output, several.output, batch) else session
 
 
 class ModuleSession(TorchSession):
@@ -201,7 +219,10 @@ def _traced(module: nn.Module, call: Call, settings: ProbeSettings) -> TorchSess
         kind = session.returned
         what = "None" if kind is type(None) else f"a {kind.__name__} without a tensor in it"
         raise _NoTensor(f"its forward returned {what}; wrap it in a module that returns the tensors it computes")
-    session.remarks = (remark(call.drawn),) if call.drawn else ()
+    if call.drawn:  # nothing of what was given is left
+        session.remarks = (remark(call.drawn),)
+    elif call.added:
+        session.remarks = (single_sample.remark(call.added),)
     return session
 
 
@@ -253,7 +274,7 @@ def inputs_of(settings: ProbeSettings) -> Any:
     name = python_name(given)
     if name is not None:
         return function_inputs(name, settings.seed)
-    found: Mapping[str, Any] = torch_inputs.read_file(given)
+    found: Mapping[str, Any] = torch_call.read_file(given)
     return found
 
 
@@ -311,9 +332,7 @@ def _placed(module: nn.Module, settings: ProbeSettings, *, ours: bool) -> nn.Mod
         raise TargetError(FailureKind.USAGE, text) from None
     if ours:
         return module.to(device)
-    if torch_inputs.device_of(module) != device:
-        text = (
-            f"the module is on {torch_inputs.device_of(module)} and is not moved; call module.to({settings.device!r})"
-        )
+    if torch_call.device_of(module) != device:
+        text = f"the module is on {torch_call.device_of(module)} and is not moved; call module.to({settings.device!r})"
         raise TargetError(FailureKind.USAGE, text)
     return module

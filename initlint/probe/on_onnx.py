@@ -13,7 +13,7 @@ from onnx import ModelProto
 from ..model import Model, NotChecked
 from ..settings import ProbeSettings
 from ..stats import WeightStats
-from . import batch_norm, moments, origin, payload, plan, softmax_rows
+from . import batch_norm, moments, origin, payload, plan, single_sample, softmax_rows
 from .blank_inputs import remark
 from .dataflow import Dataflow
 from .graph_rewrite import ProbeGraph, replace_values, rewrite
@@ -213,6 +213,8 @@ class OnnxProbe:
     def _signals(self, setup: Setup, targets: Targets, measured: Measured) -> Signals:
         blind, poor = _short_of_samples(setup.graph, measured.samples)
         skipped = [*targets.skipped, *([remark(setup.feeder.drawn)] if setup.feeder.drawn else ())]
+        if setup.feeder.given and setup.attempt.runs > 1:
+            skipped.append(single_sample.remark(setup.attempt.runs - 1))
         layers: dict[str, Moments] = {}
         for tap, point in targets.taps:
             reason = blind.get(tap.value) or poor.get(tap.value)

@@ -28,6 +28,7 @@ from .edits import edited, edited_stats
 from .gradients import BackwardProbe
 from .objective import Objective, UserLoss
 from .signals import Forward, LayerSignal, NonFiniteOrigin, Signals, SoftmaxSignal
+from .single_sample import Work
 from .taps import sample_axes
 from .torch_origin import Watch, origin_of
 from .torch_run import NOT_ASKED, Call, Run, restored, run_kept, watched
@@ -182,6 +183,26 @@ class TorchSession:
         watched(self.module, self.call, watch, autograd=not run.no_autograd)
         watch.ended()
         return origin_of(self.traced, watch, signals)
+
+    def work(self) -> Work:
+        """What the opening run did at the layers whose outputs it kept."""
+        single = weights = products = 0
+        sizes = {layer.name: layer.weight.size for layer in self.model.layers}
+        for tap in self.traced.taps:
+            tensor = None if self._opening is None else self._opening.kept.tensors.get(tap.value)
+            if tensor is None or not tensor.numel():
+                continue
+            own = own_units(tensor, tap)
+            samples = own.numel() // (own.shape[tap.unit_axis] if -own.ndim <= tap.unit_axis < own.ndim else 1)
+            single += samples == 1
+            weights += sizes[tap.layer]
+            products += sizes[tap.layer] * samples
+        return Work(single, weights, products)
+
+    @property
+    def output(self) -> Any:
+        """What the opening run returned; None once it was measured."""
+        return None if self._opening is None else self._opening.output
 
     @property
     def batch(self) -> int:
