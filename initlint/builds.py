@@ -5,7 +5,8 @@ Plain frozen data; ``probe.rebuilt`` finds it out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .model import NotChecked
@@ -59,6 +60,11 @@ class Builds:
     shared: int = 0
     """Tensors that both builds hold in the same memory."""
     not_checked: tuple[NotChecked, ...] = ()
+
+    def after(self, written: Collection[str]) -> Builds:
+        """What they would show with the tensors at the addresses ``written`` drawn in the builder."""
+        unwritten = tuple(each for each in self.unwritten if each.address not in written)
+        return replace(self, unwritten=unwritten, fixed=tuple(e for e in self.fixed if e.address not in written))
 
 
 NOT_BUILT = Builds(BUILDERS_ONLY)

@@ -108,6 +108,8 @@ def _at_least(finding: Finding, severity: Severity) -> Finding:
 
 
 def reaches(model: Model, cause: Finding, symptom: Finding) -> bool:
+    if symptom.tensor is not None and model.tensor(symptom.tensor) is None:
+        return False  # the forward does not read it, whatever the rest does
     if symptom.layer is None or cause.layer is None:
         return True  # a symptom of the whole model
     if cause.layer == symptom.layer or model.is_upstream(cause.layer, symptom.layer):

@@ -230,7 +230,8 @@ def _tried(session: Session, context: Context, suspected: tuple[Finding, ...], p
         signals = session.probe(_asking(settings, plan.reads), edits)
         if signals.forward is Forward.NONE:
             raise TargetError(FailureKind.UNSUPPORTED, signals.reason)
-        edited = replace(context, stats=stats, signals=signals)
+        builds = context.builds.after({edit.tensor for edit in edits})
+        edited = replace(context, stats=stats, signals=signals, builds=builds)
         return Examined(edited, suspect(edited, plan.rules, plan.options).findings)
 
     return settle(Examined(context, suspected), {rule.name: rule for rule in plan.rules}, examine)

@@ -22,8 +22,11 @@ class Examined:
         return {place(finding): finding for finding in self.findings if finding.severity >= Severity.WARNING}
 
 
-def numbers(examined: Examined, finding: Finding) -> dict[str, float]:
-    """What shows best whether the finding is cured: the signal at its layer or its own gradient, and the verdicts."""
+def numbers(examined: Examined, finding: Finding, joint: bool) -> dict[str, float]:
+    """What shows best whether the finding is cured: the signal at its layer or its own gradient, and the verdicts.
+
+    ``joint`` says that others' fixes were applied with its own: the verdicts tell what all of them do.
+    """
     context = examined.context
     found: dict[str, float] = {}
     gradient = context.signals.gradients.get(finding.tensor or "")
@@ -36,5 +39,5 @@ def numbers(examined: Examined, finding: Finding) -> dict[str, float]:
     elif signal is not None:
         spreads = finding.category == "signal"
         found["spread" if spreads else "output rms"] = signal.std if spreads else signal.rms
-    found["errors and warnings"] = float(len(examined.loud))
+    found["findings with all fixes" if joint else "errors and warnings"] = float(len(examined.loud))
     return {name: value for name, value in found.items() if not math.isnan(value)}

@@ -94,6 +94,8 @@ class Trial:
     """Headlines with a fix that can be tried."""
     confirmed: dict[Place, Examined] = field(default_factory=dict)
     """Where the suspicion was gone, by the suspicion's place."""
+    joint: set[Place] = field(default_factory=set)
+    """Those of them whose suspicion went with more than their own fix applied."""
     verified: set[Place] = field(default_factory=set)
     fixes: dict[Place, Several] = field(default_factory=dict)
     """Of symptoms whose own fix does not help, or that have none, and that a redraw has cured."""
@@ -220,10 +222,12 @@ class Trial:
         cured = [finding for finding in self.subjects if self.is_cured(finding, after)]
         clean = not self._surplus(after)
         known = self.verified if clean else self.confirmed.keys()
-        self.confirmed |= {place(finding): after for finding in cured if place(finding) not in known}
+        fresh = [finding for finding in cured if place(finding) not in known]
+        applied = {edit for finding in tried for edit in self.edits(finding)}
+        self.confirmed |= {place(finding): after for finding in fresh}
+        self.joint |= {place(finding) for finding in fresh if not applied.issubset(self.edits(finding))}
         if clean:
             places = {place(finding) for finding in tried}
-            applied = {edit for finding in tried for edit in self.edits(finding)}
             self.verified |= {
                 place(each)
                 for each in cured

@@ -71,7 +71,7 @@ def _told(trial: Trial, finding: Finding) -> Finding:
         finding = replace(finding, caused_by=None)
     if at not in trial.verified:
         return _without_failed_fix(trial, finding)
-    before, after = numbers(trial.start, finding), numbers(trial.confirmed[at], finding)
+    before, after = (numbers(each, finding, at in trial.joint) for each in (trial.start, trial.confirmed[at]))
     changed = [name for name, value in before.items() if name in after and after[name] != value]
     return replace(
         finding,

@@ -104,6 +104,45 @@ def test_a_cured_suspicion_is_verified_with_the_numbers_before_and_after(probes:
     assert probes == [0, 1]
 
 
+def test_fixes_that_were_tried_together_say_so() -> None:
+    module = mlp()
+    module[2].weight.data *= 100
+    nn.init.zeros_(module[6].weight)
+    for finding in initlint.check(module, BATCH).headlines:
+        assert finding.verified
+        assert finding.before["findings with all fixes"] > finding.after["findings with all fixes"] == 0
+        assert "errors and warnings" not in finding.after
+
+
+def test_what_nobody_wrote_has_a_fix_that_is_tried() -> None:
+    def build() -> nn.Module:
+        module = mlp()
+        module[2].weight = nn.Parameter(torch.empty(WIDTH, WIDTH))
+        return module
+
+    finding = only(initlint.check(build, BATCH))
+    assert (finding.rule, finding.address, finding.verified) == ("uninitialized-memory", "2.weight", True)
+    assert finding.after["errors and warnings"] == 0
+
+
+def test_what_the_forward_does_not_read_is_nobodys_consequence() -> None:
+    class Unread(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.spare, self.head = nn.Linear(WIDTH, 64), nn.Linear(64, 64), nn.Linear(64, 3)
+            self.place = nn.Parameter(torch.full((1, 64), 1e6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.head(torch.relu(self.first(x)) + self.place)
+            return out
+
+    torch.manual_seed(0)
+    assert headlines(initlint.check(Unread(), BATCH), Severity.NOTE) == [
+        ("exploding-signal", "place", Severity.ERROR),
+        ("unused-parameters", "spare.weight", Severity.NOTE),
+    ]
+
+
 def test_the_fix_that_was_verified_silences_the_finding() -> None:
     module = mlp(20, nn.ReLU)
     for layer in module:
