@@ -326,4 +326,5 @@ def _probe_summary(signals: Signals) -> ProbeSummary:
         seed=signals.seed,
         loss=signals.loss,
         reason=signals.reason or signals.backward_reason,
+        fed=signals.fed,
     )

@@ -39,6 +39,8 @@ class ProbeSummary:
     seed: int = 0
     loss: Loss = Loss.NONE
     reason: str = ""
+    fed: str = ""
+    """The inputs: name, shape, type, and whether they were made up; empty where there was no run."""
 
 
 @dataclass(frozen=True)

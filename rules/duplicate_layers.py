@@ -40,9 +40,9 @@ from initlint.plugin import Context, Liveness, Needs, Reinit, Several, Severity,
     category="symmetry",
     needs=Needs.LIVENESS,
     message={
-        "default": "{copies} weights equal those of {other} bit for bit",
-        "permanent": "{copies} weights equal those of {other} bit for bit and get equal gradients: they never differ",
-        "unless": "{copies} weights equal those of {other} bit for bit and get equal gradients: they never differ, "
+        "default": "{copies} tensors equal those of {other} bit for bit",
+        "permanent": "{copies} tensors equal those of {other} bit for bit and get equal gradients: they never differ",
+        "unless": "{copies} tensors equal those of {other} bit for bit and get equal gradients: they never differ, "
         "unless one of the two is frozen, which a file does not say",
         "members": "{equal} of the {members} stacked maps start equal to another one bit for bit",
         "together": "{equal} of the {members} stacked maps start equal and get equal gradients: they never differ",

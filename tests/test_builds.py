@@ -158,8 +158,10 @@ def test_a_function_takes_arguments_and_has_a_name() -> None:
     report = initlint.check(build, kwargs={"width": 3})
     assert report.layers[0].layer.fan_in == 3
     assert report.target.endswith("build")
-    with pytest.raises(TargetError, match="cannot be called"):
+    with pytest.raises(TargetError, match=r"cannot be called: .*; give arguments"):
         initlint.check(build)
+    with pytest.raises(TargetError, match="it takes width; give arguments"):
+        initlint.check(build, kwargs={"widht": 3})
     with pytest.raises(InitlintError, match=r"gives no torch\.nn\.Module"):
         initlint.check(lambda: 3)
 

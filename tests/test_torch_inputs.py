@@ -15,6 +15,9 @@ import initlint
 from initlint.errors import FailureKind, TargetError
 from initlint.probe.modules import open_module
 from initlint.probe.on_torch import TorchSession
+from initlint.report import Run
+from initlint.reporters.as_text import render
+from initlint.reporters.layout import Detail, Layout
 from initlint.settings import ProbeSettings
 
 
@@ -219,6 +222,16 @@ def test_a_forward_that_takes_one_mapping_gets_it() -> None:
             return super().forward(batch["x"])
 
     assert initlint.check(Batched(6, 2), {"x": torch.ones(5, 6)}).probe.batch == 5
+
+
+def test_verbosely_the_report_tells_what_went_in() -> None:
+    made_up, given = initlint.check(StepTable()), initlint.check(StepTable(), (torch.randn(4, 6), torch.arange(4)))
+    assert made_up.probe.fed == "x 8x6 float32, timesteps 8 int64 (made up)"
+    assert given.probe.fed == "x 4x6 float32, timesteps 4 int64"
+    assert f"probed with: {given.probe.fed}, seed 0, loss random-linear" in render(
+        Run((given,)), Layout(width=100, detail=Detail.VERBOSE)
+    )
+    assert "probed with" not in str(given)
 
 
 def test_files_give_inputs(tmp_path: Path) -> None:

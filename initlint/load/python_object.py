@@ -184,7 +184,9 @@ def _refuse_arguments(name: object, function: Callable[..., Any], kwargs: Mappin
             and each.name not in kwargs
         ]
         example = ", ".join(f'"{each}": ...' for each in needed) or '"name": value'
-        text = f"{name} cannot be called: {error}; give arguments as --kwargs '{{{example}}}'"
+        takes = ", ".join(each.name for each in signature.parameters.values()) or "no arguments"
+        known = f"it takes {takes}; " if set(kwargs) - set(signature.parameters) else ""
+        text = f"{name} cannot be called: {error}; {known}give arguments as --kwargs '{{{example}}}'"
         raise TargetError(FailureKind.USAGE, text) from None
 
 

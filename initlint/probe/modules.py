@@ -183,11 +183,12 @@ class ModuleSession(TorchSession):
 
     remarks: tuple[NotChecked, ...] = ()
     """What the report is to say of the inputs."""
+    fed: str = ""
 
     def probe(self, settings: ProbeSettings, edits: Sequence[Fix] = ()) -> Signals:
         try:
             found = super().probe(settings, edits)
-            return replace(found, not_probed=(*self.remarks, *found.not_probed)) if self.remarks else found
+            return replace(found, not_probed=(*self.remarks, *found.not_probed), fed=self.fed)
         except TargetError:
             raise
         except UnsteadyError as error:
@@ -219,6 +220,8 @@ def _traced(module: nn.Module, call: Call, settings: ProbeSettings) -> TorchSess
         kind = session.returned
         what = "None" if kind is type(None) else f"a {kind.__name__} without a tensor in it"
         raise _NoTensor(f"its forward returned {what}; wrap it in a module that returns the tensors it computes")
+    source = "" if call.given else " (made up)"
+    session.fed = f"{torch_call.listed(module, call)}{source}"
     if call.drawn:  # nothing of what was given is left
         session.remarks = (remark(call.drawn),)
     elif call.added:

@@ -238,6 +238,7 @@ class OnnxProbe:
             batch=setup.attempt.batch,
             runs=setup.attempt.runs,
             seed=setup.feeder.settings.seed,
+            fed=_fed(setup),
             layers=signals,
             outputs=outputs,
             softmaxes=_softmaxes(measured.rows, blind),
@@ -268,6 +269,15 @@ class OnnxProbe:
             broken = (each for each in addresses if not np.isfinite(weights.rows(each)).all())
             found[value] = (tuple(broken) or addresses) if len(addresses) > 1 else addresses
         return found
+
+
+def _fed(setup: Setup) -> str:
+    """The inputs of a run: name, shape, type."""
+    shapes, slots = setup.attempt.shapes, setup.feeder.slots
+    each = (f"{name} {'x'.join(map(str, shapes[name])) or 'scalar'} {slot.dtype}" for name, slot in slots.items())
+    source = "" if setup.feeder.given else " (made up)"
+    times = f", {setup.attempt.runs} times" if setup.attempt.runs > 1 else ""
+    return f"{', '.join(each)}{times}{source}" if slots else ""
 
 
 def _softmaxes(rows: Mapping[SoftmaxTap, Sequence[Array]], blind: Mapping[str, str]) -> dict[str, SoftmaxSignal]:

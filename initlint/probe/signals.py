@@ -216,6 +216,8 @@ class Signals:
     batch: int = 0
     runs: int = 0
     seed: int = 0
+    fed: str = ""
+    """What went in, by name: shape, type, and whether initlint made it up."""
     layers: Mapping[str, LayerSignal] = field(default_factory=dict)
     """By layer name; a layer that is missing was not reached or not measurable (see ``not_probed``)."""
     outputs: Mapping[str, LayerSignal] = field(default_factory=dict)

@@ -27,6 +27,8 @@ class Call:
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    given: bool = False
+    """Its values are the user's, some of them at least."""
     resizable: bool = False
     """Its batch was chosen by initlint and may be chosen larger."""
     drawn: tuple[str, ...] = ()
@@ -41,6 +43,11 @@ class Call:
         parts = [_shown(value) for value in self.args]
         parts += [f"{name}={_shown(value)}" for name, value in self.kwargs.items()]
         return ", ".join(parts) or "nothing"
+
+
+def listed(module: nn.Module, call: Call) -> str:
+    """The arguments by the names that forward has for them, as in "x 8x3x64x64 float32"."""
+    return ", ".join(f"{name} {_shown(value)}" for name, value in _named(module, call))
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -69,7 +76,7 @@ def given_calls(module: nn.Module, inputs: Any) -> list[Call]:
     _refuse_nan(fitting[0])
     device = device_of(module)
     ways = [way for call in fitting for way in (_refilled(module, call), call) if way is not None]
-    return [way.moved(device) for way in ways]
+    return [replace(way.moved(device), given=True) for way in ways]
 
 
 def with_more_samples(module: nn.Module, call: Call, batch: int, seed: int) -> Call | None:

@@ -92,6 +92,8 @@ def suppressed(report: Report) -> Iterator[Line]:
 def coverage(report: Report, layout: Layout, orphans: int) -> Iterator[Line]:
     """Nothing for a report that covers everything."""
     everything = layout.detail is Detail.VERBOSE
+    if everything and report.probe.fed:
+        yield "probed with", f"{printable(report.probe.fed)}, seed {report.probe.seed}, loss {report.probe.loss}"
     if report.not_probed:
         yield GapKind.NOT_PROBED, printable(report.not_probed)
     yield from _skipped(report, everything)
