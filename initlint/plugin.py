@@ -54,7 +54,7 @@ from .probe.signals import (
     Signals,
     Twin,
 )
-from .redraw import FAR, fresh, fresh_at, is_far, named_role, redrawn, tame, tame_all
+from .redraw import FAR, again, fresh, fresh_at, is_far, named_role, redrawn, tame, tame_all
 from .saturation import held_flat
 from .schemes import misfit
 from .sensitivity import Sensitivity, sensitivities
@@ -109,6 +109,7 @@ __all__ = [
     "View",
     "WeightStats",
     "activations",
+    "again",
     "all_maps_zero",
     "expected_gain",
     "fresh",

@@ -21,6 +21,18 @@ STEEP = 2.0
 SHIFTS = (Role.BIAS, Role.RECURRENT_BIAS, Role.SHIFT)
 RUNNING = {"running_mean": Role.RUNNING_MEAN, "running_var": Role.RUNNING_VARIANCE}
 """PyTorch's names: a module that was probed on batch statistics shows no other sign of what the buffers are for."""
+CERTAIN = 0.9
+"""How sure it has to be that values are drawn by a scheme: one case in ten of another one costs another sane draw."""
+REPEATED = (
+    "pytorch_default",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "xavier_normal",
+    "xavier_uniform",
+    "orthogonal",
+)
+"""Schemes that PyTorch has a function for."""
 FAR = 10.0
 """A scale, a temperature or a token is far above order one beyond a decade."""
 
@@ -52,6 +64,17 @@ def fresh(model: Model, tensor: Tensor) -> Edit:
     if layer is not None and tensor.role in (Role.WEIGHT, Role.RECURRENT_WEIGHT, Role.TABLE):
         return recommended(model, layer, tensor)
     return Fill(tensor.address, 1.0 if named_role(tensor) in (Role.GAIN, Role.RUNNING_VARIANCE) else 0.0)
+
+
+def again(model: Model, tensor: Tensor, stats: WeightStats | None) -> Edit:
+    """Another draw by the scheme that the values show; ``fresh`` where they show none."""
+    edit = fresh(model, tensor)
+    if not isinstance(edit, Reinit) or stats is None or stats.scheme_confidence < CERTAIN:
+        return edit
+    name, _, fan = stats.scheme.partition("(")
+    if name == "normal" or (tensor.parts and name in REPEATED):  # of the fans of the whole, which no part has
+        return Reinit(tensor.address, "normal", float(f"{stats.std:.3g}"))
+    return Reinit(tensor.address, name) if name in REPEATED and fan in ("", "fan_in)") else edit
 
 
 def named_role(tensor: Tensor) -> Role:

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from initlint.plugin import Context, Liveness, Needs, Reinit, Several, Severity, Suspicion, Twin, fresh, rule
+from initlint.plugin import Context, Liveness, Needs, Reinit, Several, Severity, Suspicion, Twin, again, rule
 
 
 @rule(
@@ -49,17 +49,13 @@ from initlint.plugin import Context, Liveness, Needs, Reinit, Several, Severity,
     },
 )
 def duplicate_layers(context: Context, options: object) -> Iterator[Suspicion]:
-    for (_, other), twins in _by_module(context.signals.twins).items():
-        data = {"copies": len(twins), "other": other}
-        fix = _redrawn(context, twins)
-        if all(not twin.separated and _is_live(context, twin) for twin in twins):
-            if context.model.tells_frozen:
-                yield Suspicion(twins[0].tensor, Severity.ERROR, data, fix, "permanent", proven=True)
-            else:
-                yield Suspicion(twins[0].tensor, Severity.NOTE, data, fix, "unless", proven=True)
-        else:
-            severity = Severity.WARNING if _in_series(context, twins[0]) else Severity.NOTE
-            yield Suspicion(twins[0].tensor, severity, data, fix, proven=True)
+    alike: dict[tuple[str, Severity, str], dict[str, list[Twin]]] = {}
+    for (module, other), twins in _by_module(context.signals.twins).items():
+        alike.setdefault((other, *_judged(context, twins)), {})[module] = twins
+    for (other, severity, message), copies in alike.items():  # all copies of one layer are one finding
+        twins = [twin for each in copies.values() for twin in each]
+        data = {"copies": len(twins), "other": other, **({"modules": list(copies)} if len(copies) > 1 else {})}
+        yield Suspicion(twins[0].tensor, severity, data, _redrawn(context, twins), message, proven=True)
     told = set[tuple[str, bool]]()
     for stacked in context.signals.members:
         permanent = stacked.together > 0 and context.liveness(stacked.tensor) is Liveness.LIVE
@@ -69,6 +65,13 @@ def duplicate_layers(context: Context, options: object) -> Iterator[Suspicion]:
             data = {"equal": stacked.together if permanent else stacked.equal, "members": stacked.count}
             severity, message = (Severity.ERROR, "together") if permanent else (Severity.NOTE, "members")
             yield Suspicion(stacked.tensor, severity, data, message=message, proven=True)
+
+
+def _judged(context: Context, twins: Sequence[Twin]) -> tuple[Severity, str]:
+    """Severity and message."""
+    if any(twin.separated or not _is_live(context, twin) for twin in twins):
+        return (Severity.WARNING if _in_series(context, twins[0]) else Severity.NOTE), "default"
+    return (Severity.ERROR, "permanent") if context.model.tells_frozen else (Severity.NOTE, "unless")
 
 
 def _by_module(twins: tuple[Twin, ...]) -> dict[tuple[str, str], list[Twin]]:
@@ -83,9 +86,10 @@ def _by_module(twins: tuple[Twin, ...]) -> dict[tuple[str, str], list[Twin]]:
 
 
 def _redrawn(context: Context, twins: Sequence[Twin]) -> Several | None:
-    """The later copy drawn anew, as far as it is drawn at all."""
+    """The later copy drawn once more, as far as it is drawn at all."""
     tensors = {tensor.address: tensor for tensor in context.model.tensors}
-    edits = [fresh(context.model, tensors[twin.tensor]) for twin in twins if twin.tensor in tensors]
+    tensors_of = [tensors[twin.tensor] for twin in twins if twin.tensor in tensors]
+    edits = [again(context.model, each, context.stats.get(each.address)) for each in tensors_of]
     drawn = tuple(edit for edit in edits if isinstance(edit, Reinit))
     return Several(drawn) if drawn else None
 

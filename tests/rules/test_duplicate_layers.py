@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import partial
 
+import pytest
 import torch
 from models import Built, gpt, lora, seeded, tanh_mlp
 from models.altered import altered
@@ -12,6 +13,8 @@ from models.deadlocks import sparse_experts, twin_critics
 from models.ensembles import critics, experts, grouped_convolutions
 from torch import nn
 
+import initlint
+from initlint.fixes import Reinit, Several
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
 
@@ -67,3 +70,19 @@ def momentum(module: nn.Module) -> None:
 )
 def test_duplicate_layers(case: Case) -> None:
     check("duplicate-layers", case)
+
+
+def test_all_copies_of_one_layer_are_one_finding_with_a_draw_of_their_own_kind() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 5, enable_nested_tensor=False)
+    (finding,) = initlint.check(encoder, torch.randn(4, 8, 32)).headlines
+    assert (finding.rule, finding.address) == ("duplicate-layers", "layers.1.self_attn.in_proj_weight")
+    assert finding.data["modules"] == [f"layers.{i}" for i in range(1, 5)]
+    assert finding.verified
+    assert isinstance(finding.fix, Several)
+    drawn = {each.tensor: (each.scheme, each.gain) for each in finding.fix.fixes if isinstance(each, Reinit)}
+    assert {drawn[f"layers.{i}.linear1.weight"] for i in range(1, 5)} == {("pytorch_default", 1.0)}
+    scheme, std = drawn["layers.4.self_attn.in_proj_weight"]  # Xavier's of the whole (96, 32), as PyTorch draws it
+    assert scheme == "normal"
+    assert std == pytest.approx((2 / 128) ** 0.5, rel=0.05)
