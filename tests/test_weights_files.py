@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,20 @@ def test_trusted_code_is_loaded_and_run(folder: Path, kind: str) -> None:
     assert (report.failure, report.format, str(report.probe.forward)) == (None, "torch", "measured")
     assert [row.layer.weight.shape for row in report.layers] == [(3, 3)]
     assert run(str(path), "--trust", *(["--input-shape", "2x3"] if kind != "exported" else [])).exit_code == 0
+
+
+def test_what_a_trusted_module_is_made_of_is_looked_for_beside_it(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "net_beside.py").write_text("from torch import nn\n\n\nclass Net(nn.Linear):\n    pass\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        torch.save(__import__("net_beside").Net(3, 3), folder / "w.pt")
+    monkeypatch.delitem(sys.modules, "net_beside")
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    before = list(sys.path)
+    assert initlint.check(folder / "w.pt", trust=True).format == "torch"
+    assert sys.path == before
 
 
 def test_trust_changes_nothing_for_plain_weights(folder: Path) -> None:

@@ -122,7 +122,7 @@ def _imported(name: PythonName) -> ModuleType:
         raise TargetError(FailureKind.MISSING, f"{name.source} does not exist")
     importlib.invalidate_caches()  # the file may be newer than the listing of its folder
     try:
-        with _searched(folder):
+        with searched(folder):
             return _executed(name.source) if name.is_file else importlib.import_module(name.source)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
         if isinstance(error, ModuleNotFoundError) and error.name and name.source.startswith(error.name):
@@ -158,7 +158,7 @@ def _executed(path: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _searched(folder: str) -> Iterator[None]:
+def searched(folder: str) -> Iterator[None]:
     """``folder`` is searched first, as `python file.py` and `python -m` do."""
     sys.path.insert(0, folder)
     try:

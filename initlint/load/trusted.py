@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import FailureKind, TargetError
 from ..foreign import described
-from .python_object import Built, require_torch
+from .python_object import Built, require_torch, searched
 from .target import is_module
 from .weights_file import is_exported, is_script
 
@@ -52,7 +52,8 @@ def _loaded(path: Path) -> Built | None:
 def _pickled(path: Path) -> Built:
     import torch
 
-    found = torch.load(path, map_location="cpu", weights_only=False)
+    with searched(str(path.resolve().parent)):
+        found = torch.load(path, map_location="cpu", weights_only=False)
     held = [found, *found.values()] if isinstance(found, Mapping) else [found]
     module = next((each for each in held if is_module(each)), None)
     if module is None:
