@@ -216,8 +216,6 @@ class Signals:
     batch: int = 0
     runs: int = 0
     seed: int = 0
-    fed: str = ""
-    """What went in, by name: shape, type, and whether initlint made it up."""
     layers: Mapping[str, LayerSignal] = field(default_factory=dict)
     """By layer name; a layer that is missing was not reached or not measurable (see ``not_probed``)."""
     outputs: Mapping[str, LayerSignal] = field(default_factory=dict)
@@ -231,6 +229,8 @@ class Signals:
     """Of the backward pass, where the forward gives finite values; of modules only. ``tensors`` are all parameters
     whose gradient is not finite, ``layer`` the last layer among them."""
     not_probed: tuple[NotChecked, ...] = ()
+    fed: str = ""
+    """What went in, by name: shape, type, and whether initlint made it up."""
     backward: Backward = Backward.NONE
     backward_reason: str = ""
     """Why there are no gradients, or no steps."""
