@@ -164,6 +164,26 @@ def test_a_large_image_is_not_multiplied() -> None:
     assert (report.probe.batch, list(said(report))) == (1, ["signals"])
 
 
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint64])
+def test_what_cannot_be_drawn_is_probed_as_it_is(dtype: torch.dtype) -> None:
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(x.float())
+            return out
+
+    report = initlint.check(Cast(), torch.arange(1, 17).unsqueeze(0).to(dtype))
+    assert (report.status, report.probe.forward) == ("ok", "measured")
+
+
+def test_many_values_are_not_multiplied() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    assert initlint.check(module, torch.randn(1, 3, 1000, 1000)).probe.batch == 1
+
+
 def test_a_shape_of_one_sample_is_enough() -> None:
     report = initlint.check(faint(), input_shape={"input": (1, 16)})
     assert (report.probe.batch, headlines(report)) == (8, headlines(initlint.check(faint(), torch.randn(8, 16))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -232,6 +233,34 @@ def test_verbosely_the_report_tells_what_went_in() -> None:
         Run((given,)), Layout(width=100, detail=Detail.VERBOSE)
     )
     assert "probed with" not in str(given)
+
+
+def test_a_forward_in_another_thread_is_not_called_clean() -> None:
+    class Threaded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 4)
+            nn.init.zeros_(self.head.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: list[torch.Tensor] = []
+            thread = Thread(target=lambda: found.append(self.head(x)))
+            thread.start()
+            thread.join()
+            return found[0]
+
+    report = initlint.check(Threaded(), torch.randn(8, 4))
+    assert "in another thread" in report.probe.reason
+    assert [row.layer.name for row in report.layers] == ["head"]
+    assert "all clean" not in str(report)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.empty(8, 4, device="meta"), torch.nested.nested_tensor([torch.ones(3, 4), torch.ones(2, 4)])]
+)
+def test_tensors_that_cannot_be_fed_are_wrong_usage(tensor: torch.Tensor) -> None:
+    with pytest.raises(TargetError, match="give plain ones"):
+        initlint.check(nn.Linear(4, 4), tensor)
 
 
 def test_files_give_inputs(tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ _MISFIT = re.compile(
 """What errors say when a tensor is not what an operator wants."""
 
 
+class _Unseen(Exception):
+    """Nothing of what the forward does was seen."""
+
+    def __str__(self) -> str:
+        return "nothing of its forward was seen, as where it runs in another thread; make it run in the calling one"
+
+
 class _NoTensor(Exception):
     """The forward returns something without a tensor in it."""
 
@@ -76,6 +83,10 @@ def open_module(module: nn.Module, inputs: Any, settings: ProbeSettings) -> Torc
 def _refuse_empty(inputs: Any, settings: ProbeSettings) -> None:
     """Raises TargetError(USAGE) where what was given holds no value at all."""
     leaves = tree_leaves(inputs)
+    tensors = [each for each in leaves if isinstance(each, torch.Tensor)]
+    if any(each.is_nested or each.is_meta or each.is_quantized for each in tensors):
+        text = "the inputs hold a nested, a quantized or a meta tensor, which the probe cannot feed; give plain ones"
+        raise TargetError(FailureKind.USAGE, text)
     shapes = [tuple(each.shape) for each in leaves if isinstance(each, torch.Tensor | np.ndarray)]
     shapes = shapes or list(settings.shapes.values())
     if settings.dims.get("batch") == 0 or (shapes and all(0 in shape for shape in shapes)):
@@ -117,7 +128,7 @@ def _with_given(module: nn.Module, calls: list[Call], settings: ProbeSettings) -
             if not call.drawn:
                 faults.append(error)
     first = faults[0]
-    if isinstance(first, _NoTensor):
+    if isinstance(first, _NoTensor | _Unseen):
         return _unrun(module, str(first))
     if not is_own(first) and _is_misfit(first) and _is_finite(module):
         text = f"the inputs ({calls[0]}) do not fit the module: {described(first)}; give what its forward takes"
@@ -134,7 +145,7 @@ def _with_guessed(module: nn.Module, settings: ProbeSettings) -> TorchSession | 
             return _enlarged(module, guess, batch, settings)
         except Exception as error:  # noqa: BLE001 - a guess that does not fit can raise anything
             first = first or error
-            if other is None and (isinstance(error, _NoTensor) or is_own(error) or not _is_misfit(error)):
+            if other is None and (isinstance(error, _NoTensor | _Unseen) or is_own(error) or not _is_misfit(error)):
                 other = error
     if other is not None and is_lack_of_memory(other):
         return _unrun(module, _why_not(other))
@@ -142,7 +153,7 @@ def _with_guessed(module: nn.Module, settings: ProbeSettings) -> TorchSession | 
         assert first is not None
         text = f"--input-shape does not fit the module: {_said(first)}; give the shapes its forward takes"
         raise TargetError(FailureKind.USAGE, text)
-    if isinstance(other, _NoTensor):
+    if isinstance(other, _NoTensor | _Unseen):
         return _unrun(module, str(other))
     if other is not None:
         return _unrun(module, f"{_why_not(other)}; if that is because of made-up inputs, {HOW_TO_GIVE}")
@@ -168,14 +179,13 @@ def _of_several(module: nn.Module, call: Call, session: TorchSession, settings: 
     batch = torch_inputs.DEFAULT_BATCH
     if session.batch != 1 or settings.batch or settings.loss is not None or not session.work().allows(batch):
         return session
-    more = torch_call.with_more_samples(module, call, batch, settings.seed)
-    if more is None:
-        return session
     try:
-        several = _traced(module, more, settings)
-    except Exception:  # noqa: BLE001 - a forward that takes one sample only may raise anything; it did run on that one
+        more = torch_call.with_more_samples(module, call, batch, settings.seed)
+        several = None if more is None else _traced(module, more, settings)
+        follows = several is not None and more_samples.follows(session.output, several.output, batch)
+    except (Exception, SystemExit):  # noqa: BLE001 - what takes one sample only may raise anything; it did run on that
         return session
-    return several if more_samples.follows(session.output, several.output, batch) else session
+    return several if several is not None and follows else session
 
 
 class ModuleSession(TorchSession):
@@ -221,6 +231,8 @@ def _traced(module: nn.Module, call: Call, settings: ProbeSettings) -> TorchSess
         what = "None" if kind is type(None) else f"a {kind.__name__} without a tensor in it"
         raise _NoTensor(f"its forward returned {what}; wrap it in a module that returns the tensors it computes")
     source = "" if call.given else " (made up)"
+    if not session.traced.recording.nodes and not session.returns_held:
+        raise _Unseen
     session.fed = f"{torch_call.listed(module, call)}{source}"
     if call.drawn:  # nothing of what was given is left
         session.remarks = (remark(call.drawn),)

@@ -58,7 +58,12 @@ class TorchSession:
         rewritten = (buffer for buffer, _, _ in opening.rewritten)
         self.traced: TracedModule = read(opening.recording, opening.registered, rewritten)
         self.returned: type = type(self._opening.output)
-        self.returns_tensors = next(output_tensors(self._opening.output), None) is not None
+        returned = list(output_tensors(self._opening.output))
+        self.returns_tensors = bool(returned)
+        known = (*(tensor for _, tensor in named_inputs(*self.call)), *opening.registered.parameters.values())
+        held = {id(tensor) for tensor in (*known, *module.buffers())}
+        self.returns_held = all(id(tensor) in held for tensor in returned)
+        """Nothing but inputs, parameters and buffers as they are."""
 
     @property
     def model(self) -> Model:
@@ -197,7 +202,8 @@ class TorchSession:
             single += samples == 1
             weights += sizes[tap.layer]
             products += sizes[tap.layer] * samples
-        return Work(single, weights, products)
+        values = sum(map(math.prod, self.traced.recording.sizes.values()))
+        return Work(single, weights, products, values)
 
     @property
     def output(self) -> Any:

@@ -19,6 +19,9 @@ Array = NDArray[Any]
 WORK = 1e9
 """Products that a forward of the larger batch may come to: a tenth of a second at 1e10 a second, as slow cores do."""
 
+VALUES = 1e7
+"""Values that all operations of the larger batch may come to, 40 MB: a tenth of a second for a few times of reading."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -30,10 +33,13 @@ class Work:
     """Entries of all layers' weights."""
     products: int
     """Of an entry of a weight with a value."""
+    values: int
+    """Of all operations, and of the inputs."""
 
     def allows(self, batch: int) -> bool:
         """Whether a larger batch is needed and cheap: there is little to do, or most of it is to read the weights."""
-        return self.single > 0 and (batch * self.products <= WORK or self.products <= 2 * self.weights)
+        short = batch * self.products <= WORK or self.products <= 2 * self.weights
+        return self.single > 0 and short and batch * self.values <= VALUES
 
 
 def tells_others(values: Array) -> bool:
