@@ -11,7 +11,7 @@ every layer, or from an initialiser object that is shared.
 - In parallel, told apart by a router or by different readouts, copies may be on purpose (up-cycled experts): a note.
 
 The same goes for maps that are stacked in one tensor (critic, in, out). Only trainable tensors that are not tied are
-compared, and only values that look drawn.
+compared, and only values that look drawn; a head that equals its table is tied to it.
 
 ## Example
 
@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from initlint.plugin import Context, Liveness, Needs, Reinit, Several, Severity, Suspicion, Twin, again, rule
+from initlint.plugin import Context, Liveness, Needs, Reinit, Role, Several, Severity, Suspicion, Twin, again, rule
 
 
 @rule(
@@ -50,7 +50,8 @@ from initlint.plugin import Context, Liveness, Needs, Reinit, Several, Severity,
 )
 def duplicate_layers(context: Context, options: object) -> Iterator[Suspicion]:
     alike: dict[tuple[str, Severity, str], dict[str, list[Twin]]] = {}
-    for (module, other), twins in _by_module(context.signals.twins).items():
+    twins_of_a_kind = [twin for twin in context.signals.twins if not _is_tied(context, twin)]
+    for (module, other), twins in _by_module(twins_of_a_kind).items():
         alike.setdefault((other, *_judged(context, twins)), {})[module] = twins
     for (other, severity, message), copies in alike.items():  # all copies of one layer are one finding
         twins = [twin for each in copies.values() for twin in each]
@@ -74,7 +75,13 @@ def _judged(context: Context, twins: Sequence[Twin]) -> tuple[Severity, str]:
     return (Severity.ERROR, "permanent") if context.model.tells_frozen else (Severity.NOTE, "unless")
 
 
-def _by_module(twins: tuple[Twin, ...]) -> dict[tuple[str, str], list[Twin]]:
+def _is_tied(context: Context, twin: Twin) -> bool:
+    """A head that starts as the table it shares, of which an exporter writes a transposed copy."""
+    both = [context.model.tensor(address) for address in (twin.tensor, twin.other)]
+    return [each is not None and each.role is Role.TABLE for each in both].count(True) == 1
+
+
+def _by_module(twins: Sequence[Twin]) -> dict[tuple[str, str], list[Twin]]:
     """Twins by the pair of modules that differ: ("layers.1", "layers.0")."""
     found: dict[tuple[str, str], list[Twin]] = {}
     for twin in twins:

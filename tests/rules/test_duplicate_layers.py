@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,6 +71,18 @@ def momentum(module: nn.Module) -> None:
 )
 def test_duplicate_layers(case: Case) -> None:
     check("duplicate-layers", case)
+
+
+def test_the_exporters_copy_of_a_tied_table_is_no_copy(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    table, body, head = nn.Embedding(50, 16), nn.Linear(16, 16), nn.Linear(16, 50, bias=False)
+    head.weight = table.weight
+    module = nn.Sequential(table, body, nn.Tanh(), head).eval()
+    ids = torch.randint(0, 50, (4, 8))
+    torch.onnx.export(module, (ids,), tmp_path / "tied.onnx", dynamo=True, verbose=False)
+    copies = [row.layer.weight.address for row in initlint.check(tmp_path / "tied.onnx").layers]
+    assert len(set(copies)) == 3
+    assert initlint.check(tmp_path / "tied.onnx").findings == initlint.check(module, ids).findings == ()
 
 
 def test_all_copies_of_one_layer_are_one_finding_with_a_draw_of_their_own_kind() -> None:
