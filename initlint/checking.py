@@ -279,7 +279,8 @@ def _names(layer: Layer) -> tuple[str, ...]:
 
 def _refuse_empty(model: Model, settings: Settings) -> None:
     if not model.layers and not model.tensors:
-        raise TargetError(FailureKind.UNSUPPORTED, "the model holds no weights, so there is nothing to check")
+        text = "the model holds no weights of real numbers, so there is nothing to check"
+        raise TargetError(FailureKind.UNSUPPORTED, text)
     known = [name for layer in model.layers for name in _names(layer)] + [tensor.address for tensor in model.tensors]
     if not any(settings.covers(name) for name in known):
         near = did_you_mean(settings.layers[0], known) if settings.layers else ""

@@ -275,8 +275,16 @@ class Context:
 
     @cached_property
     def alike(self) -> Mapping[str, Alike]:
-        """By address: rows outside of maps that start equal and that training does not tell apart."""
-        return {each.tensor: each for each in self.signals.alike}
+        """By address: rows outside of maps that start equal and that training does not tell apart.
+
+        Of a table that the data look up the probe shows a few rows, in the company of one batch: that tells nothing.
+        """
+        return {each.tensor: each for each in self.signals.alike if not self._is_drawn_from(each)}
+
+    def _is_drawn_from(self, alike: Alike) -> bool:
+        owner, tensor = self.model.owner(alike.tensor), self.model.tensor(alike.tensor)
+        looked_up = owner is not None and owner.kind is Kind.EMBEDDING and owner.input_source is Source.INPUT
+        return looked_up and tensor is not None and alike.count < tensor.view.groups * tensor.view.units
 
     def learns_until(self, layer: Layer) -> bool:
         """Whether ``layer`` or one upstream of it has anything to learn, so that gradients have to get there."""

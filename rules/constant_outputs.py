@@ -31,7 +31,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from initlint.plugin import Context, Fill, Layer, Needs, Several, Severity, Suspicion, Tensor, Use, rule
+from initlint.plugin import Context, Fill, Layer, Liveness, Needs, Several, Severity, Suspicion, Tensor, Use, rule
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Options:
         "depends on the input",
         "shut": "the outputs are the same for all inputs of the probe, and its steps did not change that: "
         "{biases} biases, all negative, shut what follows",
+        "still": "the outputs are the same for all inputs of the probe, and its steps moved no weight: "
+        "no gradient reaches one",
         "norm": "the outputs are the same for all inputs, and training does not change that: this norm gives {share} "
         "of its gain, as its epsilon outweighs what comes in",
     },
@@ -62,6 +64,8 @@ def constant_outputs(context: Context, options: Options) -> Iterator[Suspicion]:
         fix = Several(tuple(Fill(each.address, 0.0) for each in shut))
         yield Suspicion(shut[0], Severity.ERROR, {"biases": len(shut)}, fix, "shut")
         return
+    if context.signals.outputs_shut and not alike and _nothing_learns(context):
+        yield Suspicion(context.model, Severity.WARNING, message="still", proven=True)
     if not alike:
         return  # another batch, a code book once it is filled, a loss of its own may let the inputs through
     blind = [layer for layer in context.model.layers if _is_blind(context, layer, options)]
@@ -84,6 +88,13 @@ def _is_blind(context: Context, layer: Layer, options: Options) -> bool:
         return False
     share = _share_of_gain(context, layer) if layer.kind.is_norm else None
     return signal.std <= options.share * signal.rms or (share is not None and share <= options.norm)
+
+
+def _nothing_learns(context: Context) -> bool:
+    """No weight has got a gradient at any step, although some would want one."""
+    weights = [layer.weight for layer in context.model.layers if not layer.kind.is_norm]
+    verdicts = {context.liveness(each) for each in weights if each.trainable}
+    return Liveness.UNREACHED in verdicts and Liveness.LIVE not in verdicts
 
 
 def _shutting(context: Context) -> list[Tensor]:

@@ -3,11 +3,11 @@
 ## Why it matters
 
 Units that read the same inputs with the same weights give the same outputs. Where the next layer's weights are constant
-as well they also get the same gradient, and stay copies of each other for ever: the layer is as wide as one unit. A
-single constant layer between random ones does train, because the random neighbours tell its units apart; it wastes the
-first steps. So do weights next to zero beside a shortcut, and two layers whose biases count beside what units share.
+as well they also get the same gradient, and stay copies for ever: the layer is as wide as one unit. A single constant
+layer between random ones does train, as these tell its units apart; it wastes the first steps. So do weights next to
+zero beside a shortcut, and two layers whose biases count beside what units share.
 
-Biases and gains of norms are constant by design and never reported; nor is a layer with a single unit.
+Biases and gains of norms are never reported, nor is a single unit. A linear model may start at any constant (a note).
 
 ## Example
 
@@ -48,8 +48,7 @@ from initlint.plugin import (
 
 from .non_finite_weights import SIGNAL_RULES
 
-STAYS = 0.05
-"""Fewer are what a few steps leave together for now; duplicate-units wastes no thought on a twentieth either."""
+STAYS = 0.05  # fewer are what a few steps leave together for now, as in duplicate-units
 
 
 @rule(
@@ -61,6 +60,7 @@ STAYS = 0.05
         "neighbour": "all {count} weights are {value}, {neighbour}'s too: at best biases tell its {units} units apart",
         "permanent": "all {count} weights are {value}, and {equal} of its {units} units stay equal",
         "table": "all {count} values are {value}, so the network cannot tell one row from another",
+        "linear": "all {count} weights are {value}; of a linear model each output has a target of its own",
         "filter": "all {count} weights are {value}; each channel has its own input, as in a box filter",
     },
     explains=(*SIGNAL_RULES, "dead-relu-bias"),
@@ -101,8 +101,9 @@ def _judge(context: Context, layer: Layer, tensor: Tensor, units: int) -> Suspic
     if neighbour:
         severity = Severity.WARNING if biases_tell_apart(context.stats, layer, stats.mean) else Severity.ERROR
         return Suspicion(tensor, severity, {**data, "neighbour": neighbour}, fix, "neighbour")
-    if tensor.view.units == 1:
-        return Suspicion(tensor, Severity.NOTE, data, message="filter")
+    linear = not (still_equal or layer.producers or layer.consumers) and set() < layer.uses <= {Use.OUTPUT, Use.SUM}
+    if linear or tensor.view.units == 1:
+        return Suspicion(tensor, Severity.NOTE, data, message="linear" if linear else "filter")
     return Suspicion(tensor, Severity.WARNING, data, fix)
 
 
@@ -113,7 +114,7 @@ def _judge_parts(context: Context, tensor: Tensor) -> Iterator[Suspicion]:
         stats = context.stats.get(part)
         if stats is None or not stats.constant or stats.all_zero or min(stats.count, units) < 2:
             continue
-        data = {"count": stats.count, "value": stats.mean, "units": units}
-        data["equal"] = equal = context.signals.still_equal.get(part, 0)
+        equal = context.signals.still_equal.get(part, 0)
+        data = {"count": stats.count, "value": stats.mean, "units": units, "equal": equal}
         found = (Severity.ERROR, "permanent") if equal >= STAYS * units else (Severity.WARNING, "default")
         yield Suspicion(part, found[0], data, fresh_at(context.model, tensor, part), found[1])

@@ -65,6 +65,7 @@ def single_value_norm(context: Context, options: Options) -> Iterator[Suspicion]
             continue
         gain = math.sqrt(stats.mean_square)
         silent = math.isfinite(signal.std) and signal.std <= options.left * gain
+        silent = silent and _is_its_shift(context, layer, options.left * gain)
         if not (silent and gain and any(_varies(context, each, options) for each in context.model.producers(layer))):
             continue
         if layer.kind is Kind.LAYER_NORM and layer.weight.size == 1:
@@ -74,6 +75,14 @@ def single_value_norm(context: Context, options: Options) -> Iterator[Suspicion]
 
 
 _CENTRING = frozenset({Kind.LAYER_NORM, Kind.GROUP_NORM, Kind.INSTANCE_NORM})
+
+
+def _is_its_shift(context: Context, layer: Layer, left: float) -> bool:
+    """Whether nothing but the shift comes out: of many values, also if they are alike for all inputs, the norm makes
+    more."""
+    signal, bias = context.signal(layer), layer.bias and context.stats.get(layer.bias.address)
+    shift = bias.mean_square if bias else 0.0
+    return signal is not None and signal.rms**2 <= shift * (1.0 + left) + left**2
 
 
 def _varies(context: Context, layer: Layer, options: Options) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 import initlint
-from initlint.errors import FailureKind, TargetError
+from initlint.errors import FailureKind, InitlintError, TargetError
 from initlint.probe.modules import open_module
 from initlint.probe.on_torch import TorchSession
 from initlint.report import Run
@@ -322,6 +323,17 @@ def test_a_forward_that_weights_make_raise_does_not_blame_the_inputs() -> None:
 class Raises(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError("work in progress")
+
+
+class Ends(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sys.exit(0)
+
+
+def test_a_forward_or_a_loss_that_ends_the_program_does_not_end_the_check() -> None:
+    assert "its forward raised RuntimeError: SystemExit(0)" in reason(Ends(6, 2), torch.ones(5, 6))
+    with pytest.raises(InitlintError, match="the loss could not be computed"):
+        initlint.check(nn.Linear(6, 2), torch.randn(5, 6), loss=lambda out: sys.exit(4))
 
 
 def test_a_forward_that_raises_leaves_a_static_report() -> None:

@@ -6,6 +6,7 @@ import math
 
 import models
 import torch
+from models import published
 from models.initialised import he
 from models.plain import mlp
 from torch import Tensor, nn
@@ -292,4 +293,9 @@ IDIOMS = (
     Idiom("MobileNet", built(models.mobilenet)),
     Idiom("U-Net", built(models.unet)),
     Idiom("SELU, deep", built(models.selu_mlp)),
+    Idiom("CaiT", built(published.class_attention)),
+    Idiom("NLinear", built(published.forecaster)),
+    Idiom("DLinear", built(published.forecaster, parts=2)),
+    Idiom("word2vec, a pair", built(published.skip_gram)),
+    Idiom("word2vec", built(published.skip_gram, batch=32)),
 )

@@ -33,7 +33,10 @@ _RECURRENT = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn"
 
 
 def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], recorder: Recorder) -> Any:
-    """Call the module under ``recorder``; returns what its forward returns. Exceptions of the forward pass through."""
+    """Call the module under ``recorder``; returns what its forward returns. Exceptions of the forward pass through.
+
+    A forward that ends the program raises RuntimeError instead.
+    """
     with ExitStack() as stack:
         stack.enter_context(untouched(module, recorder.rewritten))
         _forget_optimised(module)
@@ -42,7 +45,10 @@ def run(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any],
         stack.enter_context(_scopes(recorder))
         stack.enter_context(_Functions(recorder, dispatch))
         stack.enter_context(dispatch)
-        return module(*args, **kwargs)
+        try:
+            return module(*args, **kwargs)
+        except SystemExit as end:
+            raise RuntimeError(f"SystemExit({end.code!r})") from end
 
 
 @contextmanager

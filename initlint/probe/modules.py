@@ -183,7 +183,7 @@ def _of_several(module: nn.Module, call: Call, session: TorchSession, settings: 
         more = torch_call.with_more_samples(module, call, batch, settings.seed)
         several = None if more is None else _traced(module, more, settings)
         follows = several is not None and more_samples.follows(session.output, several.output, batch)
-    except (Exception, SystemExit):  # noqa: BLE001 - what takes one sample only may raise anything; it did run on that
+    except Exception:  # noqa: BLE001 - what takes one sample only may raise anything; it did run on that
         return session
     return several if several is not None and follows else session
 
@@ -216,7 +216,7 @@ def _guarded(loss: Any) -> Any:
     def computed(*args: Any) -> Any:
         try:
             return loss(*args)
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
             text = f"the loss could not be computed: {described(error)}; it is called with the model's output"
             raise TargetError(FailureKind.USAGE, text) from None
 

@@ -25,6 +25,23 @@ def normed(eps: float = 1e-5, gain: float = 1.0) -> Built:
     return module, (torch.randn(32, 16),)
 
 
+class _Facing(nn.Module):
+    """What the first rectifier lets through the second one stops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(16, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.relu(-torch.relu(self.second(torch.relu(self.first(x))))))
+        return out
+
+
+@seeded
+def facing() -> Built:
+    return _Facing(), (torch.randn(32, 16),)
+
+
 class _Rounded(nn.Module):
     """A quantiser behind the first layer, with a straight-through gradient."""
 
@@ -93,6 +110,7 @@ def beside_a_mask_of_large_numbers() -> Built:
     Bad(
         "message passing, shut", altered(messages, partial(shut, bias=-2.0)), at=["own.0.bias"], severity=Severity.ERROR
     ),
+    Bad("two rectifiers that face each other", facing, at=[""], severity=Severity.WARNING),
     Bad("an epsilon of 1e7", partial(normed, eps=1e7), at=["1"], severity=Severity.ERROR),
     Bad("a grid that is too coarse", rounded, at=["head"], severity=Severity.ERROR),
     Bad("a mask that was never set", masked, at=["head"], severity=Severity.ERROR),

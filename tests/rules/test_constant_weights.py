@@ -9,6 +9,7 @@ import onnx
 from models import Fault, batchnorm_resnet, lstm, relu_mlp, vit
 from models.altered import altered, planted
 from models.graphs import Graph, mlp
+from models.published import forecaster
 
 from initlint.plugin import Severity
 from initlint.testing import Bad, Case, Good, cases, check
@@ -60,6 +61,8 @@ def through_norm(seed: int = 0) -> onnx.ModelProto:
         exporters=("legacy",),
     ),
     Bad("a box filter per channel", box_filter, ["blur.weight"], NOTE),
+    Good("near miss: a linear forecaster at one over its length", forecaster),
+    Good("near miss: two of them, summed", partial(forecaster, parts=2)),
     Bad("one layer between drawn ones", planted(relu_mlp, Fault.CONSTANT, "2.weight"), ["2.weight"], WARNING),
     Bad("the first layer", partial(mlp, changes={"0.weight": 0.1}), ["0.weight"], WARNING),
     Bad("a head of ten units", partial(mlp, changes={"6.weight": -0.1}), ["6.weight"], WARNING),

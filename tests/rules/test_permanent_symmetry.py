@@ -10,6 +10,7 @@ from judging import findings
 from models import Built, fixup, pixel_shuffle, relu_mlp, tanh_mlp, tokens, vit, zero_head
 from models.altered import altered
 from models.initialised import seeded
+from models.published import skip_gram
 from torch import Tensor, nn
 
 import initlint
@@ -73,6 +74,8 @@ def few_equal(module: tokens.Registers) -> None:
 @cases(
     Good("he-initialised mlp", relu_mlp, notes_ok=False),
     Good("zero head", zero_head, notes_ok=False),
+    Good("near miss: rows of a table that one pair of words looks up", skip_gram, notes_ok=False),
+    Good("near miss: two pairs", partial(skip_gram, batch=2), notes_ok=False),
     Good("zero ends of residual branches", fixup, notes_ok=False),
     Good("pixel shuffle", pixel_shuffle, notes_ok=False),
     Good(

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from models import Built, gelu_mlp, gpt, normed_cnn
 from models.initialised import seeded
+from models.published import class_attention
 from torch import Tensor, nn
 
 import initlint
@@ -57,6 +58,7 @@ def pooled(groups: int = 32, side: int = 1) -> Built:
 
 @cases(
     Good("layer norms of a transformer", gpt, notes_ok=False, exporters=LEGACY),
+    Good("near miss: class tokens behind a layer scale", class_attention, exporters=LEGACY),
     Good("group norms over places", normed_cnn, notes_ok=False, exporters=LEGACY),
     Good("no norm at all", gelu_mlp, notes_ok=False, exporters=LEGACY),
     Good("near miss: two features", partial(critic, width=2), notes_ok=False, exporters=LEGACY),
