@@ -13,6 +13,7 @@ from initlint import measure, schemes
 from initlint.fixes import Reinit
 from initlint.kinds import Kind, Role
 from initlint.model import Layer, Tensor, View
+from initlint.redraw import REPEATED
 from initlint.schemes import Fans, Guess
 
 Array = NDArray[Any]
@@ -198,15 +199,7 @@ class TestDraw:
         assert not schemes.draw("zeros", self.VIEW, self.FANS, 1.0, np.random.default_rng(0)).any()
 
     def test_every_scheme_that_a_fix_can_print_can_be_drawn(self) -> None:
-        for scheme in (
-            "he_normal",
-            "he_uniform",
-            "lecun_normal",
-            "xavier_normal",
-            "xavier_uniform",
-            "orthogonal",
-            "normal",
-        ):
+        for scheme in (*REPEATED, "normal"):
             assert Reinit("w", scheme).code
             schemes.draw(scheme, View(1, 2, 3), Fans(3, 2), 1.0, np.random.default_rng(0))
 

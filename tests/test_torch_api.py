@@ -330,3 +330,43 @@ def test_a_learnt_query_is_a_single_one_in_every_batch() -> None:
             return asked
 
     assert initlint.check(Asking(), torch.randn(16, 8)).not_checked == ()
+
+
+class Meddling(nn.Module):
+    """Differentiates, freezes and hooks itself while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(torch.tanh(self.inner(x)))
+        if out.requires_grad:
+            out.sum().backward(retain_graph=True)
+        self.inner.register_forward_hook(lambda *_: None)
+        self.inner.bias.requires_grad_(False)
+        return out
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_a_forward_does_to_gradients_flags_and_hooks_is_undone(held: bool) -> None:
+    module = Meddling()
+    before = torch.ones(4, 4) if held else None
+    module.inner.weight.grad = before
+    report = initlint.check(module, torch.randn(8, 4))
+    assert report.probe.forward == "measured"
+    assert module.inner.weight.grad is before
+    assert before is None or bool((before == 1).all())
+    assert [each.grad for name, each in module.named_parameters() if name != "inner.weight"] == [None] * 3
+    assert all(each.requires_grad for each in module.parameters())
+    assert not module.inner._forward_hooks
+
+
+def test_what_a_loss_adds_to_gradients_is_undone() -> None:
+    def loss(out: torch.Tensor) -> torch.Tensor:
+        out.square().mean().backward(retain_graph=True)
+        return out.square().mean()
+
+    module = nn.Linear(4, 2)
+    assert initlint.check(module, torch.randn(8, 4), loss=loss).status == "ok"
+    assert module.weight.grad is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from typing import Any
@@ -65,8 +65,10 @@ def untouched(module: torch.nn.Module, rewritten: list[Rewritten] | None = None)
     buffers = [(buffer, buffer.data, buffer.detach().clone()) for buffer in held if not is_lazy(buffer)]
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    asking = [(parameter, parameter.requires_grad) for parameter in parameters]
     stack = ExitStack()
     try:
+        stack.enter_context(accumulating_nothing(parameters))
         stack.enter_context(_uncompiled())
         stack.enter_context(standing_in())
         for each in modes:
@@ -76,6 +78,9 @@ def untouched(module: torch.nn.Module, rewritten: list[Rewritten] | None = None)
         stack.close()
         for each in modes:
             _switch(each, training=True)
+        for parameter, asked in asking:
+            if parameter.requires_grad is not asked:
+                parameter.requires_grad_(asked)
         for parameter, data in memory:
             if storage_of(parameter) != storage_of(data):
                 parameter.data = data
@@ -90,6 +95,21 @@ def untouched(module: torch.nn.Module, rewritten: list[Rewritten] | None = None)
         np.random.set_state(states[2])
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def accumulating_nothing(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Inside, ``.grad`` of the leaves among them is empty; afterwards it is what it was, whatever was added to it."""
+    held = [(each, each.grad) for each in tensors if each.is_leaf]
+    for leaf, gradient in held:
+        if gradient is not None:
+            leaf.grad = None
+    try:
+        yield
+    finally:
+        for leaf, gradient in held:
+            if leaf.grad is not gradient:
+                leaf.grad = gradient
 
 
 @contextmanager

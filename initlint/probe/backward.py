@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..foreign import described
-from ..load.eager import AsInTraining, in_training_mode, put_back, untouched
+from ..load.eager import AsInTraining, accumulating_nothing, in_training_mode, put_back, untouched
 from ..load.from_torch import named_inputs
 from ..load.graph import LINK
 from ..load.trace import Recording, Rewritten
@@ -174,35 +174,20 @@ class Differentiator:
             raise NoGradientError("none of the model's parameters is trainable: requires_grad is False for all")
         if not chosen and self.objective.given is None:
             raise NoGradientError("the output does not depend on a parameter in a way that autograd can follow")
-        if counted is Counted.LOSS:
-            loss = self.objective(output, _given(call), draw)
-        else:
-            loss = self.objective.linear(heads(output) if counted is Counted.HEADS else [*chosen, *rest], draw)
-        if not loss.requires_grad:
-            raise NoGradientError("the loss does not depend on a parameter in a way that autograd can follow")
         names = [name for name in self.parameters if of is None or name in of]
         wanted = [self.parameters[name] for name in names]
-        with _accumulating_nothing([*self.registered.values(), *tensor_inputs(call)]):
+        with accumulating_nothing([*self.registered.values(), *tensor_inputs(call)]):
+            if counted is Counted.LOSS:
+                loss = self.objective(output, _given(call), draw)
+            else:
+                loss = self.objective.linear(heads(output) if counted is Counted.HEADS else [*chosen, *rest], draw)
+            if not loss.requires_grad:
+                raise NoGradientError("the loss does not depend on a parameter in a way that autograd can follow")
             found = torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=self.reads_graph)
             # a backward of the user's own may call autograd itself, as those of reversible nets do
             pairs = zip(wanted, found, strict=True)
             aside = [each.grad if gradient is None and each.is_leaf else gradient for each, gradient in pairs]
         return dict(zip(names, aside, strict=True))
-
-
-@contextmanager
-def _accumulating_nothing(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Inside, ``.grad`` of the leaves among them is empty; afterwards it is what it was, whatever was added to it."""
-    held = [(each, each.grad) for each in tensors if each.is_leaf]
-    for leaf, gradient in held:
-        if gradient is not None:
-            leaf.grad = None
-    try:
-        yield
-    finally:
-        for leaf, gradient in held:
-            if leaf.grad is not gradient:
-                leaf.grad = gradient
 
 
 def _trainable(parameter: torch.Tensor) -> bool:

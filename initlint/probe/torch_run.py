@@ -140,7 +140,8 @@ def _attributes(module: torch.nn.Module) -> Attributes:
     return [(each, dict(each)) for each in (*own, *registered)]
 
 
-_REGISTERED = ("_buffers", "_parameters", "_modules")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_REGISTERED = ("_buffers", "_parameters", "_modules", *_HOOKS)
 
 
 def _set(attributes: Attributes) -> None:
