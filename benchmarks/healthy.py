@@ -44,6 +44,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 import traceback
@@ -65,6 +66,8 @@ import initlint
 from initlint.plugin import Severity
 from initlint.report import Report, Status
 
+INSTALLED = re.compile(r"/\S*/site-packages/")
+"""Where a machine keeps its packages is nothing to record."""
 SEEDS = 3
 WARNED_ALLOWED = 0.1
 SLOW_SECONDS = 20.0
@@ -129,8 +132,8 @@ def described(outcome: Outcome, reports: list[Report]) -> Outcome:
     for finding in first.headlines:
         lines = outcome.alarms if finding.severity >= Severity.WARNING else outcome.notes
         lines.append(f"{finding.severity} {finding.rule} at {finding.address}: {finding.message}")
-    outcome.not_checked = dict(Counter(entry.reason for entry in first.not_checked).most_common(8))
-    outcome.probe = first.probe.reason
+    outcome.not_checked = dict(Counter(INSTALLED.sub("", each.reason) for each in first.not_checked).most_common(8))
+    outcome.probe = INSTALLED.sub("", first.probe.reason)
     return outcome
 
 
